@@ -1,0 +1,52 @@
+"""Package definition of animesion_jax; tool settings live in pyproject.toml."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (ROOT / "animesion_jax" / "__init__.py").read_text(), re.MULTILINE
+).group(1)
+
+setup(
+    name="animesion-jax",
+    version=VERSION,
+    description="Anime character recognition in JAX: the DAF:re data sets, models and training recipe.",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["animesion_jax*", "tfds_builders*"]),
+    package_data={"tfds_builders": ["*/*.md", "*/*.bib", "*/*.txt"]},
+    python_requires=">=3.11",
+    install_requires=[
+        "absl-py>=2.3,<3",
+        "clu>=0.0.12,<0.1",
+        "etils[epath]>=1.13,<2",
+        "flax>=0.12.5,<0.13",
+        "jax>=0.10,<0.11",
+        "matplotlib>=3.10,<4",
+        "ml-collections>=1.1,<2",
+        "numpy>=2.0,<3",
+        "optax>=0.2.6,<0.3",
+        "orbax-checkpoint>=0.12,<0.13",
+        "pillow>=12.0,<13",
+        "psutil>=7.0,<8",
+        "tensorflow>=2.21,<2.22",
+        "tensorflow-datasets>=4.9.10,<4.10",
+        "tqdm>=4.67,<5",
+        # clu.metric_writers imports tensorboard, which TensorFlow no longer brings.
+        "tensorboard>=2.20,<3",
+        # The `tfds` command imports these three at start-up.
+        "apache-beam>=2.70,<3",
+        "importlib_resources>=6.5,<8",
+        "mlcroissant>=1.1,<2",
+    ],
+    extras_require={
+        "cuda": ["jax[cuda13]>=0.10,<0.11"],
+        "tpu": ["jax[tpu]>=0.10,<0.11"],
+        "test": ["pytest>=9.0,<10", "ruff>=0.15,<0.18", "scikit-learn>=1.7,<2", "scipy>=1.15,<2"],
+    },
+    entry_points={"console_scripts": ["animesion = animesion_jax.main:run"]},
+)
