@@ -1,0 +1,75 @@
+"""Checkpoints of a run, by Orbax: the last ones, and the best by validation top-1."""
+
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from animesion_jax.errors import InputError
+from animesion_jax.steps import TrainState
+
+FOLDER = "checkpoints"
+BEST_METRIC = "top1_accuracy"
+WEIGHTS = ("best", "last")
+
+
+class Checkpoints:
+    """The checkpoints in `workdir/checkpoints`, saved in the background; a save appears whole or not at all."""
+
+    def __init__(self, workdir: str, *, keep_last: int = 2, read_only: bool = False):
+        folder = epath.Path(workdir).expanduser().resolve() / FOLDER
+        if read_only and not folder.exists():
+            raise InputError(f"no checkpoint in {folder.parent}; allowed: the --workdir of a training run")
+        keep = AnyPreservationPolicy(
+            [
+                LatestN(keep_last),
+                BestN(
+                    get_metric_fn=lambda metrics: metrics[BEST_METRIC],
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(
+            create=not read_only, read_only=read_only, preservation_policy=None if read_only else keep
+        )
+        self._folder = folder
+        self._manager = ocp.CheckpointManager(folder, options=options)
+
+    def save(self, step: int, state: TrainState, metrics: dict[str, float] | None) -> None:
+        """Starts saving the state; `metrics` of the validation split rank it, None leaves it unranked."""
+        self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+
+    def step_of(self, weights: str) -> int | None:
+        """Returns the step of the "last" or "best" checkpoint, the later of equally good ones; None without any.
+
+        Where no checkpoint has validation metrics, the best is the last.
+        """
+        if weights not in WEIGHTS:
+            raise InputError(f"unknown weights '{weights}'; allowed: {', '.join(WEIGHTS)}")
+        steps = sorted(self._manager.all_steps())
+        if weights == "best":
+            ranked = [
+                (metrics[BEST_METRIC], step) for step in steps if (metrics := self._manager.metrics(step))
+            ]
+            if ranked:
+                return max(ranked)[1]
+        return steps[-1] if steps else None
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """Returns the state saved at `step`; `like` gives its structure, shapes, dtypes and devices."""
+        return self._manager.restore(step, args=ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
+
+    def wait(self) -> None:
+        """Blocks until what was handed to `save` is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits for the last save and lets go of the folder."""
+        self._manager.close()
+
+
+def _abstract(leaf: Any) -> Any:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))

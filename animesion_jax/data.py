@@ -1,0 +1,349 @@
+"""TFDS splits as shuffled, masked uint8 batches on the devices.
+
+The order of an epoch depends on (seed, epoch) only, on any number of hosts and devices: the records are dealt to
+`read_groups` contiguous groups, every batch takes the same number from each group, and a host reads whole groups.
+Each group has its own permutation, so the cached modes shuffle perfectly and share one order. Without a cache the
+records stream through a shuffle buffer.
+"""
+
+import collections
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import jax
+import ml_collections
+import numpy as np
+import psutil
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from etils import epath
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+from animesion_jax.errors import InputError
+
+CACHES = ("auto", "decoded", "encoded", "none")
+# "auto" leaves this part of the free memory to the rest of the program.
+CACHE_FRACTION = 0.5
+BATCHES_IN_FLIGHT = 2
+
+HostBatch = dict[str, np.ndarray]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A built TFDS data set of labelled images.
+
+    Attributes:
+      name: as in the config, "name" or "name/config".
+      builder: the TFDS builder that reads it.
+      class_names: names by class id.
+    """
+
+    name: str
+    builder: tfds.core.DatasetBuilder
+    class_names: tuple[str, ...]
+
+    def num_examples(self, split: str) -> int:
+        """Returns the number of examples of a split; InputError for a split that is unknown or empty."""
+        splits = self.builder.info.splits
+        if split not in splits:
+            raise InputError(f"{self.name} has no split '{split}'; allowed: {', '.join(splits)}")
+        if not splits[split].num_examples:
+            raise InputError(f"split '{split}' of {self.name} is empty; allowed: a split with examples")
+        return splits[split].num_examples
+
+
+def load_dataset(name: str, data_dir: str) -> Dataset:
+    """Returns the newest built version of a data set below `data_dir`.
+
+    Raises:
+      InputError: not built there, or not a data set of images and labels.
+    """
+    root = epath.Path(data_dir).expanduser()
+    folder = root / name
+    versions = []
+    if folder.exists():
+        versions = [path for path in folder.iterdir() if (path / "dataset_info.json").exists()]
+    if not versions:
+        base, _, config = name.partition("/")
+        built = sorted(
+            str(path.parent.parent.relative_to(root)) for path in _find_dataset_infos(root)
+        )
+        raise InputError(
+            f"data set '{name}' is not built in {root} (there: {', '.join(built) or 'nothing'}); build it: "
+            f"(cd tfds_builders/{base} && tfds build {f'--config={config} ' if config else ''}--data_dir={root.resolve()})"
+        )
+    newest = max(versions, key=lambda path: tfds.core.Version(path.name))
+    builder = tfds.builder_from_directory(newest)
+    features = builder.info.features
+    if not {"image", "label"} <= set(features) or not hasattr(features["label"], "names"):
+        raise InputError(f"data set '{name}' has features {sorted(features)}; needed: image, label (a ClassLabel)")
+    return Dataset(name, builder, tuple(features["label"].names))
+
+
+def _find_dataset_infos(root: epath.Path) -> list[epath.Path]:
+    if not root.exists():
+        return []
+    return [*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]
+
+
+def decode_and_resize(encoded: tf.Tensor, size: int) -> tf.Tensor:
+    """Returns the (size, size, 3) uint8 image of JPEG or PNG bytes; bilinear, antialiased, aspect not kept.
+
+    The accurate DCT is Pillow's, so that predict, which has no TensorFlow, sees the same pixels.
+    """
+    image = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+    image = tf.image.resize(image, (size, size), method="bilinear", antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(image), 0.0, 255.0), tf.uint8)
+
+
+def group_bounds(num_examples: int, num_groups: int) -> list[int]:
+    """Returns the num_groups + 1 bounds that deal the records to contiguous groups of nearly equal size."""
+    return [num_examples * group // num_groups for group in range(num_groups + 1)]
+
+
+def group_order(size: int, seed: int, epoch: int, group: int) -> np.ndarray:
+    """Returns the (size,) int64 permutation of a group's records in one epoch."""
+    return np.random.default_rng((seed, epoch, group)).permutation(size)
+
+
+def choose_cache(cache: str, decoded_bytes: int, encoded_bytes: int, available: int | None = None) -> str:
+    """Returns "decoded", "encoded" or "none"; "auto" takes the first that fits into half of the free memory.
+
+    Args:
+      cache: one of `CACHES`.
+      decoded_bytes, encoded_bytes: what either cache would hold.
+      available: free memory in bytes; None asks the system.
+    """
+    if cache not in CACHES:
+        raise InputError(f"unknown data.cache '{cache}'; allowed: {', '.join(CACHES)}")
+    if cache != "auto":
+        return cache
+    budget = CACHE_FRACTION * (psutil.virtual_memory().available if available is None else available)
+    if decoded_bytes <= budget:
+        return "decoded"
+    return "encoded" if encoded_bytes <= budget else "none"
+
+
+class TrainData:
+    """The training split as an endless sequence of host batches.
+
+    Attributes:
+      steps_per_epoch: num_examples // batch_size; the rest of an epoch is dropped, another one each epoch.
+      cache: the cache in use, "decoded", "encoded" or "none".
+    """
+
+    def __init__(
+        self, config: ml_collections.ConfigDict, dataset: Dataset, *, num_hosts: int = 1, host: int = 0
+    ):
+        self.config = config
+        self.dataset = dataset
+        num_examples = dataset.num_examples(config.train_split)
+        self.steps_per_epoch = num_examples // config.batch_size
+        if not self.steps_per_epoch:
+            raise InputError(
+                f"batch_size {config.batch_size} is more than the {num_examples} examples of {dataset.name} "
+                f"'{config.train_split}'; allowed: 1 to {num_examples}"
+            )
+        num_groups = math.gcd(config.batch_size, config.data.read_groups)
+        if num_groups % num_hosts:
+            raise InputError(
+                f"{num_hosts} hosts cannot share {num_groups} read groups (the greatest common divisor of batch_size "
+                f"{config.batch_size} and data.read_groups {config.data.read_groups}); set "
+                f"--config.data.read_groups to a multiple of {num_hosts} that divides the batch size"
+            )
+        self._bounds = group_bounds(num_examples, num_groups)
+        self._groups = range(host * num_groups // num_hosts, (host + 1) * num_groups // num_hosts)
+        self._per_group = config.batch_size // num_groups
+        self._size = config.image_size + config.crop_margin
+        encoded_bytes = dataset.builder.info.splits[config.train_split].num_bytes
+        self.cache = choose_cache(
+            config.data.cache,
+            num_examples * self._size * self._size * 3 // num_hosts,
+            encoded_bytes // num_hosts,
+        )
+        self._epoch_batches: Callable[[int, int], Iterator[HostBatch]] = {
+            "decoded": self._decoded_epoch,
+            "encoded": self._encoded_epoch,
+            "none": self._streamed_epoch,
+        }[self.cache]
+        if self.cache == "decoded":
+            self._read_decoded()
+        elif self.cache == "encoded":
+            self._read_encoded()
+
+    def batches(self, start_step: int = 0) -> Iterator[HostBatch]:
+        """Yields the batches from `start_step` on, without decoding those before it.
+
+        A batch holds this host's share: "image" (batch, S + margin, S + margin, 3) uint8, "label" (batch,) int32
+        and "mask" (batch,) float32 ones.
+        """
+        epoch, skipped = divmod(start_step, self.steps_per_epoch)
+        while True:
+            for batch in self._epoch_batches(epoch, skipped):
+                yield {**batch, "mask": np.ones(len(batch["label"]), np.float32)}
+            epoch, skipped = epoch + 1, 0
+
+    def _records(self, group: int) -> tf.data.Dataset:
+        return read_records(
+            self.dataset, self.config.train_split, self._bounds[group], self._bounds[group + 1]
+        )
+
+    def _orders(self, epoch: int, skipped: int) -> np.ndarray:
+        """Returns (steps, groups, per_group) places within the groups, for this host's groups."""
+        orders = []
+        for group in self._groups:
+            size = self._bounds[group + 1] - self._bounds[group]
+            order = group_order(size, self.config.seed, epoch, group)
+            orders.append(order[: self.steps_per_epoch * self._per_group].reshape(-1, self._per_group))
+        return np.stack(orders, axis=1)[skipped:]
+
+    def _read_decoded(self) -> None:
+        self._images, self._labels = [], []
+        total = self._bounds[self._groups.stop] - self._bounds[self._groups.start]
+        with tqdm(total=total, desc=f"decoding {self.config.train_split}", unit="img", disable=None) as bar:
+            for group in self._groups:
+                size = self._bounds[group + 1] - self._bounds[group]
+                images = np.empty((size, self._size, self._size, 3), np.uint8)
+                labels = np.empty(size, np.int32)
+                filled = 0
+                for batch in decoded(self._records(group), self._size).batch(256).prefetch(2).as_numpy_iterator():
+                    count = len(batch["label"])
+                    images[filled : filled + count] = batch["image"]
+                    labels[filled : filled + count] = batch["label"]
+                    filled += count
+                    bar.update(count)
+                self._images.append(images)
+                self._labels.append(labels)
+
+    def _decoded_epoch(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
+        for places in self._orders(epoch, skipped):
+            images = np.empty((places.size, self._size, self._size, 3), np.uint8)
+            for i, rows in enumerate(places):
+                out = images[i * self._per_group : (i + 1) * self._per_group]
+                np.take(self._images[i], rows, axis=0, out=out, mode="clip")
+            labels = np.concatenate([self._labels[i][rows] for i, rows in enumerate(places)])
+            yield {"image": images, "label": labels}
+
+    def _read_encoded(self) -> None:
+        records = [
+            record for group in self._groups for record in self._records(group).prefetch(1024).as_numpy_iterator()
+        ]
+        self._labels = tf.constant([record["label"] for record in records], tf.int32)
+        self._encoded = tf.constant(np.asarray([record["image"] for record in records], object), tf.string)
+
+    def _encoded_epoch(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
+        starts = [self._bounds[group] - self._bounds[self._groups.start] for group in self._groups]
+        rows = self._orders(epoch, skipped) + np.asarray(starts)[:, None]
+        records = tf.data.Dataset.from_tensor_slices(rows.ravel()).map(
+            lambda row: {"image": tf.gather(self._encoded, row), "label": tf.gather(self._labels, row)}
+        )
+        yield from self._batched(records)
+
+    def _streamed_epoch(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
+        buffer = max(self.config.data.shuffle_buffer // (len(self._bounds) - 1), 1)
+        streams = []
+        for group in self._groups:
+            seed = int(np.random.default_rng((self.config.seed, epoch, group)).integers(1, 2**31))
+            stream = self._records(group).shuffle(buffer, seed=seed, reshuffle_each_iteration=False)
+            streams.append(stream.skip(skipped * self._per_group))
+        steps = self.steps_per_epoch - skipped
+        choice = np.tile(np.repeat(np.arange(len(streams)), self._per_group), steps).astype(np.int64)
+        chosen = tf.data.Dataset.choose_from_datasets(
+            streams, tf.data.Dataset.from_tensor_slices(choice), stop_on_empty_dataset=False
+        )
+        yield from self._batched(chosen)
+
+    def _batched(self, records: tf.data.Dataset) -> Iterator[HostBatch]:
+        batches = decoded(records, self._size).batch(len(self._groups) * self._per_group, drop_remainder=True)
+        yield from batches.prefetch(BATCHES_IN_FLIGHT).as_numpy_iterator()
+
+
+class EvalData:
+    """A split in padded and masked host batches: every example once, on any number of hosts and devices."""
+
+    def __init__(
+        self, config: ml_collections.ConfigDict, dataset: Dataset, split: str, *, num_hosts: int = 1, host: int = 0
+    ):
+        self.num_examples = dataset.num_examples(split)
+        bounds = group_bounds(self.num_examples, num_hosts)
+        self._batch_size = config.eval_batch_size // num_hosts
+        # The largest share decides, so that every host takes part in the same number of collectives.
+        largest = max(stop - start for start, stop in zip(bounds, bounds[1:], strict=False))
+        self._num_batches = math.ceil(largest / self._batch_size)
+        self._size = config.image_size
+        cache = choose_cache(config.data.cache, self.num_examples * self._size * self._size * 3, 0)
+        records = read_records(dataset, split, bounds[host], bounds[host + 1])
+        batches = decoded(records, self._size).batch(self._batch_size)
+        self._batches = (batches.cache() if cache == "decoded" else batches).prefetch(BATCHES_IN_FLIGHT)
+
+    def batches(self) -> Iterator[HostBatch]:
+        """Yields batches of one size; "mask" is 0 for the padding at the end, else as `TrainData.batches`."""
+        done = 0
+        for batch in self._batches.as_numpy_iterator():
+            yield pad_batch(batch, self._batch_size)
+            done += 1
+        empty = {
+            "image": np.zeros((0, self._size, self._size, 3), np.uint8),
+            "label": np.zeros((0,), np.int32),
+        }
+        for _ in range(self._num_batches - done):
+            yield pad_batch(empty, self._batch_size)
+
+
+def read_records(dataset: Dataset, split: str, start: int, stop: int) -> tf.data.Dataset:
+    """Returns records start <= i < stop of a split: {"image": encoded bytes, "label": int32}, in a fixed order."""
+    read = tfds.core.ReadInstruction(split, from_=start, to=stop, unit="abs")
+    records = dataset.builder.as_dataset(
+        split=read, shuffle_files=False, decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    return records.map(lambda record: {"image": record["image"], "label": tf.cast(record["label"], tf.int32)})
+
+
+def decoded(records: tf.data.Dataset, size: int) -> tf.data.Dataset:
+    """Returns records with decoded (size, size, 3) uint8 images, in the same order, decoded in parallel."""
+    return records.map(
+        lambda record: {**record, "image": decode_and_resize(record["image"], size)},
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+
+
+def pad_batch(batch: HostBatch, batch_size: int) -> HostBatch:
+    """Returns the batch with zeros up to `batch_size` and a float32 "mask" that is 0 for them."""
+    missing = batch_size - len(batch["label"])
+    padded = {
+        name: np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
+        for name, array in batch.items()
+    }
+    return padded | {"mask": (np.arange(batch_size) < batch_size - missing).astype(np.float32)}
+
+
+def check_batch_size(name: str, batch_size: int, num_devices: int) -> None:
+    """Raises InputError unless the global batch divides evenly among all devices."""
+    if batch_size < 1 or batch_size % num_devices:
+        raise InputError(
+            f"{name} {batch_size} does not divide among {num_devices} devices; allowed: multiples of {num_devices}"
+        )
+
+
+def on_devices(batches: Iterable[HostBatch], devices: Sequence[jax.Device]) -> Iterator[dict[str, jax.Array]]:
+    """Yields each batch as arrays with a leading device axis, put on the local devices two batches ahead."""
+    sharding = NamedSharding(Mesh(np.asarray(devices), ("batch",)), PartitionSpec("batch"))
+
+    def put(batch: HostBatch) -> dict[str, jax.Array]:
+        return jax.device_put(
+            {name: array.reshape(len(devices), -1, *array.shape[1:]) for name, array in batch.items()}, sharding
+        )
+
+    waiting: collections.deque[dict[str, jax.Array]] = collections.deque()
+    for batch in batches:
+        waiting.append(put(batch))
+        if len(waiting) >= BATCHES_IN_FLIGHT:
+            yield waiting.popleft()
+    yield from waiting

@@ -1,0 +1,87 @@
+"""What a run writes while it goes: metrics.jsonl, TensorBoard events and curves.png."""
+
+import json
+import logging
+from typing import Any
+
+from clu import metric_writers
+from etils import epath
+
+FILE = "metrics.jsonl"
+CURVES = "curves.png"
+
+log = logging.getLogger(__name__)
+
+
+def read_rows(workdir: str) -> list[dict[str, Any]]:
+    """Returns the rows of a run's metrics.jsonl in order; empty when there is none. A torn last line is left out."""
+    path = epath.Path(workdir).expanduser() / FILE
+    rows = []
+    if path.exists():
+        for line in path.read_text().splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return rows
+
+
+class Journal:
+    """Writes one row per call: {"step", "epoch", "split", metrics...}, to metrics.jsonl and TensorBoard.
+
+    Rows after `start_step` are left from an interrupted run and will be written again: they are dropped.
+    """
+
+    def __init__(self, workdir: str, start_step: int):
+        self._folder = epath.Path(workdir).expanduser()
+        self._rows = [row for row in read_rows(workdir) if row["step"] <= start_step]
+        fresh = self._folder / f"{FILE}.tmp"
+        fresh.write_text("".join(json.dumps(row) + "\n" for row in self._rows))
+        fresh.replace(self._folder / FILE)
+        self._file = (self._folder / FILE).open("a")
+        self._tensorboard = metric_writers.SummaryWriter(str(self._folder / "tensorboard"))
+
+    def write(self, step: int, epoch: float, split: str, metrics: dict[str, float]) -> None:
+        """Adds a row; `epoch` counts from 0 and may be a fraction."""
+        row = {"step": step, "epoch": round(epoch, 4), "split": split, **metrics}
+        if row in self._rows[-3:]:
+            return
+        self._rows.append(row)
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        self._tensorboard.write_scalars(step, {f"{split}/{name}": value for name, value in metrics.items()})
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        log.info("epoch %.2f  step %d  %s: %s", epoch, step, split, figures)
+
+    def close(self) -> None:
+        """Writes curves.png and closes the files."""
+        self._file.close()
+        self._tensorboard.close()
+        draw_curves(self._rows, self._folder / CURVES)
+
+
+def draw_curves(rows: list[dict[str, Any]], path: epath.Path) -> None:
+    """Draws loss, accuracies and learning rate of metrics.jsonl rows over the epochs into a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 3.8), layout="constrained")
+    loss, accuracy, rate = figure.subplots(1, 3)
+    for split, color in (("train", "tab:blue"), ("validation", "tab:orange")):
+        points = [row for row in rows if row["split"] == split]
+        epochs = [row["epoch"] for row in points]
+        loss.plot(epochs, [row["loss"] for row in points], color=color, label=split)
+        for name, style in (("top1_accuracy", "-"), ("top5_accuracy", "--")):
+            label = f"{split} {name.split('_')[0].replace('top', 'top-')}"
+            accuracy.plot(epochs, [100 * row[name] for row in points], style, color=color, label=label)
+        if split == "train":
+            rate.plot(epochs, [row["learning_rate"] for row in points], color="tab:green")
+    for axes, title in ((loss, "loss (nats)"), (accuracy, "accuracy (%)"), (rate, "learning rate")):
+        axes.set(title=title, xlabel="epoch")
+        axes.grid(alpha=0.3)
+    loss.set_ylim(bottom=0)
+    accuracy.set_ylim(0, 100)
+    rate.set_ylim(bottom=0)
+    loss.legend()
+    accuracy.legend(loc="lower right")
+    with path.open("wb") as file:
+        figure.savefig(file, format="png", dpi=110)

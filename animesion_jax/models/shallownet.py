@@ -1,0 +1,56 @@
+"""ShallowNet, the LeNet-like five-layer baseline of the DAF:re paper."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from animesion_jax.models.dropout import Dropout
+
+# A shorter side leaves nothing to pool after two unpadded 5x5 convolutions.
+MIN_IMAGE_SIZE = 16
+
+
+class ShallowNet(nn.Module):
+    """Two convolutions (unpadded, BatchNorm, ReLU, 2x2 max-pool) and two dense layers.
+
+    Source: the released code behind Tables 3 and 4 of the DAF:re paper, which ran only at 224 px; this one
+    takes any size from 16 px. Parameters are float32 whatever the compute dtype.
+
+    Attributes:
+      num_classes: width of the classifier.
+      features: channels of the two convolutions.
+      hidden_size: width of the first dense layer.
+      dropout_rate: dropout before the classifier.
+      dtype: compute dtype; logits are float32.
+      axis_name: pmap axis over which BatchNorm takes its training statistics; None for one device.
+    """
+
+    num_classes: int
+    features: Sequence[int] = (16, 32)
+    hidden_size: int = 512
+    dropout_rate: float = 0.2
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, train: bool = False, positions: jax.Array | None = None
+    ) -> jax.Array:
+        """Returns (batch, num_classes) float32 logits of normalised (batch, S, S, 3) images."""
+        x = images.astype(self.dtype)
+        for width in self.features:
+            x = nn.Conv(width, (5, 5), padding="VALID", dtype=self.dtype)(x)
+            x = nn.BatchNorm(
+                use_running_average=not train,
+                momentum=0.9,
+                epsilon=1e-5,
+                dtype=self.dtype,
+                axis_name=self.axis_name if train and not self.is_initializing() else None,
+            )(x)
+            x = nn.max_pool(nn.relu(x), (2, 2), strides=(2, 2))
+        x = x.reshape(x.shape[0], -1)
+        x = nn.relu(nn.Dense(self.hidden_size, dtype=self.dtype)(x))
+        x = Dropout(self.dropout_rate)(x, train, positions)
+        return nn.Dense(self.num_classes, dtype=jnp.float32, name="head")(x.astype(jnp.float32))

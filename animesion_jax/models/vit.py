@@ -1,0 +1,137 @@
+"""Vision Transformer (Dosovitskiy et al., 2020, arXiv:2010.11929).
+
+Module and parameter names are those of Google's linen code, so that the original checkpoints map onto the
+variables leaf by leaf.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from animesion_jax.models.dropout import Dropout
+
+# Published sizes: hidden size, layers, heads, MLP width (arXiv:2010.11929 table 1; Ti and S from DeiT).
+SIZES = {
+    "ti": {"hidden_size": 192, "num_layers": 12, "num_heads": 3, "mlp_dim": 768},
+    "s": {"hidden_size": 384, "num_layers": 12, "num_heads": 6, "mlp_dim": 1536},
+    "b": {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "mlp_dim": 3072},
+    "l": {"hidden_size": 1024, "num_layers": 24, "num_heads": 16, "mlp_dim": 4096},
+    "h": {"hidden_size": 1280, "num_layers": 32, "num_heads": 16, "mlp_dim": 5120},
+}
+
+
+class PositionEmbedding(nn.Module):
+    """Adds a learned (1, tokens, hidden) float32 table to the tokens."""
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """Returns `tokens` (batch, tokens, hidden) plus the table, in the dtype of the tokens."""
+        table = self.param("pos_embedding", nn.initializers.normal(0.02), (1, *tokens.shape[1:]))
+        return tokens + table.astype(tokens.dtype)
+
+
+class MlpBlock(nn.Module):
+    """Dense, GELU, dropout, dense, dropout."""
+
+    mlp_dim: int
+    dropout_rate: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, positions: jax.Array | None) -> jax.Array:
+        """Returns the (batch, tokens, hidden) output of the block's MLP."""
+        dense = {
+            "dtype": self.dtype,
+            "kernel_init": nn.initializers.xavier_uniform(),
+            "bias_init": nn.initializers.normal(1e-6),
+        }
+        hidden_size = x.shape[-1]
+        x = nn.gelu(nn.Dense(self.mlp_dim, **dense)(x))
+        x = Dropout(self.dropout_rate)(x, train, positions)
+        x = nn.Dense(hidden_size, **dense)(x)
+        return Dropout(self.dropout_rate)(x, train, positions)
+
+
+class EncoderBlock(nn.Module):
+    """Pre-norm self-attention and MLP, each with a residual connection."""
+
+    num_heads: int
+    mlp_dim: int
+    dropout_rate: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, positions: jax.Array | None) -> jax.Array:
+        """Returns the (batch, tokens, hidden) output of one encoder layer."""
+        y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
+        y = nn.MultiHeadDotProductAttention(
+            self.num_heads, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform()
+        )(y)
+        x = x + Dropout(self.dropout_rate)(y, train, positions)
+        y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
+        return x + MlpBlock(self.mlp_dim, self.dropout_rate, self.dtype)(y, train, positions)
+
+
+class Encoder(nn.Module):
+    """Position embedding, dropout, the encoder layers and the final layer norm."""
+
+    num_layers: int
+    num_heads: int
+    mlp_dim: int
+    dropout_rate: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, positions: jax.Array | None) -> jax.Array:
+        """Returns the normalised (batch, tokens, hidden) tokens."""
+        x = PositionEmbedding(name="posembed_input")(x)
+        x = Dropout(self.dropout_rate)(x, train, positions)
+        for layer in range(self.num_layers):
+            x = EncoderBlock(
+                self.num_heads, self.mlp_dim, self.dropout_rate, self.dtype, name=f"encoderblock_{layer}"
+            )(x, train, positions)
+        return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="encoder_norm")(x)
+
+
+class VisionTransformer(nn.Module):
+    """Patches, class token, transformer encoder, linear classifier on the class token.
+
+    GELU is the tanh approximation, as in Google's code; the classifier starts at zero.
+
+    Attributes:
+      num_classes: width of the classifier.
+      patch_size: side of a patch in pixels; the image side must be a multiple of it.
+      hidden_size, num_layers, num_heads, mlp_dim: see `SIZES`.
+      dropout_rate: after the position embedding, after attention and twice in each MLP.
+      dtype: compute dtype; parameters and logits are float32.
+      axis_name: unused by this family, which has no batch statistics; part of every model's signature.
+    """
+
+    num_classes: int
+    patch_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_dim: int
+    dropout_rate: float = 0.1
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, train: bool = False, positions: jax.Array | None = None
+    ) -> jax.Array:
+        """Returns (batch, num_classes) float32 logits of normalised (batch, S, S, 3) images."""
+        patch = (self.patch_size, self.patch_size)
+        x = images.astype(self.dtype)
+        x = nn.Conv(self.hidden_size, patch, strides=patch, padding="VALID", dtype=self.dtype, name="embedding")(x)
+        x = x.reshape(x.shape[0], -1, self.hidden_size)
+        cls = self.param("cls", nn.initializers.zeros, (1, 1, self.hidden_size))
+        x = jnp.concatenate([jnp.broadcast_to(cls.astype(x.dtype), (x.shape[0], 1, self.hidden_size)), x], 1)
+        x = Encoder(
+            self.num_layers, self.num_heads, self.mlp_dim, self.dropout_rate, self.dtype, name="Transformer"
+        )(x, train, positions)
+        head = nn.Dense(
+            self.num_classes, dtype=jnp.float32, kernel_init=nn.initializers.zeros, name="head"
+        )
+        return head(x[:, 0].astype(jnp.float32))

@@ -1,0 +1,115 @@
+"""TrainState, the training step and the evaluation step: the only place that names pmap."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from animesion_jax.augment import Augmentation, augment, normalize
+from animesion_jax.metrics import cross_entropy, metric_sums
+
+AXIS = "batch"
+
+Batch = dict[str, jax.Array]
+Sums = dict[str, jax.Array]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that training changes; no device axis.
+
+    Attributes:
+      step: int32 number of updates done.
+      params: float32 parameters.
+      batch_stats: float32 running statistics of BatchNorm; empty for models without.
+      opt_state: state of the optax transformation.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The variables to hand to `model.apply`."""
+        return {"params": self.params} | ({"batch_stats": self.batch_stats} if self.batch_stats else {})
+
+
+def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
+    """Returns the state before the first step."""
+    params = variables["params"]
+    return TrainState(
+        jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), optimizer.init(params)
+    )
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    config: ml_collections.ConfigDict,
+    devices: Sequence[jax.Device] | None = None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Sums]]:
+    """Returns `train_step(state, batch) -> (state, sums)`; the old state is donated.
+
+    The batch has a leading device axis: "image" (devices, batch, S + margin, S + margin, 3) uint8, "label"
+    (devices, batch) int32, "mask" (devices, batch) float32. `sums` are `metrics.metric_sums` of the global batch
+    before the update. Random numbers depend on (config.seed, step, place in the global batch) only.
+    """
+    augmentation = Augmentation(**config.augment)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
+        local_batch = batch["label"].shape[0]
+        positions = jax.lax.axis_index(AXIS) * local_batch + jnp.arange(local_batch)
+        augment_key, dropout_key = jax.random.split(
+            jax.random.fold_in(jax.random.key(config.seed), state.step)
+        )
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(augment_key, positions)
+        images = normalize(
+            augment(keys, batch["image"], config.image_size, augmentation), config.mean, config.std
+        )
+
+        def loss_of(params):
+            variables = state.replace(params=params).variables
+            logits, updates = model.apply(
+                variables, images, train=True, positions=positions,
+                rngs={"dropout": dropout_key}, mutable=["batch_stats"],
+            )  # fmt: skip
+            return cross_entropy(logits, batch["label"]).mean(), (logits, updates)
+
+        gradients, (logits, updates) = jax.grad(loss_of, has_aux=True)(state.params)
+        gradients = jax.lax.pmean(gradients, AXIS)
+        deltas, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        sums = jax.lax.psum(metric_sums(logits, batch["label"], batch["mask"]), AXIS)
+        new_state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, deltas),
+            batch_stats=updates.get("batch_stats", state.batch_stats),
+            opt_state=opt_state,
+        )
+        return new_state, sums
+
+    return jax.pmap(
+        train_step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), devices=devices, donate_argnums=0
+    )
+
+
+def make_eval_step(
+    model: nn.Module, config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | None = None
+) -> Callable[[dict[str, Any], Batch], Sums]:
+    """Returns `eval_step(variables, batch) -> sums` over the global batch.
+
+    The batch has a leading device axis: "image" (devices, batch, S, S, 3) uint8, "label" int32 and "mask" float32
+    (devices, batch). Masked examples count for nothing.
+    """
+
+    def eval_step(variables: dict[str, Any], batch: Batch) -> Sums:
+        logits = model.apply(variables, normalize(batch["image"], config.mean, config.std))
+        return jax.lax.psum(metric_sums(logits, batch["label"], batch["mask"]), AXIS)
+
+    return jax.pmap(eval_step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, devices=devices)

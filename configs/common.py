@@ -1,0 +1,63 @@
+"""Every field of a config, with its default: the recipe of the DAF:re paper's tables at 128 px.
+
+Other files import `get_config` from here and override what differs. A config is locked: a field that is not declared
+here cannot be set.
+"""
+
+import ml_collections
+
+# Channel means and standard deviations that a model family was trained with.
+NORMALIZATION = {
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the default config."""
+    config = ml_collections.ConfigDict()
+
+    # Data.
+    config.dataset = "toyfaces"  # TFDS name, "name" or "name/config"; build it with `tfds build` first
+    config.data_dir = "~/tensorflow_datasets"  # where `tfds build --data_dir` put it; local or gs://
+    config.train_split = "train"
+    config.validation_split = "validation"  # evaluated after every epoch; "" for none
+    config.test_split = "test"  # evaluated once, at the end; "" for none
+    config.data = ml_collections.ConfigDict()
+    config.data.cache = "auto"  # "decoded", "encoded" or "none"; "auto" picks by the memory available
+    config.data.read_groups = 8  # the records are dealt to this many groups; a host reads whole groups
+    config.data.shuffle_buffer = 50_000  # records of the shuffle buffer where nothing is cached
+
+    # Input.
+    config.image_size = 128  # side of the model's square input, pixels
+    config.crop_margin = 32  # train images are resized to image_size + crop_margin, then cropped
+    config.mean, config.std = NORMALIZATION["half"]  # per channel, of pixels in [0, 1]
+    config.augment = ml_collections.ConfigDict()
+    config.augment.flip = 0.5  # probability of a horizontal flip
+    config.augment.brightness = 0.1  # factor drawn from [1 - b, 1 + b]
+    config.augment.contrast = 0.1  # likewise
+    config.augment.saturation = 0.1  # likewise
+    config.augment.hue = 0.1  # shift drawn from [-h, h] turns of the colour circle
+
+    # Model.
+    config.model = "shallownet"  # a name of animesion_jax.models.MODELS
+    config.dropout_rate = 0.2  # dropout of the model
+    config.dtype = "float32"  # compute dtype, "float32" or "bfloat16"; parameters stay float32
+
+    # Optimisation: SGD with momentum.
+    config.batch_size = 64  # global, over all devices and hosts
+    config.epochs = 50
+    config.learning_rate = 1e-3
+    config.momentum = 0.9
+    config.schedule = "piecewise"  # "piecewise" or "cosine"
+    config.decay_epochs = 20  # piecewise: the learning rate is divided after every so many epochs ...
+    config.decay_factor = 3.0  # ... by this
+    config.warmup_epochs = 0.0  # cosine: epochs of linear warm-up, fractions allowed
+
+    # Run.
+    config.seed = 0  # parameters, order of the examples, augmentation and dropout
+    config.eval_batch_size = 256  # global, over all devices and hosts
+    config.log_every_steps = 50  # steps between two rows of training metrics
+    config.keep_last_checkpoints = 2  # besides the best by validation top-1
+
+    return config.lock()

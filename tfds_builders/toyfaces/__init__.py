@@ -1,0 +1,1 @@
+"""Twenty anime characters drawn by our own code: a data set that needs no download."""
