@@ -1,3 +1,19 @@
-"""animesion_jax: anime character recognition in JAX."""
+"""animesion_jax: anime character recognition in JAX.
+
+`load(path)` opens a bundle for prediction, `create_model(name, num_classes=..., image_size=...)` makes a model.
+"""
+
+import importlib
 
 __version__ = "0.1.0"
+
+# Resolved on first use: `import animesion_jax` and `--help` stay free of JAX.
+_PUBLIC = {"load": "animesion_jax.predict", "create_model": "animesion_jax.models"}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str):
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'animesion_jax' has no attribute '{name}'")

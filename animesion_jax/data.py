@@ -71,9 +71,7 @@ def load_dataset(name: str, data_dir: str) -> Dataset:
         versions = [path for path in folder.iterdir() if (path / "dataset_info.json").exists()]
     if not versions:
         base, _, config = name.partition("/")
-        built = sorted(
-            str(path.parent.parent.relative_to(root)) for path in _find_dataset_infos(root)
-        )
+        built = sorted(str(path.parent.parent.relative_to(root)) for path in _find_dataset_infos(root))
         raise InputError(
             f"data set '{name}' is not built in {root} (there: {', '.join(built) or 'nothing'}); build it: "
             f"(cd tfds_builders/{base} && tfds build {f'--config={config} ' if config else ''}--data_dir={root.resolve()})"
@@ -82,7 +80,9 @@ def load_dataset(name: str, data_dir: str) -> Dataset:
     builder = tfds.builder_from_directory(newest)
     features = builder.info.features
     if not {"image", "label"} <= set(features) or not hasattr(features["label"], "names"):
-        raise InputError(f"data set '{name}' has features {sorted(features)}; needed: image, label (a ClassLabel)")
+        raise InputError(
+            f"data set '{name}' has features {sorted(features)}; needed: image, label (a ClassLabel)"
+        )
     return Dataset(name, builder, tuple(features["label"].names))
 
 
@@ -212,7 +212,9 @@ class TrainData:
                 images = np.empty((size, self._size, self._size, 3), np.uint8)
                 labels = np.empty(size, np.int32)
                 filled = 0
-                for batch in decoded(self._records(group), self._size).batch(256).prefetch(2).as_numpy_iterator():
+                for batch in (
+                    decoded(self._records(group), self._size).batch(256).prefetch(2).as_numpy_iterator()
+                ):
                     count = len(batch["label"])
                     images[filled : filled + count] = batch["image"]
                     labels[filled : filled + count] = batch["label"]
@@ -232,7 +234,9 @@ class TrainData:
 
     def _read_encoded(self) -> None:
         records = [
-            record for group in self._groups for record in self._records(group).prefetch(1024).as_numpy_iterator()
+            record
+            for group in self._groups
+            for record in self._records(group).prefetch(1024).as_numpy_iterator()
         ]
         self._labels = tf.constant([record["label"] for record in records], tf.int32)
         self._encoded = tf.constant(np.asarray([record["image"] for record in records], object), tf.string)
@@ -268,7 +272,13 @@ class EvalData:
     """A split in padded and masked host batches: every example once, on any number of hosts and devices."""
 
     def __init__(
-        self, config: ml_collections.ConfigDict, dataset: Dataset, split: str, *, num_hosts: int = 1, host: int = 0
+        self,
+        config: ml_collections.ConfigDict,
+        dataset: Dataset,
+        split: str,
+        *,
+        num_hosts: int = 1,
+        host: int = 0,
     ):
         self.num_examples = dataset.num_examples(split)
         bounds = group_bounds(self.num_examples, num_hosts)
@@ -338,7 +348,8 @@ def on_devices(batches: Iterable[HostBatch], devices: Sequence[jax.Device]) -> I
 
     def put(batch: HostBatch) -> dict[str, jax.Array]:
         return jax.device_put(
-            {name: array.reshape(len(devices), -1, *array.shape[1:]) for name, array in batch.items()}, sharding
+            {name: array.reshape(len(devices), -1, *array.shape[1:]) for name, array in batch.items()},
+            sharding,
         )
 
     waiting: collections.deque[dict[str, jax.Array]] = collections.deque()

@@ -95,7 +95,12 @@ def make_train_step(
         return new_state, sums
 
     return jax.pmap(
-        train_step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), devices=devices, donate_argnums=0
+        train_step,
+        axis_name=AXIS,
+        in_axes=(None, 0),
+        out_axes=(None, None),
+        devices=devices,
+        donate_argnums=0,
     )
 
 

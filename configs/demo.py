@@ -1,6 +1,6 @@
 r"""The demo: ShallowNet on toyfaces at 64 px, minutes on two CPU cores.
 
-    python -m animesion_jax.main --config=configs/demo.py --config.data_dir=DATA --workdir=runs/demo
+python -m animesion_jax.main --config=configs/demo.py --config.data_dir=DATA --workdir=runs/demo
 """
 
 import ml_collections

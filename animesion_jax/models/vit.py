@@ -124,14 +124,14 @@ class VisionTransformer(nn.Module):
         """Returns (batch, num_classes) float32 logits of normalised (batch, S, S, 3) images."""
         patch = (self.patch_size, self.patch_size)
         x = images.astype(self.dtype)
-        x = nn.Conv(self.hidden_size, patch, strides=patch, padding="VALID", dtype=self.dtype, name="embedding")(x)
+        x = nn.Conv(
+            self.hidden_size, patch, strides=patch, padding="VALID", dtype=self.dtype, name="embedding"
+        )(x)
         x = x.reshape(x.shape[0], -1, self.hidden_size)
         cls = self.param("cls", nn.initializers.zeros, (1, 1, self.hidden_size))
         x = jnp.concatenate([jnp.broadcast_to(cls.astype(x.dtype), (x.shape[0], 1, self.hidden_size)), x], 1)
         x = Encoder(
             self.num_layers, self.num_heads, self.mlp_dim, self.dropout_rate, self.dtype, name="Transformer"
         )(x, train, positions)
-        head = nn.Dense(
-            self.num_classes, dtype=jnp.float32, kernel_init=nn.initializers.zeros, name="head"
-        )
+        head = nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=nn.initializers.zeros, name="head")
         return head(x[:, 0].astype(jnp.float32))

@@ -54,9 +54,7 @@ def smooth(points: Points, closed: bool = True, steps: int = 7) -> np.ndarray:
     p = np.concatenate([p[-1:], p, p[:2]]) if closed else np.concatenate([p[:1], p, p[-1:]])
     t = np.linspace(0, 1, steps, endpoint=False)[:, None]
     p0, p1, p2, p3 = (p[i : len(p) - 3 + i, None] for i in range(4))
-    curve = p1 + 0.5 * t * (
-        p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0))
-    )
+    curve = p1 + 0.5 * t * (p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0)))
     curve = curve.reshape(-1, 2)
     return curve if closed else np.concatenate([curve, p[-2:-1]])
 

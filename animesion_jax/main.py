@@ -1,0 +1,237 @@
+"""The entry of every command: `python -m animesion_jax.main [COMMAND] ...`, or `animesion [COMMAND] ...`."""
+
+import argparse
+import csv
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from animesion_jax.errors import InputError, first_line
+
+log = logging.getLogger("animesion_jax")
+
+TRAIN_HELP = """\
+usage: animesion [train] --config=FILE[:ARGUMENT] --workdir=FOLDER [--config.FIELD=VALUE ...]
+
+Trains a model, or goes on where an earlier start in the same workdir stopped.
+
+  --config=FILE[:ARGUMENT]  a config, such as configs/dafre_128.py:vit_b16
+  --config.FIELD=VALUE      overrides a field; configs/common.py lists and explains every field
+  --workdir=FOLDER          where checkpoints, metrics and curves go; local or gs://
+
+example:
+  python -m animesion_jax.main --config=configs/demo.py --config.data_dir=data --workdir=runs/demo
+
+other commands: {others}; each explains itself with --help
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs a command and returns the exit status; what the user can mend becomes one line on stderr."""
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    log.setLevel(logging.INFO)
+    arguments = list(argv[1:])
+    named = arguments and not arguments[0].startswith("-")
+    command = arguments.pop(0) if named else "train"
+    try:
+        if command not in COMMANDS:
+            raise InputError(f"unknown command '{command}'; allowed: {', '.join(COMMANDS)}")
+        return COMMANDS[command](arguments)
+    except InputError as error:
+        print(f"animesion {command}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"animesion {command}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (head, a pager) has left: not an error, but nothing can be flushed any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def run() -> None:
+    """The console script `animesion`."""
+    sys.exit(main(sys.argv))
+
+
+def hide_accelerators_from_tensorflow() -> None:
+    """Keeps TensorFlow, which only reads data here, from taking the GPU's memory or the TPU."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    for kind in ("GPU", "TPU"):
+        tf.config.set_visible_devices([], kind)
+
+
+def load_config(arguments: Sequence[str]) -> tuple[Any, str]:
+    """Returns the config and the workdir of a train command line."""
+    from absl import flags
+    from ml_collections import config_flags
+
+    argv = ["animesion", *arguments]
+    for argument in arguments:
+        if argument.startswith("--config="):
+            folder = os.path.dirname(os.path.abspath(argument.removeprefix("--config=").split(":")[0]))
+            # Configs import their neighbours as `from configs import common`, from any current folder.
+            sys.path.insert(0, os.path.dirname(folder))
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    flags.DEFINE_string("workdir", None, "", flag_values=values)
+    try:
+        unparsed = values(argv)[1:]
+        config, workdir = values.config, values.workdir
+    except FileNotFoundError as error:
+        raise InputError(f"no config file {error.filename}; allowed: one of configs/*.py") from error
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{first_line(error)}; see animesion train --help") from error
+    if unparsed:
+        raise InputError(f"unexpected argument '{unparsed[0]}'; see animesion train --help")
+    if config is None or not workdir:
+        missing = "--config" if config is None else "--workdir"
+        raise InputError(f"{missing} is missing; for example --config=configs/demo.py --workdir=runs/demo")
+    return config, workdir
+
+
+def train_command(arguments: Sequence[str]) -> int:
+    """Trains; prints the test metrics as JSON."""
+    if {"-h", "--help", "-help"} & set(arguments):
+        others = ", ".join(name for name in COMMANDS if name != "train")
+        print(TRAIN_HELP.format(others=others))
+        return 0
+    config, workdir = load_config(arguments)
+    hide_accelerators_from_tensorflow()
+    from animesion_jax.train import train
+
+    print(json.dumps(train(config, workdir)))
+    return 0
+
+
+def parser_of(command: str, description: str, example: str) -> argparse.ArgumentParser:
+    """Returns the argument parser of a command, with an example in its help."""
+    return Parser(
+        prog=f"animesion {command}",
+        description=description,
+        epilog=f"example:\n  python -m animesion_jax.main {command} {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage text before it."""
+
+    def error(self, message: str) -> None:
+        """Raises InputError with the message and how to get help."""
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds --workdir and --weights, which choose a checkpoint."""
+    parser.add_argument("--workdir", required=True, help="folder of a training run")
+    parser.add_argument(
+        "--weights",
+        choices=("best", "last"),
+        default="best",
+        help="best by validation top-1, or last (what the paper's tables report); default: best",
+    )
+
+
+def evaluate_command(arguments: Sequence[str]) -> int:
+    """Prints one JSON object with a run's metrics on a split."""
+    parser = parser_of(
+        "evaluate", "Evaluates a run on a whole split.", "--workdir=runs/demo --split=test --weights=last"
+    )
+    add_run_flags(parser)
+    parser.add_argument("--split", default="test", help="split of the data set; default: test")
+    flags = parser.parse_args(arguments)
+    hide_accelerators_from_tensorflow()
+    from animesion_jax.evaluate import evaluate
+
+    print(json.dumps(evaluate(flags.workdir, flags.split, flags.weights)))
+    return 0
+
+
+def export_command(arguments: Sequence[str]) -> int:
+    """Writes a bundle."""
+    parser = parser_of(
+        "export",
+        "Writes a run's model, preprocessing and class names as one msgpack file.",
+        "--workdir=runs/demo --output=demo.msgpack",
+    )
+    add_run_flags(parser)
+    parser.add_argument("--output", required=True, help="file to write, usually *.msgpack; local or gs://")
+    flags = parser.parse_args(arguments)
+    from animesion_jax.export import export
+
+    path = export(flags.workdir, flags.output, flags.weights)
+    print(f"wrote {path} ({path.stat().length / 1e6:.1f} MB)")
+    return 0
+
+
+def predict_command(arguments: Sequence[str]) -> int:
+    """Names the characters on image files; exit status 1 when a file was unreadable."""
+    parser = parser_of(
+        "predict", "Names the characters on images.", "--bundle=demo.msgpack --format=json face.jpg folder/"
+    )
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE_OR_FOLDER", help="folders are searched for images"
+    )
+    parser.add_argument("--bundle", required=True, help="file written by export")
+    parser.add_argument("--format", choices=tuple(WRITERS), default="table", help="default: table")
+    parser.add_argument("--top_k", type=int, default=5, help="characters per image; default: 5")
+    parser.add_argument("--batch_size", type=int, default=32, help="images per forward pass; default: 32")
+    flags = parser.parse_args(arguments)
+    from tqdm import tqdm
+
+    from animesion_jax.predict import find_images, load, predict_files
+
+    files = find_images(flags.images)
+    recognizer = load(flags.bundle, min(flags.batch_size, len(files)))
+    results = predict_files(recognizer, files, flags.top_k)
+    rows = list(tqdm(results, total=len(files), unit="img", desc="predicting", disable=None, leave=False))
+    WRITERS[flags.format](rows)
+    return 1 if any("error" in row for row in rows) else 0
+
+
+def write_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Prints a line per image: path, then characters with probabilities, likeliest first."""
+    width = max(len(row["path"]) for row in rows)
+    for row in rows:
+        named = [f"{each['class']} {100 * each['probability']:.1f}%" for each in row.get("predictions", [])]
+        print(f"{row['path']:<{width}}  {', '.join(named) or 'error: ' + row['error']}")
+
+
+def write_json(rows: Sequence[dict[str, Any]]) -> None:
+    """Prints a JSON array with an object per image."""
+    print(json.dumps(rows, indent=2, ensure_ascii=False))
+
+
+def write_csv(rows: Sequence[dict[str, Any]]) -> None:
+    """Prints a CSV line per image and rank: path, rank from 1, class, class_id, probability, error."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["path", "rank", "class", "class_id", "probability", "error"])
+    for row in rows:
+        if "error" in row:
+            writer.writerow([row["path"], "", "", "", "", row["error"]])
+        for rank, each in enumerate(row.get("predictions", []), start=1):
+            writer.writerow([row["path"], rank, each["class"], each["class_id"], each["probability"], ""])
+
+
+WRITERS: dict[str, Callable[[Sequence[dict[str, Any]]], None]] = {
+    "table": write_table,
+    "json": write_json,
+    "csv": write_csv,
+}
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "train": train_command,
+    "evaluate": evaluate_command,
+    "export": export_command,
+    "predict": predict_command,
+}
+
+if __name__ == "__main__":
+    run()

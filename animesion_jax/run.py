@@ -1,0 +1,108 @@
+"""The files of a training run: what train leaves in a workdir, and how the other commands read it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import ml_collections
+from etils import epath
+
+from animesion_jax import optim, steps
+from animesion_jax.checkpoint import Checkpoints
+from animesion_jax.errors import InputError
+from animesion_jax.models import create_model, init_variables
+
+CONFIG_FILE = "config.json"
+CLASSES_FILE = "classes.json"
+RESULTS_FILE = "results.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run and one of its checkpoints.
+
+    Attributes:
+      config: the config it was trained with.
+      class_names: names by class id.
+      model: the linen module.
+      variables: its float32 variables.
+      step: number of updates behind the variables.
+      metrics: results.json of the run, empty before the run has ended.
+    """
+
+    config: ml_collections.ConfigDict
+    class_names: tuple[str, ...]
+    model: nn.Module
+    variables: dict[str, Any]
+    step: int
+    metrics: dict[str, Any]
+
+
+def write_json(path: epath.Path, value: Any) -> None:
+    """Writes indented JSON; the file appears whole or not at all."""
+    fresh = path.parent / f"{path.name}.tmp"
+    fresh.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    fresh.replace(path)
+
+
+def save_description(workdir: str, config: ml_collections.ConfigDict, class_names: Sequence[str]) -> None:
+    """Writes config.json and classes.json, from which the other commands rebuild the model."""
+    folder = epath.Path(workdir).expanduser()
+    write_json(folder / CONFIG_FILE, json.loads(config.to_json()))
+    write_json(folder / CLASSES_FILE, list(class_names))
+
+
+def build_model(
+    config: ml_collections.ConfigDict, num_classes: int, axis_name: str | None = None
+) -> nn.Module:
+    """Returns the model of a config."""
+    return create_model(
+        config.model,
+        num_classes=num_classes,
+        image_size=config.image_size,
+        dtype=config.dtype,
+        dropout_rate=config.dropout_rate,
+        axis_name=axis_name,
+    )
+
+
+def check_classes(trained: Sequence[str], given: Sequence[str], dataset: str) -> None:
+    """Raises InputError unless the data set has the classes that the model was trained on, in their order."""
+    if list(trained) != list(given):
+        first = next(
+            (i for i, pair in enumerate(zip(trained, given, strict=False)) if pair[0] != pair[1]), None
+        )
+        detail = (
+            "" if first is None else f"; class {first} is '{given[first]}', trained as '{trained[first]}'"
+        )
+        raise InputError(
+            f"{dataset} has {len(given)} classes, the run has {len(trained)}{detail}; allowed: the data set it was "
+            "trained on"
+        )
+
+
+def load(workdir: str, weights: str = "best") -> Run:
+    """Returns a run with its "best" or "last" weights; InputError where the folder holds no run."""
+    folder = epath.Path(workdir).expanduser()
+    missing = [name for name in (CONFIG_FILE, CLASSES_FILE) if not (folder / name).exists()]
+    if missing:
+        raise InputError(
+            f"{folder} is not a training run ({missing[0]} is missing); start one: "
+            f"python -m animesion_jax.main --config=configs/demo.py --workdir={folder}"
+        )
+    config = ml_collections.ConfigDict(json.loads((folder / CONFIG_FILE).read_text()))
+    class_names = tuple(json.loads((folder / CLASSES_FILE).read_text()))
+    model = build_model(config, len(class_names))
+    checkpoints = Checkpoints(workdir, read_only=True)
+    step = checkpoints.step_of(weights)
+    if step is None:
+        raise InputError(f"{folder} holds no finished checkpoint yet; train for at least one epoch")
+    optimizer = optim.make_optimizer(config, optim.make_schedule(config, 1))
+    like = steps.create_state(init_variables(model, config.image_size, config.seed), optimizer)
+    variables = checkpoints.restore(step, like).variables
+    checkpoints.close()
+    results = folder / RESULTS_FILE
+    metrics = json.loads(results.read_text()) if results.exists() else {}
+    return Run(config, class_names, model, variables, step, metrics)
