@@ -51,9 +51,7 @@ class Checkpoints:
             raise InputError(f"unknown weights '{weights}'; allowed: {', '.join(WEIGHTS)}")
         steps = sorted(self._manager.all_steps())
         if weights == "best":
-            ranked = [
-                (metrics[BEST_METRIC], step) for step in steps if (metrics := self._manager.metrics(step))
-            ]
+            ranked = [(metrics[BEST_METRIC], step) for step in steps if (metrics := self._manager.metrics(step))]
             if ranked:
                 return max(ranked)[1]
         return steps[-1] if steps else None

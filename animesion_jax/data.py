@@ -80,9 +80,7 @@ def load_dataset(name: str, data_dir: str) -> Dataset:
     builder = tfds.builder_from_directory(newest)
     features = builder.info.features
     if not {"image", "label"} <= set(features) or not hasattr(features["label"], "names"):
-        raise InputError(
-            f"data set '{name}' has features {sorted(features)}; needed: image, label (a ClassLabel)"
-        )
+        raise InputError(f"data set '{name}' has features {sorted(features)}; needed: image, label (a ClassLabel)")
     return Dataset(name, builder, tuple(features["label"].names))
 
 
@@ -138,9 +136,7 @@ class TrainData:
       cache: the cache in use, "decoded", "encoded" or "none".
     """
 
-    def __init__(
-        self, config: ml_collections.ConfigDict, dataset: Dataset, *, num_hosts: int = 1, host: int = 0
-    ):
+    def __init__(self, config: ml_collections.ConfigDict, dataset: Dataset, *, num_hosts: int = 1, host: int = 0):
         self.config = config
         self.dataset = dataset
         num_examples = dataset.num_examples(config.train_split)
@@ -190,9 +186,7 @@ class TrainData:
             epoch, skipped = epoch + 1, 0
 
     def _records(self, group: int) -> tf.data.Dataset:
-        return read_records(
-            self.dataset, self.config.train_split, self._bounds[group], self._bounds[group + 1]
-        )
+        return read_records(self.dataset, self.config.train_split, self._bounds[group], self._bounds[group + 1])
 
     def _orders(self, epoch: int, skipped: int) -> np.ndarray:
         """Returns (steps, groups, per_group) places within the groups, for this host's groups."""
@@ -212,9 +206,7 @@ class TrainData:
                 images = np.empty((size, self._size, self._size, 3), np.uint8)
                 labels = np.empty(size, np.int32)
                 filled = 0
-                for batch in (
-                    decoded(self._records(group), self._size).batch(256).prefetch(2).as_numpy_iterator()
-                ):
+                for batch in decoded(self._records(group), self._size).batch(256).prefetch(2).as_numpy_iterator():
                     count = len(batch["label"])
                     images[filled : filled + count] = batch["image"]
                     labels[filled : filled + count] = batch["label"]
@@ -234,9 +226,7 @@ class TrainData:
 
     def _read_encoded(self) -> None:
         records = [
-            record
-            for group in self._groups
-            for record in self._records(group).prefetch(1024).as_numpy_iterator()
+            record for group in self._groups for record in self._records(group).prefetch(1024).as_numpy_iterator()
         ]
         self._labels = tf.constant([record["label"] for record in records], tf.int32)
         self._encoded = tf.constant(np.asarray([record["image"] for record in records], object), tf.string)

@@ -98,15 +98,11 @@ def load_bundle(path: str) -> Bundle:
     try:
         tree = flax.serialization.msgpack_restore(file.read_bytes())
     except Exception as error:  # msgpack raises a dozen types on damaged bytes, all of which mean the same
-        raise InputError(
-            f"{file} is damaged or not a bundle ({first_line(error)}); export it again"
-        ) from error
+        raise InputError(f"{file} is damaged or not a bundle ({first_line(error)}); export it again") from error
     if not isinstance(tree, dict) or tree.get("format") != FORMAT:
         raise InputError(f"{file} is not a bundle of animesion_jax; allowed: a file written by `export`")
     if tree.get("version") != VERSION:
-        raise InputError(
-            f"{file} has bundle version {tree.get('version')!r}; this program reads version {VERSION}"
-        )
+        raise InputError(f"{file} has bundle version {tree.get('version')!r}; this program reads version {VERSION}")
     missing = [key for key in KEYS if key not in tree]
     if missing:
         raise InputError(f"{file} lacks {', '.join(missing)}; export it again")
@@ -123,9 +119,7 @@ def _build(tree: dict[str, Any]) -> Bundle:
     if len(classes) != options["num_classes"]:
         raise ValueError(f"{len(classes)} class names for {options['num_classes']} classes")
     size = options["image_size"]
-    expected = jax.eval_shape(
-        model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
-    )
+    expected = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), np.float32))
     _check_shapes(expected, tree["variables"])
     preprocessing = tree["preprocessing"]
     mean, std = (tuple(float(value) for value in preprocessing[name]) for name in ("mean", "std"))

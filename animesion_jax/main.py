@@ -176,9 +176,7 @@ def predict_command(arguments: Sequence[str]) -> int:
     parser = parser_of(
         "predict", "Names the characters on images.", "--bundle=demo.msgpack --format=json face.jpg folder/"
     )
-    parser.add_argument(
-        "images", nargs="+", metavar="IMAGE_OR_FOLDER", help="folders are searched for images"
-    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="folders are searched for images")
     parser.add_argument("--bundle", required=True, help="file written by export")
     parser.add_argument("--format", choices=tuple(WRITERS), default="table", help="default: table")
     parser.add_argument("--top_k", type=int, default=5, help="characters per image; default: 5")

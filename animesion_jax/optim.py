@@ -51,8 +51,6 @@ def make_schedule(config: ml_collections.ConfigDict, steps_per_epoch: int) -> op
     return SCHEDULES[config.schedule](config, steps_per_epoch)
 
 
-def make_optimizer(
-    config: ml_collections.ConfigDict, schedule: optax.Schedule
-) -> optax.GradientTransformation:
+def make_optimizer(config: ml_collections.ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Returns SGD with momentum: v = momentum * v + g, w = w - learning_rate * v, as in the paper."""
     return optax.sgd(schedule, momentum=config.momentum)

@@ -113,9 +113,7 @@ class Recognizer:
         """
         if top_k < 1:
             raise InputError(f"top_k is {top_k}; allowed: 1 or more")
-        if isinstance(images, str | Path | Image.Image) or (
-            isinstance(images, np.ndarray) and images.ndim == 3
-        ):
+        if isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim == 3):
             images = [images]
         size = self.bundle.image_size
         pixels = [resize(to_image(image), size) for image in images]
@@ -148,9 +146,7 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     for name in paths:
         path = Path(name).expanduser()
         if path.is_dir():
-            inside = [
-                file for file in path.rglob("*") if file.suffix.lower() in Image.EXTENSION and file.is_file()
-            ]
+            inside = [file for file in path.rglob("*") if file.suffix.lower() in Image.EXTENSION and file.is_file()]
             if not inside:
                 raise InputError(f"folder {path} holds no image; allowed: files or folders of images")
             found += sorted(inside)

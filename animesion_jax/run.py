@@ -54,9 +54,7 @@ def save_description(workdir: str, config: ml_collections.ConfigDict, class_name
     write_json(folder / CLASSES_FILE, list(class_names))
 
 
-def build_model(
-    config: ml_collections.ConfigDict, num_classes: int, axis_name: str | None = None
-) -> nn.Module:
+def build_model(config: ml_collections.ConfigDict, num_classes: int, axis_name: str | None = None) -> nn.Module:
     """Returns the model of a config."""
     return create_model(
         config.model,
@@ -71,12 +69,8 @@ def build_model(
 def check_classes(trained: Sequence[str], given: Sequence[str], dataset: str) -> None:
     """Raises InputError unless the data set has the classes that the model was trained on, in their order."""
     if list(trained) != list(given):
-        first = next(
-            (i for i, pair in enumerate(zip(trained, given, strict=False)) if pair[0] != pair[1]), None
-        )
-        detail = (
-            "" if first is None else f"; class {first} is '{given[first]}', trained as '{trained[first]}'"
-        )
+        first = next((i for i, pair in enumerate(zip(trained, given, strict=False)) if pair[0] != pair[1]), None)
+        detail = "" if first is None else f"; class {first} is '{given[first]}', trained as '{trained[first]}'"
         raise InputError(
             f"{dataset} has {len(given)} classes, the run has {len(trained)}{detail}; allowed: the data set it was "
             "trained on"

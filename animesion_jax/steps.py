@@ -44,9 +44,7 @@ class TrainState:
 def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
     """Returns the state before the first step."""
     params = variables["params"]
-    return TrainState(
-        jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), optimizer.init(params)
-    )
+    return TrainState(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), optimizer.init(params))
 
 
 def make_train_step(
@@ -66,13 +64,9 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
         local_batch = batch["label"].shape[0]
         positions = jax.lax.axis_index(AXIS) * local_batch + jnp.arange(local_batch)
-        augment_key, dropout_key = jax.random.split(
-            jax.random.fold_in(jax.random.key(config.seed), state.step)
-        )
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state.step))
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(augment_key, positions)
-        images = normalize(
-            augment(keys, batch["image"], config.image_size, augmentation), config.mean, config.std
-        )
+        images = normalize(augment(keys, batch["image"], config.image_size, augmentation), config.mean, config.std)
 
         def loss_of(params):
             variables = state.replace(params=params).variables

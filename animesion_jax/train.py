@@ -47,9 +47,7 @@ class Window:
 class Trainer:
     """The parts of one training run, put together from its config."""
 
-    def __init__(
-        self, config: ml_collections.ConfigDict, workdir: str, devices: Sequence[jax.Device] | None = None
-    ):
+    def __init__(self, config: ml_collections.ConfigDict, workdir: str, devices: Sequence[jax.Device] | None = None):
         self.config, self.workdir = config, workdir
         self.devices = list(devices or jax.local_devices())
         check_batch_size("batch_size", config.batch_size, len(self.devices))
@@ -70,9 +68,7 @@ class Trainer:
 
     def initial_state(self) -> steps.TrainState:
         """Returns the state before the first step, on every device."""
-        state = steps.create_state(
-            init_variables(self.model, self.config.image_size, self.config.seed), self.optimizer
-        )
+        state = steps.create_state(init_variables(self.model, self.config.image_size, self.config.seed), self.optimizer)
         mesh = jax.sharding.Mesh(self.devices, ("batch",))
         return jax.device_put(state, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
@@ -102,9 +98,7 @@ class Trainer:
                     window.pause(time.monotonic() - started)
         return state
 
-    def _end_epoch(
-        self, step: int, state: steps.TrainState, checkpoints: Checkpoints, journal: Journal
-    ) -> None:
+    def _end_epoch(self, step: int, state: steps.TrainState, checkpoints: Checkpoints, journal: Journal) -> None:
         result = None
         if self.validation:
             result = evaluate_split(self.eval_step, state.variables, self.validation, self.devices)
@@ -163,9 +157,7 @@ def train(
         results = trainer.test_weights(state, checkpoints) if trainer.test else {}
         for weights, result in results.items():
             accuracies = {name: result[name] for name in metrics.SUMS}
-            journal.write(
-                result["step"], result["step"] / trainer.steps_per_epoch, f"test_{weights}", accuracies
-            )
+            journal.write(result["step"], result["step"] / trainer.steps_per_epoch, f"test_{weights}", accuracies)
         run.write_json(folder / run.RESULTS_FILE, results)
     finally:
         journal.close()

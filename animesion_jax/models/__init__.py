@@ -25,9 +25,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }  # fmt: skip
 
 
-def create_model(
-    name: str, *, num_classes: int, image_size: int, dtype: str = "float32", **options: Any
-) -> nn.Module:
+def create_model(name: str, *, num_classes: int, image_size: int, dtype: str = "float32", **options: Any) -> nn.Module:
     """Returns the linen module of a model; `module.apply(variables, images)` is the evaluation forward.
 
     Args:

@@ -35,9 +35,7 @@ class ShallowNet(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(
-        self, images: jax.Array, train: bool = False, positions: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, images: jax.Array, train: bool = False, positions: jax.Array | None = None) -> jax.Array:
         """Returns (batch, num_classes) float32 logits of normalised (batch, S, S, 3) images."""
         x = images.astype(self.dtype)
         for width in self.features:

@@ -87,9 +87,9 @@ class Encoder(nn.Module):
         x = PositionEmbedding(name="posembed_input")(x)
         x = Dropout(self.dropout_rate)(x, train, positions)
         for layer in range(self.num_layers):
-            x = EncoderBlock(
-                self.num_heads, self.mlp_dim, self.dropout_rate, self.dtype, name=f"encoderblock_{layer}"
-            )(x, train, positions)
+            x = EncoderBlock(self.num_heads, self.mlp_dim, self.dropout_rate, self.dtype, name=f"encoderblock_{layer}")(
+                x, train, positions
+            )
         return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="encoder_norm")(x)
 
 
@@ -118,20 +118,16 @@ class VisionTransformer(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(
-        self, images: jax.Array, train: bool = False, positions: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, images: jax.Array, train: bool = False, positions: jax.Array | None = None) -> jax.Array:
         """Returns (batch, num_classes) float32 logits of normalised (batch, S, S, 3) images."""
         patch = (self.patch_size, self.patch_size)
         x = images.astype(self.dtype)
-        x = nn.Conv(
-            self.hidden_size, patch, strides=patch, padding="VALID", dtype=self.dtype, name="embedding"
-        )(x)
+        x = nn.Conv(self.hidden_size, patch, strides=patch, padding="VALID", dtype=self.dtype, name="embedding")(x)
         x = x.reshape(x.shape[0], -1, self.hidden_size)
         cls = self.param("cls", nn.initializers.zeros, (1, 1, self.hidden_size))
         x = jnp.concatenate([jnp.broadcast_to(cls.astype(x.dtype), (x.shape[0], 1, self.hidden_size)), x], 1)
-        x = Encoder(
-            self.num_layers, self.num_heads, self.mlp_dim, self.dropout_rate, self.dtype, name="Transformer"
-        )(x, train, positions)
+        x = Encoder(self.num_layers, self.num_heads, self.mlp_dim, self.dropout_rate, self.dtype, name="Transformer")(
+            x, train, positions
+        )
         head = nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=nn.initializers.zeros, name="head")
         return head(x[:, 0].astype(jnp.float32))

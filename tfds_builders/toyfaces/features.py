@@ -86,9 +86,7 @@ def _draw_eye(canvas: Canvas, side: int, character: Character, expression: Expre
     _draw_lashes(canvas, side, x, upper, lower, shade(mix(character.hair, (60, 30, 40), 0.75), 0.5))
 
 
-def _draw_lashes(
-    canvas: Canvas, side: int, x: np.ndarray, upper: np.ndarray, lower: np.ndarray, ink: Color
-) -> None:
+def _draw_lashes(canvas: Canvas, side: int, x: np.ndarray, upper: np.ndarray, lower: np.ndarray, ink: Color) -> None:
     """Draws a heavy upper lid with a wing, a thin lower one and the crease above; arrays (n,)."""
     weight = 0.05 + 0.06 * np.linspace(0, 1, len(x))
     below = np.stack([x, upper + 0.02], 1)
