@@ -22,20 +22,17 @@ class Checkpoints:
         folder = epath.Path(workdir).expanduser().resolve() / FOLDER
         if read_only and not folder.exists():
             raise InputError(f"no checkpoint in {folder.parent}; allowed: the --workdir of a training run")
-        keep = AnyPreservationPolicy(
-            [
-                LatestN(keep_last),
-                BestN(
-                    get_metric_fn=lambda metrics: metrics[BEST_METRIC],
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                ),
-            ]
-        )
+
+        def validation_top1(metrics: dict[str, float]) -> float:
+            return metrics[BEST_METRIC]
+
+        best = BestN(get_metric_fn=validation_top1, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
-            create=not read_only, read_only=read_only, preservation_policy=None if read_only else keep
+            create=not read_only,
+            preservation_policy=AnyPreservationPolicy([LatestN(keep_last), best]),
+            # Without it Orbax does not write the metrics, and a resumed run would forget which one is the best.
+            best_fn=validation_top1,
         )
-        self._folder = folder
         self._manager = ocp.CheckpointManager(folder, options=options)
 
     def save(self, step: int, state: TrainState, metrics: dict[str, float] | None) -> None:

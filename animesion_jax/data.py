@@ -7,6 +7,7 @@ records stream through a shuffle buffer.
 """
 
 import collections
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -274,7 +275,7 @@ class EvalData:
         bounds = group_bounds(self.num_examples, num_hosts)
         self._batch_size = config.eval_batch_size // num_hosts
         # The largest share decides, so that every host takes part in the same number of collectives.
-        largest = max(stop - start for start, stop in zip(bounds, bounds[1:], strict=False))
+        largest = max(stop - start for start, stop in itertools.pairwise(bounds))
         self._num_batches = math.ceil(largest / self._batch_size)
         self._size = config.image_size
         cache = choose_cache(config.data.cache, self.num_examples * self._size * self._size * 3, 0)

@@ -11,6 +11,19 @@ from animesion_jax.models.dropout import Dropout
 # A shorter side leaves nothing to pool after two unpadded 5x5 convolutions.
 MIN_IMAGE_SIZE = 16
 
+# PyTorch's default, uniform in +-1/sqrt(fan_in), with which the paper's baseline was trained.
+TORCH_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """Returns the 2x2 maxima, stride 2, of (batch, H, W, C); an odd last row or column is left out.
+
+    The same as `nn.max_pool`, whose gradient took eight times as long on the CPU.
+    """
+    batch, height, width, channels = x.shape
+    x = x[:, : height // 2 * 2, : width // 2 * 2]
+    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
+
 
 class ShallowNet(nn.Module):
     """Two convolutions (unpadded, BatchNorm, ReLU, 2x2 max-pool) and two dense layers.
@@ -39,7 +52,7 @@ class ShallowNet(nn.Module):
         """Returns (batch, num_classes) float32 logits of normalised (batch, S, S, 3) images."""
         x = images.astype(self.dtype)
         for width in self.features:
-            x = nn.Conv(width, (5, 5), padding="VALID", dtype=self.dtype)(x)
+            x = nn.Conv(width, (5, 5), padding="VALID", dtype=self.dtype, kernel_init=TORCH_INIT)(x)
             x = nn.BatchNorm(
                 use_running_average=not train,
                 momentum=0.9,
@@ -47,8 +60,9 @@ class ShallowNet(nn.Module):
                 dtype=self.dtype,
                 axis_name=self.axis_name if train and not self.is_initializing() else None,
             )(x)
-            x = nn.max_pool(nn.relu(x), (2, 2), strides=(2, 2))
+            x = max_pool(nn.relu(x))
         x = x.reshape(x.shape[0], -1)
-        x = nn.relu(nn.Dense(self.hidden_size, dtype=self.dtype)(x))
+        x = nn.relu(nn.Dense(self.hidden_size, dtype=self.dtype, kernel_init=TORCH_INIT)(x))
         x = Dropout(self.dropout_rate)(x, train, positions)
-        return nn.Dense(self.num_classes, dtype=jnp.float32, name="head")(x.astype(jnp.float32))
+        head = nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=TORCH_INIT, name="head")
+        return head(x.astype(jnp.float32))

@@ -1,0 +1,64 @@
+r"""Draws faces of toyfaces that the data set does not hold, or its sample grid.
+
+python -m tfds_builders.toyfaces.draw --output=faces --per_class=1
+python -m tfds_builders.toyfaces.draw --grid=docs/toyfaces.png
+"""
+
+import argparse
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from tfds_builders.toyfaces.characters import CHARACTERS
+from tfds_builders.toyfaces.faces import draw_image
+
+# The data set counts from 0 and stays far below.
+FIRST_NEW_INDEX = 100_000
+GRID_COLUMNS = 6
+CAPTION = 18
+
+
+def write_new_faces(folder: Path, per_class: int) -> list[Path]:
+    """Writes `NAME_NN.png`, faces that no data set holds, and returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for class_id, character in enumerate(CHARACTERS):
+        for number in range(per_class):
+            paths.append(folder / f"{character.name}_{number:02d}.png")
+            draw_image(class_id, FIRST_NEW_INDEX + number).save(paths[-1])
+    return paths
+
+
+def draw_grid(size: int = 96) -> Image.Image:
+    """Returns the grid of all characters, in two halves side by side: a name, then six pictures of it."""
+    rows = (len(CHARACTERS) + 1) // 2
+    width = GRID_COLUMNS * size + 12
+    grid = Image.new("RGB", (2 * width, rows * (size + CAPTION)), "white")
+    pen = ImageDraw.Draw(grid)
+    for class_id, character in enumerate(CHARACTERS):
+        left, top = class_id // rows * width, class_id % rows * (size + CAPTION)
+        pen.text((left + 4, top + 2), character.name, fill="black")
+        for column in range(GRID_COLUMNS):
+            grid.paste(draw_image(class_id, column, size), (left + column * size, top + CAPTION))
+    return grid
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, help="folder for new faces, named after their characters")
+    parser.add_argument("--per_class", type=int, default=1, help="new faces per character; default: 1")
+    parser.add_argument("--grid", type=Path, help="file for the sample grid, a PNG")
+    flags = parser.parse_args()
+    if not flags.output and not flags.grid:
+        parser.error("nothing to do: give --output=FOLDER or --grid=FILE")
+    if flags.output:
+        print(f"wrote {len(write_new_faces(flags.output, flags.per_class))} new faces to {flags.output}")
+    if flags.grid:
+        # A palette makes the file a third; the README's reader does not see the difference.
+        draw_grid().quantize(256).save(flags.grid, optimize=True)
+        print(f"wrote {flags.grid}")
+
+
+if __name__ == "__main__":
+    main()
