@@ -11,3 +11,30 @@ $(VENV)/.installed: setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@
+
+# The main job on the embedded data set: build it, train, evaluate, export, and name faces that it has never seen.
+DEMO := runs/demo
+demo: $(VENV)/.installed
+	@mkdir -p $(DEMO)
+	@echo "== 1/5 draw the toyfaces data set"
+	cd tfds_builders/toyfaces && $(abspath $(BIN))/tfds build --num_shards=4 --data_dir=$(abspath $(DEMO))/data > $(abspath $(DEMO)).build.log 2>&1 || { tail -20 $(abspath $(DEMO)).build.log; exit 1; }
+	@echo "== 2/5 train ShallowNet on it"
+	$(BIN)/python -m animesion_jax.main --config=configs/demo.py --config.data_dir=$(DEMO)/data --workdir=$(DEMO)/run
+	@echo "== 3/5 evaluate the test split"
+	$(BIN)/python -m animesion_jax.main evaluate --workdir=$(DEMO)/run --split=test
+	@echo "== 4/5 export one file that holds everything"
+	$(BIN)/python -m animesion_jax.main export --workdir=$(DEMO)/run --output=$(DEMO)/demo.msgpack
+	@echo "== 5/5 draw new faces, named after their characters, and recognise them"
+	$(BIN)/python -m tfds_builders.toyfaces.draw --output=$(DEMO)/faces
+	$(BIN)/python -m animesion_jax.main predict --bundle=$(DEMO)/demo.msgpack --top_k=3 $(DEMO)/faces
+	@echo "== wrote: $(DEMO)/run (checkpoints, metrics.jsonl, curves.png, results.json), $(DEMO)/demo.msgpack, $(DEMO)/faces"
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) runs

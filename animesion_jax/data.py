@@ -73,9 +73,10 @@ def load_dataset(name: str, data_dir: str) -> Dataset:
     if not versions:
         base, _, config = name.partition("/")
         built = sorted(str(path.parent.parent.relative_to(root)) for path in _find_dataset_infos(root))
+        flags = f"{f'--config={config} ' if config else ''}--data_dir={root.resolve()}"
         raise InputError(
             f"data set '{name}' is not built in {root} (there: {', '.join(built) or 'nothing'}); build it: "
-            f"(cd tfds_builders/{base} && tfds build {f'--config={config} ' if config else ''}--data_dir={root.resolve()})"
+            f"(cd tfds_builders/{base} && tfds build {flags})"
         )
     newest = max(versions, key=lambda path: tfds.core.Version(path.name))
     builder = tfds.builder_from_directory(newest)

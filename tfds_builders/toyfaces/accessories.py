@@ -85,7 +85,7 @@ def _glasses(canvas: Canvas, color: Color) -> None:
 
 def _headband(canvas: Canvas, color: Color) -> None:
     band = np.asarray([(-1.12, -0.38), (-0.6, -0.74), (0, -0.84), (0.6, -0.74), (1.12, -0.38)])
-    canvas.shape(np.concatenate([band, (band + (0, -0.26))[::-1]]), color, depth=0.88)
+    canvas.shape(np.concatenate([band, (band - np.asarray([0, 0.26]))[::-1]]), color, depth=0.88)
 
 
 def _tiara(canvas: Canvas, color: Color) -> None:

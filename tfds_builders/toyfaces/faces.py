@@ -52,11 +52,11 @@ def draw_face(character: Character, rng: np.random.Generator, size: int = 128) -
 
 
 def _pose(rng: np.random.Generator) -> Pose:
-    scale, angle, shear = rng.uniform(0.175, 0.25), rng.normal(0, 0.16), rng.normal(0, 0.06)
+    scale, angle, shear = rng.uniform(0.15, 0.29), rng.normal(0, 0.3), rng.normal(0, 0.1)
     turn = np.asarray([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     mirrored = -1.0 if rng.random() < 0.5 else 1.0
     linear = scale * turn @ np.asarray([[mirrored, shear], [0.0, 1.0]])
-    centre = np.asarray([0.5, 0.5]) + rng.uniform(-0.09, 0.09, 2)
+    centre = np.asarray([0.5, 0.5]) + rng.uniform(-0.17, 0.17, 2)
     return Pose(
         affine=np.column_stack([linear, centre]),
         yaw=rng.uniform(-1, 1),
@@ -83,8 +83,8 @@ def _background(rng: np.random.Generator, side: int) -> Image.Image:
 def _light(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Returns the image under tinted light from one side, with sensor noise."""
     pixels = np.asarray(image, np.float32)
-    gain = rng.uniform(0.72, 1.12) * rng.uniform(0.9, 1.1, 3)
-    direction, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.22)
+    gain = rng.uniform(0.5, 1.2) * rng.uniform(0.78, 1.15, 3)
+    direction, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.45)
     y, x = np.mgrid[-1 : 1 : pixels.shape[0] * 1j, -1 : 1 : pixels.shape[1] * 1j]
     slope = 1 + strength * (np.cos(direction) * x + np.sin(direction) * y)[..., None]
     noise = rng.normal(0, rng.uniform(0, 7), pixels.shape)

@@ -1,0 +1,77 @@
+"""Four simulated CPU devices, and what the session builds once: toyfaces, a trained run and its bundle."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 4)
+# Four simulated devices on two cores deadlock when many steps are in flight.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+
+sys.path.insert(0, str(ROOT))  # for `from configs import ...`, as main does
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("shared") and not SHARED.exists():
+            item.add_marker(pytest.mark.skip(reason=f"{SHARED} is not on this machine"))
+
+
+@pytest.fixture(scope="session")
+def toyfaces_dir(tmp_path_factory) -> Path:
+    """A data_dir with toyfaces, built by the `tfds` command once per session."""
+    data_dir = tmp_path_factory.mktemp("data")
+    tfds = Path(sys.executable).parent / "tfds"
+    subprocess.run(
+        [tfds, "build", "--num_shards=4", f"--data_dir={data_dir}"],
+        cwd=ROOT / "tfds_builders" / "toyfaces",
+        check=True,
+        capture_output=True,
+    )
+    return data_dir
+
+
+@pytest.fixture
+def toy_config(toyfaces_dir):
+    """A config for toyfaces at 16 px: one short epoch of a small ShallowNet."""
+    from configs import common
+
+    config = common.get_config()
+    config.data_dir = str(toyfaces_dir)
+    config.image_size = 16
+    config.crop_margin = 8
+    config.epochs = 2
+    config.learning_rate = 0.01
+    config.eval_batch_size = 128
+    return config
+
+
+@pytest.fixture(scope="session")
+def trained(toyfaces_dir, tmp_path_factory):
+    """A (workdir, results) of ShallowNet trained for three epochs on toyfaces at 32 px."""
+    from animesion_jax.train import train
+    from configs import common
+
+    config = common.get_config()
+    config.data_dir = str(toyfaces_dir)
+    config.image_size, config.crop_margin = 32, 8
+    config.epochs, config.learning_rate = 3, 0.02
+    workdir = tmp_path_factory.mktemp("runs") / "toy"
+    return workdir, train(config, str(workdir))
+
+
+@pytest.fixture(scope="session")
+def bundle_path(trained, tmp_path_factory):
+    """The bundle of `trained`, best weights."""
+    from animesion_jax.export import export
+
+    return export(str(trained[0]), str(tmp_path_factory.mktemp("bundle") / "toy.msgpack"))

@@ -1,0 +1,98 @@
+import ast
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from animesion_jax.main import COMMANDS, load_config, main
+
+CONFIG = f"--config={ROOT / 'configs' / 'dafre_128.py'}"
+LEAVES = {"errors", "augment", "metrics"}
+# Modules of the package that each module may import; what is not listed imports only the leaves.
+ALLOWED = {
+    "main": {"train", "evaluate", "export", "predict"},
+    "train": {"run", "optim", "steps", "checkpoint", "data", "evaluate", "journal", "models"},
+    "evaluate": {"run", "steps", "data"},
+    "predict": {"export"},
+    "export": {"run", "models", ""},
+    "run": {"optim", "steps", "checkpoint", "models"},
+    "checkpoint": {"steps"},
+    "models": {"models"},
+}
+
+
+def _imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_modules_import_only_whom_they_may():
+    package = ROOT / "animesion_jax"
+    for path in package.rglob("*.py"):
+        module = path.relative_to(package).parts[0].removesuffix(".py")
+        for name in _imports(path):
+            top, _, rest = name.partition(".")
+            assert top not in ("configs", "tfds_builders"), f"{path} imports {name}"
+            if top in ("tensorflow", "tensorflow_datasets"):
+                assert module in ("data", "main"), f"{path} imports {name}"
+            siblings = {each.stem if each.suffix else each.name for each in package.iterdir()}
+            if top == "animesion_jax" and rest.split(".")[0] in siblings:
+                sibling = rest.split(".")[0]
+                assert sibling in LEAVES | ALLOWED.get(module, set()), f"{path} imports {name}"
+
+
+def test_predicting_works_without_tensorflow(bundle_path, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (40, 30), "pink").save(tmp_path / "face.png")
+    code = (
+        "import sys; sys.modules['tensorflow'] = sys.modules['tensorflow_datasets'] = None\n"
+        "import animesion_jax, animesion_jax.steps, animesion_jax.optim, animesion_jax.export\n"
+        f"print(animesion_jax.load({str(bundle_path)!r}).predict({str(tmp_path / 'face.png')!r})[0][0]['class'])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip()
+
+
+def test_overrides_reach_the_config():
+    config, workdir = load_config([f"{CONFIG}:vit_s16", "--workdir=w", "--config.batch_size=256"])
+    assert (config.model, config.batch_size, config.dataset, workdir) == ("vit_s16", 256, "dafre/released", "w")
+    assert (config.dropout_rate, config.epochs, config.learning_rate) == (0.1, 50, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fly"], ["fly", "evaluate"]),
+        ([f"{CONFIG}:shallownet", "--workdir=w", "--config.bach_size=3"], ["bach_size"]),
+        ([f"{CONFIG}:shallownet", "--workdir=w", "--config.epochs=many"], ["many"]),
+        ([f"{CONFIG}:shallownet,pretrained", "--workdir=w"], ["pretrained", "not exist yet"]),
+        ([f"{CONFIG}:shallownet,fast", "--workdir=w"], ["fast"]),
+        ([f"{CONFIG}:shallownet"], ["--workdir"]),
+        (["--workdir=w"], ["--config"]),
+        (["--config=configs/none.py", "--workdir=w"], ["configs/none.py"]),
+        (["evaluate"], ["--workdir", "--help"]),
+        (["evaluate", "--workdir=nowhere"], ["nowhere", "config.json"]),
+        (["predict", "--bundle=none.msgpack", "x.png"], ["none.msgpack", "export"]),
+        (["predict", "--bundle=none.msgpack", "--format=xml", "x.png"], ["xml", "json"]),
+    ],
+)
+def test_bad_input_is_one_line_and_no_traceback(arguments, words, capsys):
+    assert main(["animesion", *arguments]) == 2
+    message = capsys.readouterr().err.strip()
+    assert len(message.splitlines()) == 1
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command, capsys):
+    try:
+        main(["animesion", command, "--help"])
+    except SystemExit as stop:
+        assert not stop.code
+    assert "example:\n  python -m animesion_jax.main" in capsys.readouterr().out

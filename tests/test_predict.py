@@ -1,0 +1,112 @@
+import csv
+import io
+import json
+
+import flax.serialization
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+import animesion_jax
+from animesion_jax.data import load_dataset
+from animesion_jax.errors import InputError
+from animesion_jax.evaluate import evaluate
+from animesion_jax.export import load_bundle
+from animesion_jax.main import main
+
+
+@pytest.fixture(scope="module")
+def test_faces(toyfaces_dir, tmp_path_factory):
+    """A folder with the test split's files and the class id of each."""
+    folder = tmp_path_factory.mktemp("faces")
+    builder = load_dataset("toyfaces", str(toyfaces_dir)).builder
+    labels = {}
+    for record in builder.as_dataset("test", decoders={"image": tfds.decode.SkipDecoding()}).as_numpy_iterator():
+        path = folder / record["filename"].decode().replace("/", " é'")
+        path.write_bytes(record["image"])
+        labels[str(path)] = int(record["label"])
+    return folder, labels
+
+
+def test_predict_agrees_with_evaluate_on_the_test_split(trained, bundle_path, test_faces, capsys):
+    folder, labels = test_faces
+    assert main(["animesion", "predict", f"--bundle={bundle_path}", "--format=json", str(folder)]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["path"] for row in rows] == sorted(labels)
+    correct = [row["predictions"][0]["class_id"] == labels[row["path"]] for row in rows]
+    assert np.mean(correct) == pytest.approx(evaluate(str(trained[0]), "test")["top1_accuracy"], abs=1e-9)
+    names = load_bundle(str(bundle_path)).classes
+    for row in rows[:5]:
+        each = row["predictions"]
+        assert [p["class"] for p in each] == [names[p["class_id"]] for p in each]
+        assert sorted((p["probability"] for p in each), reverse=True) == [p["probability"] for p in each]
+
+
+def test_an_unreadable_image_is_reported_and_the_rest_go_on(bundle_path, test_faces, tmp_path, capsys):
+    good = sorted(test_faces[1])[0]
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "cut.jpg").write_bytes(open(good, "rb").read()[:900])
+    arguments = [str(tmp_path), good, str(tmp_path / "absent.png")]
+    assert main(["animesion", "predict", f"--bundle={bundle_path}", "--format=json", *arguments]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert ["error" in row for row in rows] == [True, True, True, False, True]
+    assert all(set(row) == {"path", "error"} for row in rows if "error" in row)
+    assert main(["animesion", "predict", f"--bundle={bundle_path}", "--format=csv", "--top_k=2", good]) == 0
+    lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [line["rank"] for line in lines] == ["1", "2"] and lines[0]["path"] == good
+    assert main(["animesion", "predict", f"--bundle={bundle_path}", good]) == 0
+    assert capsys.readouterr().out.startswith(good)
+
+
+def test_python_api_takes_paths_images_and_arrays_of_any_mode(bundle_path, test_faces):
+    recognizer = animesion_jax.load(str(bundle_path))
+    path = sorted(test_faces[1])[0]
+    image = Image.open(path)
+    results = recognizer.predict([path, image, np.asarray(image)], top_k=3)
+    assert results[0] == results[1] == results[2] and len(results[0]) == 3
+    assert len(recognizer.predict(image.convert("CMYK"), top_k=99)[0]) == 20
+    with pytest.raises(InputError, match="uint8"):
+        recognizer.predict(np.zeros((4, 4), np.float32))
+
+
+def test_a_bundle_is_readable_with_flax_alone_and_says_what_it_is(bundle_path):
+    tree = flax.serialization.msgpack_restore(bundle_path.read_bytes())
+    assert (tree["format"], tree["version"], tree["model"]["name"]) == ("animesion", 1, "shallownet")
+    assert tree["preprocessing"]["mean"] == [0.5, 0.5, 0.5] and len(tree["classes"]) == 20
+    assert tree["training"]["dataset"] == "toyfaces" and 0 < tree["training"]["metrics"]["top1_accuracy"] <= 1
+    assert tree["variables"]["params"]["head"]["kernel"].shape == (512, 20)
+
+
+def _write(path, tree):
+    path.write_bytes(flax.serialization.msgpack_serialize(tree))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda t: t.update(version=2), "version 2"),
+        (lambda t: t.update(format="other"), "not a bundle"),
+        (lambda t: t.pop("classes"), "lacks classes"),
+        (lambda t: t["classes"].pop(), "19 class names for 20"),
+        (lambda t: t["variables"]["params"]["head"].pop("bias"), "params/head/bias"),
+        (lambda t: t["variables"]["params"]["head"].update(bias=np.zeros(3, np.float32)), "params/head/bias"),
+        (lambda t: t["preprocessing"].update(std=[0.0, 1.0, 1.0]), "std"),
+        (lambda t: t["model"].update(name="vit_x"), "vit_x"),
+    ],
+)
+def test_damaged_bundles_are_named(bundle_path, tmp_path, damage, words):
+    tree = flax.serialization.msgpack_restore(bundle_path.read_bytes())
+    damage(tree)
+    with pytest.raises(InputError, match=words) as error:
+        load_bundle(_write(tmp_path / "damaged.msgpack", tree))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 100_000])
+def test_truncated_bundles_are_named(bundle_path, tmp_path, length):
+    (tmp_path / "cut.msgpack").write_bytes(bundle_path.read_bytes()[:length])
+    with pytest.raises(InputError, match="cut.msgpack"):
+        load_bundle(str(tmp_path / "cut.msgpack"))

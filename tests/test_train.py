@@ -1,0 +1,71 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from animesion_jax import run
+from animesion_jax.errors import InputError
+from animesion_jax.evaluate import evaluate
+from animesion_jax.journal import read_rows
+from animesion_jax.train import train
+
+
+def test_a_run_leaves_what_it_promises(trained):
+    workdir, results = trained
+    assert {
+        "config.json",
+        "classes.json",
+        "metrics.jsonl",
+        "curves.png",
+        "results.json",
+        "checkpoints",
+        "tensorboard",
+    } <= {path.name for path in workdir.iterdir()}
+    assert json.loads((workdir / "results.json").read_text()) == results
+    assert set(results) == {"last", "best"}
+    rows = read_rows(str(workdir))
+    validation = [row for row in rows if row["split"] == "validation"]
+    assert [row["epoch"] for row in validation] == [1, 2, 3]
+    best = max(validation, key=lambda row: (row["top1_accuracy"], row["step"]))
+    assert results["best"]["step"] == best["step"]
+    assert results["last"]["step"] == validation[-1]["step"] == 3 * (1411 // 64)
+    train_rows = [row for row in rows if row["split"] == "train"]
+    assert train_rows[-1]["loss"] < train_rows[0]["loss"]
+    assert Image.open(workdir / "curves.png").size[0] > 1000
+
+
+@pytest.mark.parametrize("weights", ["last", "best"])
+def test_evaluate_repeats_the_figures_of_training(trained, weights):
+    workdir, results = trained
+    again = evaluate(str(workdir), "test", weights)
+    assert again["examples"] == results[weights]["examples"] == 420
+    for name in ("loss", "top1_accuracy", "top5_accuracy"):
+        assert again[name] == pytest.approx(results[weights][name], rel=1e-6)
+
+
+def test_a_second_start_goes_on_where_the_first_stopped(toy_config, tmp_path):
+    toy_config.epochs = 2
+    whole = train(toy_config, str(tmp_path / "whole"))
+    first = toy_config.copy_and_resolve_references()
+    first.epochs = 1
+    train(first, str(tmp_path / "parts"))
+    parts = train(toy_config, str(tmp_path / "parts"))
+    assert parts["last"] == whole["last"]
+    one, other = (run.load(str(tmp_path / name), "last").variables for name in ("whole", "parts"))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    rows = [
+        [
+            (row["step"], row["split"], row["loss"])
+            for row in read_rows(str(tmp_path / name))
+            if "test" not in row["split"]
+        ]
+        for name in ("whole", "parts")
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(InputError, match="config.json is missing"):
+        evaluate(str(tmp_path), "test")
