@@ -46,7 +46,14 @@ setup(
     extras_require={
         "cuda": ["jax[cuda13]>=0.10,<0.11"],
         "tpu": ["jax[tpu]>=0.10,<0.11"],
-        "test": ["pytest>=9.0,<10", "ruff>=0.15,<0.18", "scikit-learn>=1.7,<2", "scipy>=1.15,<2"],
+        "test": [
+            # tfds.testing imports it.
+            "dill>=0.3.8,<1",
+            "pytest>=9.0,<10",
+            "ruff>=0.15,<0.18",
+            "scikit-learn>=1.7,<2",
+            "scipy>=1.15,<2",
+        ],
     },
     entry_points={"console_scripts": ["animesion = animesion_jax.main:run"]},
 )

@@ -74,7 +74,10 @@ def load_config(arguments: Sequence[str]) -> tuple[Any, str]:
     argv = ["animesion", *arguments]
     for argument in arguments:
         if argument.startswith("--config="):
-            folder = os.path.dirname(os.path.abspath(argument.removeprefix("--config=").split(":")[0]))
+            file = argument.removeprefix("--config=").split(":")[0]
+            if not os.path.isfile(file):
+                raise InputError(f"no config file {file}; allowed: a Python file such as configs/demo.py")
+            folder = os.path.dirname(os.path.abspath(file))
             # Configs import their neighbours as `from configs import common`, from any current folder.
             sys.path.insert(0, os.path.dirname(folder))
     values = flags.FlagValues()
@@ -83,16 +86,21 @@ def load_config(arguments: Sequence[str]) -> tuple[Any, str]:
     try:
         unparsed = values(argv)[1:]
         config, workdir = values.config, values.workdir
-    except FileNotFoundError as error:
-        raise InputError(f"no config file {error.filename}; allowed: one of configs/*.py") from error
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{first_line(error)}; see animesion train --help") from error
+        raise InputError(f"{first_line(_cause(error))}; see animesion train --help") from error
     if unparsed:
         raise InputError(f"unexpected argument '{unparsed[0]}'; see animesion train --help")
     if config is None or not workdir:
         missing = "--config" if config is None else "--workdir"
         raise InputError(f"{missing} is missing; for example --config=configs/demo.py --workdir=runs/demo")
     return config, workdir
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Returns what a config file raised, which absl's flag parser wraps in errors of its own."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def train_command(arguments: Sequence[str]) -> int:

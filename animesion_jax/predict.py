@@ -13,6 +13,9 @@ from animesion_jax.augment import normalize
 from animesion_jax.errors import InputError, first_line
 from animesion_jax.export import Bundle, load_bundle
 
+# As animesion_jax.data rounds, which cannot be imported without TensorFlow.
+ROUNDING = 0.5 + 2**-10
+
 ImageLike = str | Path | Image.Image | np.ndarray
 Prediction = dict[str, Any]
 
@@ -53,7 +56,7 @@ def resize(image: Image.Image, size: int) -> np.ndarray:
         )
         for channel in range(3)
     ]
-    return np.clip(np.rint(np.stack(channels, axis=-1)), 0, 255).astype(np.uint8)
+    return np.clip(np.floor(np.stack(channels, axis=-1) + ROUNDING), 0, 255).astype(np.uint8)
 
 
 def to_image(image: ImageLike) -> Image.Image:

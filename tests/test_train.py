@@ -33,7 +33,8 @@ def test_a_run_leaves_what_it_promises(trained):
     assert results["last"]["step"] == validation[-1]["step"] == 3 * (1411 // 64)
     train_rows = [row for row in rows if row["split"] == "train"]
     assert train_rows[-1]["loss"] < train_rows[0]["loss"]
-    assert Image.open(workdir / "curves.png").size[0] > 1000
+    with Image.open(workdir / "curves.png") as curves:
+        assert curves.size[0] > 1000
 
 
 @pytest.mark.parametrize("weights", ["last", "best"])
@@ -67,5 +68,5 @@ def test_a_second_start_goes_on_where_the_first_stopped(toy_config, tmp_path):
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
-    with pytest.raises(InputError, match="config.json is missing"):
+    with pytest.raises(InputError, match=r"config\.json is missing"):
         evaluate(str(tmp_path), "test")
