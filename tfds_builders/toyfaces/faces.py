@@ -52,11 +52,11 @@ def draw_face(character: Character, rng: np.random.Generator, size: int = 128) -
 
 
 def _pose(rng: np.random.Generator) -> Pose:
-    scale, angle, shear = rng.uniform(0.15, 0.29), rng.normal(0, 0.3), rng.normal(0, 0.1)
+    scale, angle, shear = rng.uniform(0.16, 0.29), rng.normal(0, 0.28), rng.normal(0, 0.1)
     turn = np.asarray([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     mirrored = -1.0 if rng.random() < 0.5 else 1.0
     linear = scale * turn @ np.asarray([[mirrored, shear], [0.0, 1.0]])
-    centre = np.asarray([0.5, 0.5]) + rng.uniform(-0.17, 0.17, 2)
+    centre = np.asarray([0.5, 0.5]) + rng.uniform(-0.16, 0.16, 2)
     return Pose(
         affine=np.column_stack([linear, centre]),
         yaw=rng.uniform(-1, 1),
