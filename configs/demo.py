@@ -1,6 +1,9 @@
-r"""The demo: ShallowNet on toyfaces at 64 px, minutes on two CPU cores.
+r"""The demo: ShallowNet on toyfaces at 48 px, two minutes on two CPU cores.
 
-python -m animesion_jax.main --config=configs/demo.py --config.data_dir=DATA --workdir=runs/demo
+    python -m animesion_jax.main --config=configs/demo.py --config.data_dir=DATA --workdir=runs/demo
+
+The recipe is not the paper's: crops lose little of the face, since evaluation sees all of it, the hue is left alone,
+since eyes and ribbons tell these characters apart, and a cosine with a high peak needs fewer epochs.
 """
 
 import ml_collections
@@ -12,9 +15,11 @@ def get_config() -> ml_collections.ConfigDict:
     """Returns the config of `make demo`."""
     config = common.get_config()
     config.dataset = "toyfaces"
-    config.image_size = 64
-    config.epochs = 20
-    config.learning_rate = 0.02
+    config.image_size = 48
+    config.crop_margin = 8
+    config.augment.hue = 0.0
+    config.epochs = 45
+    config.learning_rate = 0.04
     config.schedule = "cosine"
-    config.warmup_epochs = 1.0
+    config.warmup_epochs = 2.0
     return config

@@ -52,11 +52,11 @@ def draw_face(character: Character, rng: np.random.Generator, size: int = 128) -
 
 
 def _pose(rng: np.random.Generator) -> Pose:
-    scale, angle, shear = rng.uniform(0.16, 0.29), rng.normal(0, 0.28), rng.normal(0, 0.1)
+    scale, angle, shear = rng.uniform(0.165, 0.285), rng.normal(0, 0.25), rng.normal(0, 0.1)
     turn = np.asarray([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     mirrored = -1.0 if rng.random() < 0.5 else 1.0
     linear = scale * turn @ np.asarray([[mirrored, shear], [0.0, 1.0]])
-    centre = np.asarray([0.5, 0.5]) + rng.uniform(-0.16, 0.16, 2)
+    centre = np.asarray([0.5, 0.5]) + rng.uniform(-0.15, 0.15, 2)
     return Pose(
         affine=np.column_stack([linear, centre]),
         yaw=rng.uniform(-1, 1),
@@ -72,7 +72,7 @@ def _background(rng: np.random.Generator, side: int) -> Image.Image:
     image = Image.fromarray(corners).resize((side, side), Image.Resampling.BILINEAR)
     pose = Pose(np.asarray([[1.0, 0, 0], [0, 1.0, 0]]), 0, 0, 0.004, 0)
     canvas = Canvas(image, pose, rng)
-    for _ in range(rng.integers(0, 7)):
+    for _ in range(rng.integers(3, 11)):
         radius, (x, y) = rng.uniform(0.05, 0.3), rng.uniform(0, 1, 2)
         angles = np.linspace(0, 2 * np.pi, rng.integers(3, 9), endpoint=False)
         outline = np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], 1)
