@@ -9,6 +9,7 @@ import jax
 import ml_collections
 from etils import epath
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from animesion_jax import metrics, optim, run, steps
 from animesion_jax.checkpoint import WEIGHTS, Checkpoints
@@ -77,7 +78,8 @@ class Trainer:
         step, total = int(state.step), self.config.epochs * self.steps_per_epoch
         batches = on_devices(self.data.batches(step), self.devices)
         window = Window()
-        with tqdm(
+        # The lines of the log are printed above the bar instead of through it.
+        with logging_redirect_tqdm(), tqdm(
             total=total * self.config.batch_size,
             initial=step * self.config.batch_size,
             unit="img", unit_scale=True, desc="training", disable=None, dynamic_ncols=True,
