@@ -10,6 +10,9 @@ import jax.numpy as jnp
 
 # ITU-R 601-2 luma, the grey of Pillow and torchvision.
 LUMA = (0.299, 0.587, 0.114)
+# What data and predict add to resized pixels before they cut off the fraction: half up, with ties, which resizing by
+# 3/4 or 5/4 makes many of, clear of float rounding.
+ROUNDING = 0.5 + 2**-10
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ records stream through a shuffle buffer.
 
 import collections
 import itertools
-import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,18 +22,15 @@ from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from animesion_jax.augment import ROUNDING
 from animesion_jax.errors import InputError
 
 CACHES = ("auto", "decoded", "encoded", "none")
 # "auto" leaves this part of the free memory to the rest of the program.
 CACHE_FRACTION = 0.5
 BATCHES_IN_FLIGHT = 2
-# Half up, with ties, which resizing by 3/4 or 5/4 makes many of, clear of float rounding; predict rounds alike.
-ROUNDING = 0.5 + 2**-10
 
 HostBatch = dict[str, np.ndarray]
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,15 @@ def read_rows(workdir: str) -> list[dict[str, Any]]:
 class Journal:
     """Writes one row per call: {"step", "epoch", "split", metrics...}, to metrics.jsonl and TensorBoard.
 
-    Rows after `start_step` are left from an interrupted run and will be written again: they are dropped.
+    Rows after `start_step` are left from an interrupted run, and test rows belong to the end of a run: both will be
+    written again and are dropped.
     """
 
     def __init__(self, workdir: str, start_step: int):
         self._folder = epath.Path(workdir).expanduser()
-        self._rows = [row for row in read_rows(workdir) if row["step"] <= start_step]
+        self._rows = [
+            row for row in read_rows(workdir) if row["step"] <= start_step and not row["split"].startswith("test_")
+        ]
         fresh = self._folder / f"{FILE}.tmp"
         fresh.write_text("".join(json.dumps(row) + "\n" for row in self._rows))
         fresh.replace(self._folder / FILE)
@@ -44,8 +47,6 @@ class Journal:
     def write(self, step: int, epoch: float, split: str, metrics: dict[str, float]) -> None:
         """Adds a row; `epoch` counts from 0 and may be a fraction."""
         row = {"step": step, "epoch": round(epoch, 4), "split": split, **metrics}
-        if row in self._rows[-3:]:
-            return
         self._rows.append(row)
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()

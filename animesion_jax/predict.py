@@ -9,12 +9,9 @@ import jax
 import numpy as np
 from PIL import Image
 
-from animesion_jax.augment import normalize
+from animesion_jax.augment import ROUNDING, normalize
 from animesion_jax.errors import InputError, first_line
 from animesion_jax.export import Bundle, load_bundle
-
-# As animesion_jax.data rounds, which cannot be imported without TensorFlow.
-ROUNDING = 0.5 + 2**-10
 
 ImageLike = str | Path | Image.Image | np.ndarray
 Prediction = dict[str, Any]

@@ -48,8 +48,8 @@ class Window:
 class Trainer:
     """The parts of one training run, put together from its config."""
 
-    def __init__(self, config: ml_collections.ConfigDict, workdir: str, devices: Sequence[jax.Device] | None = None):
-        self.config, self.workdir = config, workdir
+    def __init__(self, config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | None = None):
+        self.config = config
         self.devices = list(devices or jax.local_devices())
         check_batch_size("batch_size", config.batch_size, len(self.devices))
         check_batch_size("eval_batch_size", config.eval_batch_size, len(self.devices))
@@ -136,7 +136,7 @@ def train(
       The test metrics by weights, {"last": {...}, "best": {...}}, as written to results.json; empty without a
       test split.
     """
-    trainer = Trainer(config, workdir, devices)
+    trainer = Trainer(config, devices)
     folder = epath.Path(workdir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     run.save_description(workdir, config, trainer.dataset.class_names)

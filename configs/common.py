@@ -6,12 +6,6 @@ here cannot be set.
 
 import ml_collections
 
-# Channel means and standard deviations that a model family was trained with.
-NORMALIZATION = {
-    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
-
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the default config."""
@@ -31,7 +25,8 @@ def get_config() -> ml_collections.ConfigDict:
     # Input.
     config.image_size = 128  # side of the model's square input, pixels
     config.crop_margin = 32  # train images are resized to image_size + crop_margin, then cropped
-    config.mean, config.std = NORMALIZATION["half"]  # per channel, of pixels in [0, 1]
+    config.mean = (0.5, 0.5, 0.5)  # per channel, of pixels in [0, 1]
+    config.std = (0.5, 0.5, 0.5)  # likewise
     config.augment = ml_collections.ConfigDict()
     config.augment.flip = 0.5  # probability of a horizontal flip
     config.augment.brightness = 0.1  # factor drawn from [1 - b, 1 + b]

@@ -42,7 +42,7 @@ def toyfaces_dir(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def toy_config(toyfaces_dir):
-    """A config for toyfaces at 16 px: one short epoch of a small ShallowNet."""
+    """A config for toyfaces at 16 px: two short epochs of a small ShallowNet."""
     from configs import common
 
     config = common.get_config()

@@ -11,7 +11,7 @@ from animesion_jax.models.dropout import Dropout
 # A shorter side leaves nothing to pool after two unpadded 5x5 convolutions.
 MIN_IMAGE_SIZE = 16
 
-# For ReLU layers (He et al., 2015). From PyTorch's smaller default the 0.001 of the recipe is slow to leave the start.
+# For ReLU layers (He et al., 2015); the paper's code left PyTorch's default.
 RELU_INIT = nn.initializers.he_normal()
 
 
