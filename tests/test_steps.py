@@ -13,7 +13,7 @@ OPTIONS = {"shallownet": {}, "vit_ti16": {"num_layers": 2, "hidden_size": 24, "m
 
 def _config():
     config = common.get_config()
-    config.image_size, config.crop_margin, config.learning_rate = 32, 8, 0.05
+    config.image_size, config.crop_margin, config.learning_rate = 32, 8, 0.01
     return config
 
 
