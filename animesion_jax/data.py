@@ -1,4 +1,4 @@
-"""TFDS splits as shuffled, masked uint8 batches on the devices.
+"""TFDS splits as shuffled, masked uint8 batches in host memory; `steps.on_devices` hands them to the devices.
 
 The order of an epoch depends on (seed, epoch) only, on any number of hosts and devices: the records are dealt to
 `read_groups` contiguous groups, every batch takes the same number from each group, and a host reads whole groups.
@@ -6,20 +6,17 @@ Each group has its own permutation, so the cached modes shuffle perfectly and sh
 records stream through a shuffle buffer.
 """
 
-import collections
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import jax
 import ml_collections
 import numpy as np
 import psutil
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from etils import epath
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from animesion_jax.augment import ROUNDING
@@ -28,7 +25,7 @@ from animesion_jax.errors import InputError
 CACHES = ("auto", "decoded", "encoded", "none")
 # "auto" leaves this part of the free memory to the rest of the program.
 CACHE_FRACTION = 0.5
-BATCHES_IN_FLIGHT = 2
+BATCHES_AHEAD = 2
 
 HostBatch = dict[str, np.ndarray]
 
@@ -261,7 +258,7 @@ class TrainData:
 
     def _batched(self, records: tf.data.Dataset) -> Iterator[HostBatch]:
         batches = decoded(records, self._size).batch(len(self._groups) * self._per_group, drop_remainder=True)
-        yield from batches.prefetch(BATCHES_IN_FLIGHT).as_numpy_iterator()
+        yield from batches.prefetch(BATCHES_AHEAD).as_numpy_iterator()
 
 
 class EvalData:
@@ -286,7 +283,7 @@ class EvalData:
         cache = choose_cache(config.data.cache, self.num_examples * self._size * self._size * 3, 0)
         records = read_records(dataset, split, bounds[host], bounds[host + 1])
         batches = decoded(records, self._size).batch(self._batch_size)
-        self._batches = (batches.cache() if cache == "decoded" else batches).prefetch(BATCHES_IN_FLIGHT)
+        self._batches = (batches.cache() if cache == "decoded" else batches).prefetch(BATCHES_AHEAD)
 
     def batches(self) -> Iterator[HostBatch]:
         """Yields batches of one size; "mask" is 0 for the padding at the end, else as `TrainData.batches`."""
@@ -328,29 +325,3 @@ def pad_batch(batch: HostBatch, batch_size: int) -> HostBatch:
         for name, array in batch.items()
     }
     return padded | {"mask": (np.arange(batch_size) < batch_size - missing).astype(np.float32)}
-
-
-def check_batch_size(name: str, batch_size: int, num_devices: int) -> None:
-    """Raises InputError unless the global batch divides evenly among all devices."""
-    if batch_size < 1 or batch_size % num_devices:
-        raise InputError(
-            f"{name} {batch_size} does not divide among {num_devices} devices; allowed: multiples of {num_devices}"
-        )
-
-
-def on_devices(batches: Iterable[HostBatch], devices: Sequence[jax.Device]) -> Iterator[dict[str, jax.Array]]:
-    """Yields each batch as arrays with a leading device axis, put on the local devices two batches ahead."""
-    sharding = NamedSharding(Mesh(np.asarray(devices), ("batch",)), PartitionSpec("batch"))
-
-    def put(batch: HostBatch) -> dict[str, jax.Array]:
-        return jax.device_put(
-            {name: array.reshape(len(devices), -1, *array.shape[1:]) for name, array in batch.items()},
-            sharding,
-        )
-
-    waiting: collections.deque[dict[str, jax.Array]] = collections.deque()
-    for batch in batches:
-        waiting.append(put(batch))
-        if len(waiting) >= BATCHES_IN_FLIGHT:
-            yield waiting.popleft()
-    yield from waiting

@@ -7,7 +7,7 @@ import jax
 import ml_collections
 
 from animesion_jax import metrics, run, steps
-from animesion_jax.data import EvalData, check_batch_size, load_dataset, on_devices
+from animesion_jax.data import EvalData, load_dataset
 
 
 def evaluate_split(
@@ -18,7 +18,7 @@ def evaluate_split(
 ) -> dict[str, float]:
     """Returns mean loss (nats) and accuracies (fractions) over every example of the split, and "examples"."""
     totals = dict.fromkeys((*metrics.SUMS, "examples"), 0.0)
-    for batch in on_devices(data.batches(), devices):
+    for batch in steps.on_devices(data.batches(), devices):
         # Reading the sums here keeps one step in flight and adds up in float64 on the host.
         for name, value in jax.device_get(eval_step(variables, batch)).items():
             totals[name] += float(value)
@@ -38,7 +38,7 @@ def evaluate(workdir: str, split: str, weights: str = "best") -> dict[str, Any]:
     """
     saved = run.load(workdir, weights)
     devices = jax.local_devices()
-    check_batch_size("eval_batch_size", saved.config.eval_batch_size, len(devices))
+    steps.check_batch_size("eval_batch_size", saved.config.eval_batch_size, len(devices))
     dataset = load_dataset(saved.config.dataset, saved.config.data_dir)
     run.check_classes(saved.class_names, dataset.class_names, dataset.name)
     data = EvalData(_streaming(saved.config), dataset, split)

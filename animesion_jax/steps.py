@@ -1,6 +1,7 @@
 """TrainState, the training step and the evaluation step: the only place that names pmap."""
 
-from collections.abc import Callable, Sequence
+import collections
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -8,12 +9,16 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from animesion_jax.augment import Augmentation, augment, normalize
+from animesion_jax.errors import InputError
 from animesion_jax.metrics import cross_entropy, metric_sums
 
 AXIS = "batch"
+BATCHES_IN_FLIGHT = 2
 
 Batch = dict[str, jax.Array]
 Sums = dict[str, jax.Array]
@@ -45,6 +50,34 @@ def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformat
     """Returns the state before the first step."""
     params = variables["params"]
     return TrainState(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), optimizer.init(params))
+
+
+def check_batch_size(name: str, batch_size: int, num_devices: int) -> None:
+    """Raises InputError unless the global batch divides evenly among all devices."""
+    if batch_size < 1 or batch_size % num_devices:
+        raise InputError(
+            f"{name} {batch_size} does not divide among {num_devices} devices; allowed: multiples of {num_devices}"
+        )
+
+
+def on_devices(
+    batches: Iterable[dict[str, np.ndarray]], devices: Sequence[jax.Device]
+) -> Iterator[dict[str, jax.Array]]:
+    """Yields each batch as arrays with a leading device axis, put on the local devices two batches ahead."""
+    sharding = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec(AXIS))
+
+    def put(batch: dict[str, np.ndarray]) -> Batch:
+        return jax.device_put(
+            {name: array.reshape(len(devices), -1, *array.shape[1:]) for name, array in batch.items()},
+            sharding,
+        )
+
+    waiting: collections.deque[Batch] = collections.deque()
+    for batch in batches:
+        waiting.append(put(batch))
+        if len(waiting) >= BATCHES_IN_FLIGHT:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def make_train_step(

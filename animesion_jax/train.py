@@ -13,7 +13,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from animesion_jax import metrics, optim, run, steps
 from animesion_jax.checkpoint import WEIGHTS, Checkpoints
-from animesion_jax.data import EvalData, TrainData, check_batch_size, load_dataset, on_devices
+from animesion_jax.data import EvalData, TrainData, load_dataset
 from animesion_jax.evaluate import evaluate_split
 from animesion_jax.journal import Journal
 from animesion_jax.models import init_variables
@@ -51,8 +51,8 @@ class Trainer:
     def __init__(self, config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | None = None):
         self.config = config
         self.devices = list(devices or jax.local_devices())
-        check_batch_size("batch_size", config.batch_size, len(self.devices))
-        check_batch_size("eval_batch_size", config.eval_batch_size, len(self.devices))
+        steps.check_batch_size("batch_size", config.batch_size, len(self.devices))
+        steps.check_batch_size("eval_batch_size", config.eval_batch_size, len(self.devices))
         self.dataset = load_dataset(config.dataset, config.data_dir)
         self.model = run.build_model(config, len(self.dataset.class_names), steps.AXIS)
         self.validation = self._eval_data(config.validation_split)
@@ -76,7 +76,7 @@ class Trainer:
     def fit(self, state: steps.TrainState, checkpoints: Checkpoints, journal: Journal) -> steps.TrainState:
         """Trains from the state's step to the last epoch, evaluating and saving after every epoch."""
         step, total = int(state.step), self.config.epochs * self.steps_per_epoch
-        batches = on_devices(self.data.batches(step), self.devices)
+        batches = steps.on_devices(self.data.batches(step), self.devices)
         window = Window()
         # The lines of the log are printed above the bar instead of through it.
         with logging_redirect_tqdm(), tqdm(

@@ -11,15 +11,14 @@ from PIL import Image
 from animesion_jax.data import (
     EvalData,
     TrainData,
-    check_batch_size,
     choose_cache,
     decode_and_resize,
     group_bounds,
     load_dataset,
-    on_devices,
 )  # fmt: skip
 from animesion_jax.errors import InputError
 from animesion_jax.predict import resize
+from animesion_jax.steps import check_batch_size, on_devices
 
 
 @pytest.fixture(scope="module")

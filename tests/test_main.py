@@ -1,11 +1,13 @@
 import ast
+import json
+import os
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
 
-from animesion_jax.main import COMMANDS, load_config, main
+from animesion_jax.main import COMMANDS, load_config, main, silent_native_stderr
 
 CONFIG = f"--config={ROOT / 'configs' / 'dafre_128.py'}"
 LEAVES = {"errors", "augment", "metrics"}
@@ -57,6 +59,24 @@ def test_predicting_works_without_tensorflow(bundle_path, tmp_path):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip()
+
+
+def test_evaluate_prints_its_json_and_nothing_else(trained):
+    """Neither TensorFlow's C++ start-up lines nor a progress bar where no terminal is."""
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, "-m", "animesion_jax.main", "evaluate", f"--workdir={trained[0]}", "--split=validation"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=ROOT)
+    assert list(json.loads(result.stdout))[:5] == ["split", "examples", "loss", "top1_accuracy", "top5_accuracy"]
+    assert not result.stderr
+
+
+def test_what_native_code_said_is_printed_when_it_fails(capfd):
+    with pytest.raises(OSError), silent_native_stderr():
+        os.write(2, b"why it failed")
+        raise OSError
+    with silent_native_stderr():
+        os.write(2, b"chatter")
+    assert capfd.readouterr().err == "why it failed"
 
 
 def test_overrides_reach_the_config():

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 
 from animesion_jax import optim, steps
-from animesion_jax.data import on_devices
 from animesion_jax.models import create_model, init_variables
 from configs import common
 
@@ -35,7 +34,7 @@ def _train(name, devices, batches):
     state = steps.create_state(init_variables(model, 32, 0), optimizer)
     step = steps.make_train_step(model, optimizer, config, devices)
     sums = []
-    for batch in on_devices(batches, devices):
+    for batch in steps.on_devices(batches, devices):
         state, each = step(state, batch)
         sums.append(jax.device_get(each))
     return jax.device_get(state), sums, model
@@ -69,6 +68,6 @@ def test_eval_step_ignores_padding_and_uses_running_statistics():
     expected = np.asarray(model.apply(variables, (images / 255.0 - 0.5) / 0.5)).argmax(-1)[:11] == batch["label"][:11]
     padded = {**batch, "image": images, "mask": (np.arange(16) < 11).astype(np.float32)}
     for devices in (jax.local_devices()[:1], jax.local_devices()):
-        (put,) = on_devices([padded], devices)
+        (put,) = steps.on_devices([padded], devices)
         sums = steps.make_eval_step(model, config, devices)(variables, put)
         assert (float(sums["examples"]), float(sums["top1_accuracy"])) == (11, expected.sum())
