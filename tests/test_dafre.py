@@ -170,11 +170,12 @@ def test_links_may_lead_to_the_manual_folder_but_not_out_of_it(manual, tmp_path)
 @pytest.mark.parametrize(
     ("field", "value"),
     [("threshold", value) for value in ("20", 0, -1, 2.5, True)]
-    + [("skip_broken", value) for value in ("yes", 1, None)],
+    + [("skip_broken", value) for value in ("yes", 1, None)]
+    + [("name", value) for value in (5, "", "a/b", "..")],
 )
 def test_config_fields_are_checked(field, value):
     with pytest.raises(ValueError, match=rf"^{field} is {value!r}; allowed: .*$"):
-        DafreConfig(name="custom", **{field: value})
+        DafreConfig(**{"name": "custom", field: value})
 
 
 def _damage(manual):

@@ -1,6 +1,7 @@
 """TFDS builder of DAF:re."""
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +36,12 @@ class DafreConfig(tfds.core.BuilderConfig):
     skip_broken: bool = False
 
     def __post_init__(self):
-        # `tfds build --config='{...}'` passes whatever the JSON holds; a bool is no number here.
+        # `tfds build --config='{...}'` passes whatever the JSON holds, and makes the name a folder's.
+        if not isinstance(self.name, str) or not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise ValueError(
+                f"name is {self.name!r}; allowed: letters, digits, '_', '-' and '.', such as released_skip"
+            )
+        # To Python, a bool is an int.
         if self.threshold is not None and (type(self.threshold) is not int or self.threshold < 1):
             raise ValueError(
                 f"threshold is {self.threshold!r}; allowed: a whole number from 1 for raw DAF, "
