@@ -7,9 +7,8 @@ import tensorflow_datasets as tfds
 from conftest import ROOT, SHARED
 from PIL import Image
 
-from tfds_builders.dafre import label_files
+from tfds_builders import image_files
 from tfds_builders.dafre.dafre_dataset_builder import Builder, DafreConfig
-from tfds_builders.manual_data import find_image, relative_path
 
 DUMMY = ROOT / "tfds_builders" / "dafre" / "dummy_data"
 
@@ -90,7 +89,9 @@ def test_missing_files_say_what_is_expected_and_where_to_get_it(manual, tmp_path
         ("test.csv", "0,../../etc/passwd.jpg", "leaves the folder"),
         ("val.csv", "0,/etc/passwd.jpg", "leaves the folder"),
         ("val.csv", r"0,C:\faces\1.jpg", "leaves the folder"),
-        ("val.csv", "0,0007/1007.jpg", "listed twice"),
+        ("val.csv", "0,0005/1005.jpg", r"twice, before in .*val\.csv line 1"),
+        ("test.csv", r"1,7\1007.jpg", r"twice, before in .*test\.csv line 1"),
+        ("test.csv", "1,001/1001.jpg", r"twice, before in .*train\.csv line 2"),
         ("classid_classname.csv", "1,akari", "new class id"),
     ],
 )
@@ -100,42 +101,81 @@ def test_bad_label_lines_name_file_line_and_content(manual, tmp_path, file, line
     with pytest.raises(ValueError, match=words) as error:
         _build(manual, tmp_path / "data")
     message = str(error.value)
-    if "listed twice" not in words:
-        assert f"{file} line {len(path.read_text().splitlines())}" in message and repr(line) in message
-    else:
-        assert "0007/1007.jpg" in message
+    assert f"{file} line {len(path.read_text().splitlines())}: {line!r}: " in message
+    assert "\n" not in message
+
+
+def test_a_class_need_not_be_in_every_split(manual, tmp_path):
+    names = manual / "labels" / "classid_classname.csv"
+    names.write_text(names.read_text() + "2,only to be named\n3,only in test\n")
+    test = manual / "labels" / "test.csv"
+    test.write_text(test.read_text().replace("1,0105", "3,0105"))
+    builder = _build(manual, tmp_path / "data")
+    assert builder.info.features["label"].num_classes == 4
+    assert sorted(e["label"] for e in _examples(builder, "test")) == [0, 3]
+
+
+@pytest.fixture
+def no_image_check(monkeypatch):
+    """Fails a test that gets as far as the images."""
+    monkeypatch.setattr(image_files, "broken_images", lambda paths: pytest.fail("the images were checked"))
+
+
+def test_an_empty_released_split_fails_before_the_images_are_checked(manual, tmp_path, no_image_check):
+    (manual / "labels" / "val.csv").write_text("\n")
+    with pytest.raises(ValueError, match=r"val\.csv lists no image; every split needs"):
+        _build(manual, tmp_path / "data")
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("threshold", "rows", "words"),
     [
-        ("0446/1.jpg\t7", "expected path"),
-        ("0446/1.jpg\tseven\t0,0,1,1 0.9", "expected path"),
-        ("0446/1.jpg\t7\t0,0,1 0.9", "five numbers"),
-        ("0446/1.jpg\t7\t0,0,nan,1 0.9", "five numbers"),
-        ("0446/1.jpg\t7\t0.5,0,0.5,1 0.9", "box is empty"),
-        ("../1.jpg\t7\t0,0,1,1 0.9", "leaves the folder"),
+        (50, 19, "no class has 50 images or more, the largest has 7; lower threshold"),
+        (5, 6, "no image for split validation"),
+        (5, 0, "no class has 5 images or more, the largest has 0"),
     ],
 )
-def test_bad_raw_lines(line, words):
-    with pytest.raises(ValueError, match=words):
-        label_files.parse_raw_line(line)
+def test_raw_splits_that_come_out_empty_fail_before_the_images(
+    manual, tmp_path, threshold, rows, words, no_image_check
+):
+    path = manual / "faces.tsv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:rows]))
+    with pytest.raises(ValueError, match=rf"faces\.tsv: {words}"):
+        _build(manual, tmp_path / "data", DafreConfig(name="few", threshold=threshold))
 
 
-def test_numbers_are_separated_by_commas_or_blanks_and_slashes_lean_either_way():
-    forms = ["0.1, 0.2, 0.6, 0.8 0.95", "0.1 0.2 0.6 0.8 0.95", "0.1,0.2,0.6,0.8,0.95"]
-    rows = {label_files.parse_raw_line(f"0446{slash}332446.jpg\t12\t{form}") for form in forms for slash in "/\\"}
-    assert rows == {label_files.Row("0446/332446.jpg", 12, label_files.Box(0.1, 0.2, 0.6, 0.8, 0.95))}
+def test_raw_tags_without_a_name_fail_before_the_images(manual, tmp_path, no_image_check):
+    (manual / "tagIds.tsv").write_text("yui\t30\n")
+    with pytest.raises(ValueError, match=r"tagIds\.tsv has no name for tag id 12"):
+        _build(manual, tmp_path / "data", "min5")
 
 
-def test_folders_have_three_or_four_digits(tmp_path):
-    for folder in ("446", "0007"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "1.jpg").touch()
-    assert find_image(tmp_path, "0446/1.jpg") == tmp_path / "446" / "1.jpg"
-    assert find_image(tmp_path, "007/1.jpg") == tmp_path / "0007" / "1.jpg"
-    with pytest.raises(ValueError, match="leaves the folder"):
-        relative_path("a//b.jpg")
+def test_links_may_lead_to_the_manual_folder_but_not_out_of_it(manual, tmp_path):
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (manual / "faces").rename(tmp_path / "elsewhere" / "faces")
+    for name, target in (("labels", manual / "labels"), ("faces", tmp_path / "elsewhere" / "faces")):
+        (linked / name).symlink_to(target)
+    (tmp_path / "manual").symlink_to(linked)
+    assert _build(tmp_path / "manual", tmp_path / "data").info.splits.total_num_examples == 7
+
+    image = tmp_path / "elsewhere" / "faces" / "0101" / "1101.jpg"
+    image.rename(tmp_path / "elsewhere" / "1101.jpg")
+    image.symlink_to("../../1101.jpg")
+    with pytest.raises(ValueError, match=r"0101/1101\.jpg is a link out of .*faces, to .*elsewhere/1101\.jpg"):
+        _build(tmp_path / "manual", tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("threshold", value) for value in ("20", 0, -1, 2.5, True)]
+    + [("skip_broken", value) for value in ("yes", 1, None)]
+    + [("name", value) for value in (5, "", "a/b", "..")],
+)
+def test_config_fields_are_checked(field, value):
+    with pytest.raises(ValueError, match=rf"^{field} is {value!r}; allowed: .*$"):
+        DafreConfig(**{"name": "custom", field: value})
 
 
 def _damage(manual):
@@ -157,7 +197,21 @@ def test_missing_broken_and_grey_images_are_all_counted(manual, tmp_path):
 def test_skip_broken_leaves_them_out(manual, tmp_path):
     _damage(manual)
     builder = _build(manual, tmp_path / "data", DafreConfig(name="released_skip", skip_broken=True))
-    assert sum(split.num_examples for split in builder.info.splits.values()) == 4
+    assert builder.info.splits.total_num_examples == 4
+
+
+def test_skip_broken_may_not_empty_a_split(manual, tmp_path):
+    for image in ("0005/1005.jpg", "0103/1103.jpg"):
+        (manual / "faces" / image).unlink()
+    with pytest.raises(ValueError, match="labels without broken images: no image for split validation"):
+        _build(manual, tmp_path / "data", DafreConfig(name="released_skip", skip_broken=True))
+
+
+def test_raw_classes_are_counted_without_the_broken_images(manual, tmp_path):
+    (manual / "data" / "100" / "2100.jpg").write_bytes(b"")
+    builder = _build(manual, tmp_path / "data", DafreConfig(name="skip5", threshold=5, skip_broken=True))
+    assert builder.info.features["label"].names == ["akari"]
+    assert builder.info.splits.total_num_examples == 7
 
 
 @pytest.mark.shared

@@ -1,11 +1,14 @@
 import hashlib
+import io
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from animesion_jax.data import load_dataset
 from tfds_builders.splits import SPLITS, split_sizes
+from tfds_builders.toyfaces import draw
 from tfds_builders.toyfaces.characters import CHARACTERS, IMAGES_PER_CHARACTER
 from tfds_builders.toyfaces.draw import write_new_faces
 from tfds_builders.toyfaces.faces import draw_image
@@ -44,10 +47,63 @@ def test_pictures_depend_on_class_and_index_only():
     assert (one != np.asarray(draw_image(4, 5))).mean() > 0.5
 
 
-def test_new_faces_are_named_and_not_in_the_data_set(tmp_path):
-    paths = write_new_faces(tmp_path, 1)
-    assert [path.name for path in paths] == [f"{character.name}_00.png" for character in CHARACTERS]
-    assert not np.array_equal(np.asarray(draw_image(0, 0)), np.asarray(draw_image(0, 100_000)))
+def _jpeg(image: Image.Image) -> bytes:
+    jpeg = io.BytesIO()
+    image.save(jpeg, "JPEG", quality=90)
+    return jpeg.getvalue()
+
+
+def test_stored_bytes_are_those_of_our_drawing(records):
+    stored = {r["filename"].decode(): r["image"] for split in SPLITS for r in records[split]}
+    for class_id, (character, count) in enumerate(zip(CHARACTERS, IMAGES_PER_CHARACTER, strict=True)):
+        for index in (0, count - 1):
+            assert stored[f"{character.name}/{index:04d}.jpg"] == _jpeg(draw_image(class_id, index))
+
+
+def test_new_faces_are_named_and_not_in_the_data_set(records, tmp_path):
+    paths = write_new_faces(tmp_path, 2)
+    assert [p.name for p in paths] == [f"{c.name}_{number:02d}.png" for c in CHARACTERS for number in range(2)]
+    # A face of the data set, drawn again, gives the stored bytes: see the test above.
+    stored = {r["image"] for split in SPLITS for r in records[split]}
+    new = {_jpeg(Image.open(path)) for path in paths}
+    assert len(new) == len(paths) and not new & stored
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "nothing to do: give --output=FOLDER or --grid=FILE.png"),
+        (["--output=new", "--per_class=0"], "--per_class is 0; allowed: a whole number from 1"),
+        (["--output=new", "--per_class=-2"], "--per_class is -2; allowed"),
+        (["--output=new", "--per_class=two"], "invalid int value: 'two'"),
+        (["--output=file"], "cannot write file: File exists; give a path"),
+        (["--output=file/new"], "cannot write file/new: Not a directory; give a path"),
+        (["--output=new", "--grid=grid"], "--grid is grid; allowed: a file name that ends in .png"),
+        (["--output=new", "--grid=grid.xyz"], "--grid is grid.xyz; allowed"),
+        (["--grid=gone/grid.png"], "cannot write gone/grid.png: No such file or directory; give a path"),
+        (["--grid=folder.png"], "cannot write folder.png: Is a directory; give a path"),
+    ],
+)
+def test_draw_refuses_bad_flags_in_one_line(tmp_path, monkeypatch, capsys, flags, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
+    monkeypatch.setattr("sys.argv", ["draw.py", *flags])
+    with pytest.raises(SystemExit) as stopped:
+        draw.main()
+    output, error = capsys.readouterr()
+    assert stopped.value.code == 2 and output == ""
+    assert error.startswith("draw.py: error: ") and words in error and error.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_draw_writes_new_faces_and_the_grid(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["draw.py", f"--output={tmp_path / 'a' / 'b'}", f"--grid={tmp_path / 'grid.PNG'}"])
+    draw.main()
+    assert len(list((tmp_path / "a" / "b").glob("*.png"))) == 20
+    with Image.open(tmp_path / "grid.PNG") as grid:
+        assert grid.format == "PNG"
+    assert capsys.readouterr().out.startswith("wrote 20 new faces to ")
 
 
 def test_logistic_regression_on_pixels_stays_under_60_per_cent(toyfaces_dir):

@@ -1,19 +1,12 @@
-"""Checks on what a user puts into a data set's manual folder: files, paths and images."""
+"""Checks on what a user puts into a data set's manual folder: its files, their lines and the paths in them."""
 
-import logging
-import os
+import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from multiprocessing.pool import ThreadPool
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from PIL import Image
-from tqdm import tqdm
-
-# How many broken images an error names.
-NAMED = 10
-
-log = logging.getLogger(__name__)
+# Of a line, an error shows as many characters: a file that is no label file may have lines without end.
+SHOWN = 200
 
 
 def require(folder: Path, names: Iterable[str], where_from: str) -> None:
@@ -24,11 +17,31 @@ def require(folder: Path, names: Iterable[str], where_from: str) -> None:
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yields ("FILE line N", line) of the lines of a UTF-8 text file that are not blank; a BOM is dropped."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
+    """Yields ("FILE line N", line) of the lines of a UTF-8 text file that are not blank; a BOM is dropped.
+
+    Raises:
+      ValueError: a line is not UTF-8, with file, line and content.
+    """
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(file, start=1):
+            where = f"{path} line {number}"
+            try:
+                line.encode()
+            except UnicodeEncodeError:
+                content = line.rstrip("\r\n").encode(errors="surrogateescape")[:SHOWN]
+                raise ValueError(f"{where}: {content!r}: not UTF-8; save the file as UTF-8") from None
             if line.strip():
-                yield f"{path} line {number}", line.rstrip("\r\n")
+                yield where, line.rstrip("\r\n")
+
+
+@contextlib.contextmanager
+def naming(where: str, line: str) -> Iterator[None]:
+    """Puts file, line and content before the message of a ValueError raised within."""
+    try:
+        yield
+    except ValueError as error:
+        shown = line if len(line) <= SHOWN else f"{line[:SHOWN]}..."
+        raise ValueError(f"{where}: {shown!r}: {error}") from None
 
 
 def relative_path(text: str) -> str:
@@ -40,51 +53,18 @@ def relative_path(text: str) -> str:
     path = text.strip().replace("\\", "/")
     parts = path.split("/")
     if "\0" in path or re.match(r"[A-Za-z]:", path) or any(part in ("", ".", "..") for part in parts):
-        raise ValueError(f"path {text!r} leaves the folder or is malformed")
+        raise ValueError("the path leaves the folder or is malformed; expected one like 0291/1796291.jpg")
     return path
 
 
-def find_image(folder: Path, relative: str) -> Path:
-    """Returns the image's path, its numeric folder as written or with 4 or 3 digits; as written if none exists."""
-    as_written = folder / relative
-    parent, _, name = relative.rpartition("/")
-    if not parent.isdecimal() or as_written.exists():
-        return as_written
-    for digits in (4, 3):
-        candidate = folder / f"{int(parent):0{digits}d}" / name
-        if candidate.exists():
-            return candidate
-    return as_written
+def note_image(seen: dict[str, str], path: str, where: str) -> None:
+    """Adds an image to `seen`, which says where each one is listed; folders count as numbers.
 
-
-def image_fault(path: Path) -> str | None:
-    """Returns why a file is no good RGB image, or None; the file is decoded to the end."""
-    try:
-        with Image.open(path) as image:
-            if image.mode != "RGB":
-                return f"not RGB but {image.mode}"
-            image.load()
-    except FileNotFoundError:
-        return "missing"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return f"broken: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-    return None
-
-
-def broken_images(paths: Sequence[Path]) -> dict[int, str]:
-    """Returns the faults of images by their place in `paths`; all are decoded, on every core."""
-    with ThreadPool(os.cpu_count()) as pool:
-        faults = pool.imap(image_fault, paths, chunksize=64)
-        checked = tqdm(faults, total=len(paths), desc="checking images", unit="img", disable=None)
-        return {place: fault for place, fault in enumerate(checked) if fault}
-
-
-def report_broken(paths: Sequence[Path], faults: Mapping[int, str], skip: bool) -> None:
-    """Logs the broken images when `skip` is set, else raises ValueError; both name the count and the first ten."""
-    if not faults:
-        return
-    named = "; ".join(f"{paths[place]} ({fault})" for place, fault in list(faults.items())[:NAMED])
-    message = f"{len(faults)} of {len(paths)} images are missing, broken or not RGB: {named}"
-    if not skip:
-        raise ValueError(f"{message}. Mend them, or leave them out with the config field skip_broken")
-    log.warning("left out, as skip_broken says: %s", message)
+    Raises:
+      ValueError: the image is listed already; `7/1.jpg` and `0007/1.jpg` are the same image.
+    """
+    parent, _, name = path.rpartition("/")
+    image = f"{int(parent)}/{name}" if parent.isdecimal() else path
+    if image in seen:
+        raise ValueError(f"the image is listed twice, before in {seen[image]}; leave one of the lines out")
+    seen[image] = where

@@ -1,6 +1,7 @@
 """The split rule of DAF:re, which toyfaces shares: 0.7 / 0.1 / 0.2 of every class, in file order."""
 
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence, Sized
 
 SPLITS = ("train", "validation", "test")
 TRAIN_FRACTION = 0.7
@@ -40,3 +41,29 @@ def assign_splits(labels: Sequence[Hashable]) -> list[str]:
         quota[split] -= 1
         assigned.append(SPLITS[split])
     return assigned
+
+
+def split_tags(tags: Sequence[int], threshold: int, source: str) -> tuple[list[int], dict[str, list[int]]]:
+    """Returns the tags that are kept, ascending, and by split the places in `tags` of the images it gets.
+
+    Raises:
+      ValueError: no tag is frequent enough, or a split gets no image; `source` says where the images are from.
+    """
+    kept = keep_frequent(tags, threshold)
+    if not kept:
+        most = max(Counter(tags).values(), default=0)
+        raise ValueError(f"{source}: no class has {threshold} images or more, the largest has {most}; lower threshold")
+    wanted = set(kept)
+    places = [place for place, tag in enumerate(tags) if tag in wanted]
+    by_split: dict[str, list[int]] = {split: [] for split in SPLITS}
+    for place, split in zip(places, assign_splits([tags[place] for place in places]), strict=True):
+        by_split[split].append(place)
+    check_splits(by_split, source)
+    return kept, by_split
+
+
+def check_splits(by_split: Mapping[str, Sized], source: str) -> None:
+    """Raises ValueError naming the splits without an image, which TFDS could not write."""
+    empty = [split for split, chosen in by_split.items() if not chosen]
+    if empty:
+        raise ValueError(f"{source}: no image for split {', '.join(empty)}; every split needs at least one")

@@ -1,7 +1,7 @@
 """TFDS builder of DAF:re."""
 
 import dataclasses
-import logging
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import manual_data, splits
+from tfds_builders import image_files, manual_data, splits
 from tfds_builders.dafre import label_files
-
-log = logging.getLogger(__name__)
 
 RELEASED_SOURCE = (
     "expected: faces/ beside labels/ with train.csv, val.csv, test.csv and classid_classname.csv, from "
@@ -31,11 +29,26 @@ class DafreConfig(tfds.core.BuilderConfig):
 
     Attributes:
       threshold: fewest images of a class that is kept, for raw DAF; None takes the released label files.
-      skip_broken: leave out images that are missing, broken or not RGB instead of failing.
+      skip_broken: leave out images that are missing, broken, not JPEG or not RGB instead of failing.
     """
 
     threshold: int | None = None
     skip_broken: bool = False
+
+    def __post_init__(self):
+        # `tfds build --config='{...}'` passes whatever the JSON holds, and makes the name a folder's.
+        if not isinstance(self.name, str) or not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise ValueError(
+                f"name is {self.name!r}; allowed: letters, digits, '_', '-' and '.', such as released_skip"
+            )
+        # To Python, a bool is an int.
+        if self.threshold is not None and (type(self.threshold) is not int or self.threshold < 1):
+            raise ValueError(
+                f"threshold is {self.threshold!r}; allowed: a whole number from 1 for raw DAF, "
+                "null for the released files"
+            )
+        if not isinstance(self.skip_broken, bool):
+            raise ValueError(f"skip_broken is {self.skip_broken!r}; allowed: true or false")
 
 
 class Face(NamedTuple):
@@ -94,41 +107,43 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         prefix = "labels/" if labels != folder else ""
         manual_data.require(folder, ["faces", *(prefix + name for name in files)], RELEASED_SOURCE)
         names = label_files.read_class_names(labels / label_files.NAMES_FILE)
-        by_split: dict[str, list[Face]] = {}
+        images = image_files.ImageFolder(folder, "faces")
         seen: dict[str, str] = {}
-        for split, file in label_files.SPLIT_FILES.items():
-            by_split[split] = []
-            for label, path in label_files.read_released_split(labels / file, len(names)):
-                if path in seen:
-                    raise ValueError(f"{labels / file}: {path} is listed twice, before in split {seen[path]}")
-                seen[path] = split
-                image = manual_data.find_image(folder / "faces", path)
-                by_split[split].append(Face(image, path, label, None))
+        listed = {
+            split: label_files.read_released_split(labels / file, len(names), seen)
+            for split, file in label_files.SPLIT_FILES.items()
+        }
+        by_split = {
+            split: [Face(images.find(path), path, label, None) for label, path in rows]
+            for split, rows in listed.items()
+        }
         good = set(self._without_broken([face for faces in by_split.values() for face in faces]))
-        return names, {split: [face for face in faces if face in good] for split, faces in by_split.items()}
+        by_split = {split: [face for face in faces if face in good] for split, faces in by_split.items()}
+        splits.check_splits(by_split, f"{labels} without broken images")
+        return names, by_split
 
     def _raw(self, folder: Path) -> tuple[list[str], dict[str, list[Face]]]:
         """Returns the class names and the faces by split, by the rule that made DAF:re from raw DAF."""
         manual_data.require(folder, ["faces.tsv", "tagIds.tsv", "data"], RAW_SOURCE)
-        rows = label_files.read_faces(folder / "faces.tsv")
-        faces = self._without_broken(
-            [Face(manual_data.find_image(folder / "data", row.path), row.path, row.tag, row.box) for row in rows]
-        )
-        tags = splits.keep_frequent([face.label for face in faces], self.builder_config.threshold)
-        if not tags:
-            raise ValueError(f"no class of {folder} has {self.builder_config.threshold} images or more")
-        names = label_files.read_tag_names(folder / "tagIds.tsv", tags)
+        source, threshold = folder / "faces.tsv", self.builder_config.threshold
+        rows = label_files.read_faces(source)
+        # Before the images, which take long: is every split possible, and has every class a name?
+        tags, _ = splits.split_tags([row.tag for row in rows], threshold, str(source))
+        tag_names = label_files.read_tag_names(folder / "tagIds.tsv", tags)
+        images = image_files.ImageFolder(folder, "data")
+        faces = self._without_broken([Face(images.find(row.path), row.path, row.tag, row.box) for row in rows])
+        tags, places = splits.split_tags([face.label for face in faces], threshold, f"{source} without broken images")
         class_ids = {tag: class_id for class_id, tag in enumerate(tags)}
-        kept = [face._replace(label=class_ids[face.label]) for face in faces if face.label in class_ids]
-        by_split: dict[str, list[Face]] = {split: [] for split in splits.SPLITS}
-        for face, split in zip(kept, splits.assign_splits([face.label for face in kept]), strict=True):
-            by_split[split].append(face)
-        return names, by_split
+        by_split = {
+            split: [faces[place]._replace(label=class_ids[faces[place].label]) for place in chosen]
+            for split, chosen in places.items()
+        }
+        return [tag_names[tag] for tag in tags], by_split
 
     def _without_broken(self, faces: Sequence[Face]) -> list[Face]:
         paths = [face.path for face in faces]
-        faults = manual_data.broken_images(paths)
-        manual_data.report_broken(paths, faults, skip=self.builder_config.skip_broken)
+        faults = image_files.broken_images(paths)
+        image_files.report_broken(paths, faults, skip=self.builder_config.skip_broken)
         return [face for place, face in enumerate(faces) if place not in faults]
 
     def _generate_examples(self, faces: Sequence[Face]) -> Iterator[tuple[str, dict[str, Any]]]:

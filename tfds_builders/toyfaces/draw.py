@@ -44,20 +44,36 @@ def draw_grid(size: int = 96) -> Image.Image:
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """The command line; a bad flag or a path that cannot be written ends it with one line and status 2."""
+    # Without a usage, argparse's errors are one line; the docstring shows the use.
+    parser = argparse.ArgumentParser(
+        usage=argparse.SUPPRESS, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output", type=Path, help="folder for new faces, named after their characters")
     parser.add_argument("--per_class", type=int, default=1, help="new faces per character; default: 1")
     parser.add_argument("--grid", type=Path, help="file for the sample grid, a PNG")
     flags = parser.parse_args()
     if not flags.output and not flags.grid:
-        parser.error("nothing to do: give --output=FOLDER or --grid=FILE")
-    if flags.output:
-        print(f"wrote {len(write_new_faces(flags.output, flags.per_class))} new faces to {flags.output}")
-    if flags.grid:
+        parser.error("nothing to do: give --output=FOLDER or --grid=FILE.png")
+    if flags.per_class < 1:
+        parser.error(f"--per_class is {flags.per_class}; allowed: a whole number from 1")
+    if flags.grid and flags.grid.suffix.lower() != ".png":
+        parser.error(f"--grid is {flags.grid}; allowed: a file name that ends in .png")
+    try:
+        write(flags.output, flags.per_class, flags.grid)
+    except OSError as error:
+        path = error.filename or flags.output or flags.grid
+        parser.error(f"cannot write {path}: {error.strerror}; give a path in a folder that can be written")
+
+
+def write(output: Path | None, per_class: int, grid: Path | None) -> None:
+    """Writes what was asked for and says so."""
+    if output:
+        print(f"wrote {len(write_new_faces(output, per_class))} new faces to {output}")
+    if grid:
         # A palette makes the file a third; the README's reader does not see the difference.
-        draw_grid().quantize(256).save(flags.grid, optimize=True)
-        print(f"wrote {flags.grid}")
+        draw_grid().quantize(256).save(grid, optimize=True)
+        print(f"wrote {grid}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,119 @@
+import pytest
+
+from tfds_builders.dafre.label_files import Box, Row, parse_raw_line, read_class_names, read_faces, read_tag_names
+from tfds_builders.manual_data import SHOWN, read_lines, relative_path
+
+
+def _file(folder, text: str | bytes):
+    path = folder / "labels.txt"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("0446/1.jpg\t7", "expected path"),
+        ("0446/1.jpg\tseven\t0,0,1,1 0.9", "expected path"),
+        ("0446/1.jpg\t7\t0,0,1 0.9", "five numbers"),
+        ("0446/1.jpg\t7\t0,0,one,1 0.9", "five numbers"),
+        ("0446/1.jpg\t7\t0,0,nan,1 0.9", "five numbers"),
+        ("0446/1.jpg\t7\t0.5,0,0.5,1 0.9", "box is empty"),
+        ("0446/1.jpg\t7\t0,1.01,1,1.2 0.9", "box is empty"),
+        ("../1.jpg\t7\t0,0,1,1 0.9", "leaves the folder"),
+        ("446/2.jpg\t7\t0,0,1,1 0.9", "twice, before in .*labels.txt line 1"),
+        ("0446\\2.jpg\t7\t0,0,1,1 0.9", "twice, before in .*labels.txt line 1"),
+    ],
+)
+def test_bad_raw_lines_name_file_line_and_content(tmp_path, line, words):
+    path = _file(tmp_path, f"0446/2.jpg\t7\t0,0,1,1 0.9\n\n{line}\n")
+    with pytest.raises(ValueError, match=words) as error:
+        read_faces(path)
+    assert str(error.value).startswith(f"{path} line 3: {line!r}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_rows_below_the_confidence_are_dropped_whatever_their_box_or_image(tmp_path):
+    rows = ("1/1.jpg\t7\t0,0,1,1 0.85", "2/2.jpg\t7\t0.5,0,0.5,1 0.84", "1/1.jpg\t7\t0,0,1,1 0.8499")
+    assert read_faces(_file(tmp_path, "\n".join(rows))) == [Row("1/1.jpg", 7, Box(0, 0, 1, 1, 0.85))]
+
+
+def test_boxes_that_stick_out_are_clipped(tmp_path):
+    (row,) = read_faces(_file(tmp_path, "1/1.jpg\t7\t-0.1,0.2,1.3,0.9 0.97"))
+    assert row.box == Box(0.0, 0.2, 1.0, 0.9, 0.97)
+
+
+def test_numbers_are_separated_by_commas_or_blanks_and_slashes_lean_either_way():
+    forms = ["0.1, 0.2, 0.6, 0.8 0.95", "0.1 0.2 0.6 0.8 0.95", "0.1,0.2,0.6,0.8,0.95"]
+    rows = {parse_raw_line(f"0446{slash}332446.jpg\t12\t{form}") for form in forms for slash in "/\\"}
+    assert rows == {Row("0446/332446.jpg", 12, Box(0.1, 0.2, 0.6, 0.8, 0.95))}
+
+
+@pytest.mark.parametrize("read", [read_class_names, read_faces, lambda path: read_tag_names(path, [0])])
+def test_bytes_that_are_not_utf8_are_named(tmp_path, read):
+    path = _file(tmp_path, b"\n" + "0,\u3042\n".encode("shift_jis"))
+    with pytest.raises(ValueError, match="not UTF-8; save the file as UTF-8") as error:
+        read(path)
+    assert str(error.value).startswith(f"{path} line 2: {b'0,' + bytes([0x82, 0xA0])!r}: ")
+
+
+def test_names_are_utf8_with_or_without_a_byte_order_mark(tmp_path):
+    for mark in ("", "\ufeff"):
+        assert read_class_names(_file(tmp_path, f"{mark}0,\u3042\u304b\u308a\r\n1,yui, the younger\r\n")) == [
+            "\u3042\u304b\u308a",
+            "yui, the younger",
+        ]
+
+
+def test_an_error_shows_the_beginning_of_an_endless_line(tmp_path):
+    for line in (b"x" * 100_000, b"\xff" * 100_000):
+        with pytest.raises(ValueError, match="line 1") as error:
+            read_class_names(_file(tmp_path, line))
+        assert len(str(error.value)) < len(str(tmp_path)) + 4 * SHOWN + 200
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "names no class"),
+        ("0,a\n2,b\n", "0 to 1 without a gap; 1 is missing"),
+        ("0,a\n1,a\n", "'a' stands for two classes"),
+        ("0,a\n" + "9" * 5000 + ",b\n", "line 2: '9999"),
+    ],
+)
+def test_class_names_are_distinct_and_without_a_gap(tmp_path, text, words):
+    with pytest.raises(ValueError, match=words):
+        read_class_names(_file(tmp_path, text))
+
+
+def test_a_kept_tag_has_one_name(tmp_path):
+    path = _file(tmp_path, "yui\t30\nakari\t12\nyui\t30\nrare\t45\nother\t45\n")
+    assert read_tag_names(path, [12, 30]) == {12: "akari", 30: "yui"}
+    with pytest.raises(ValueError, match=r"line 5: 'other\\t45': tag id 45 is named 'rare' before"):
+        read_tag_names(path, [12, 45])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("yui 30\n", r"line 1: 'yui 30': expected tag name <TAB> tag id"),
+        ("yui\t30\n", r"no name for tag id 12 \(1 tags"),
+        ("yui\t30\nyui\t12\n", "'yui' stands for two classes"),
+    ],
+)
+def test_tag_names_are_complete_and_distinct(tmp_path, text, words):
+    with pytest.raises(ValueError, match=words):
+        read_tag_names(_file(tmp_path, text), [12, 30])
+
+
+@pytest.mark.parametrize(
+    "path", ["a//b.jpg", "/a.jpg", "a/../b.jpg", "..\\b.jpg", "./a.jpg", "C:/a.jpg", "a\0.jpg", ""]
+)
+def test_paths_that_leave_the_folder_are_refused(path):
+    with pytest.raises(ValueError, match="leaves the folder"):
+        relative_path(path)
+
+
+def test_blank_lines_count_but_are_not_read(tmp_path):
+    path = _file(tmp_path, "a\r\n \nb")
+    assert list(read_lines(path)) == [(f"{path} line 1", "a"), (f"{path} line 3", "b")]
