@@ -1,7 +1,5 @@
 """Checkpoints of a run, by Orbax: the last ones, and the best by validation top-1."""
 
-from typing import Any
-
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
@@ -53,9 +51,17 @@ class Checkpoints:
                 return max(ranked)[1]
         return steps[-1] if steps else None
 
-    def restore(self, step: int, like: TrainState) -> TrainState:
-        """Returns the state saved at `step`; `like` gives its structure, shapes, dtypes and devices."""
-        return self._manager.restore(step, args=ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
+    def restore(self, step: int, like: TrainState, sharding: jax.sharding.Sharding | None = None) -> TrainState:
+        """Returns the state saved at `step`.
+
+        Args:
+          step: a step that was saved.
+          like: state, abstract or not, that gives the structure, shapes and dtypes.
+          sharding: where to put every array; None takes the first local device.
+        """
+        sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
+        return self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
 
     def wait(self) -> None:
         """Blocks until what was handed to `save` is on disk."""
@@ -64,7 +70,3 @@ class Checkpoints:
     def close(self) -> None:
         """Waits for the last save and lets go of the folder."""
         self._manager.close()
-
-
-def _abstract(leaf: Any) -> Any:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))

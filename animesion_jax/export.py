@@ -12,7 +12,7 @@ from etils import epath
 import animesion_jax
 from animesion_jax import run
 from animesion_jax.errors import InputError, first_line
-from animesion_jax.models import create_model
+from animesion_jax.models import abstract_variables, create_model
 
 FORMAT = "animesion"
 VERSION = 1
@@ -53,6 +53,7 @@ def describe_run(saved: run.Run, weights: str) -> dict[str, Any]:
             "num_classes": len(saved.class_names),
             "image_size": config.image_size,
             "dtype": config.dtype,
+            **run.model_options(config),
         },
         "preprocessing": {
             "size": config.image_size,
@@ -119,8 +120,7 @@ def _build(tree: dict[str, Any]) -> Bundle:
     if len(classes) != options["num_classes"]:
         raise ValueError(f"{len(classes)} class names for {options['num_classes']} classes")
     size = options["image_size"]
-    expected = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), np.float32))
-    _check_shapes(expected, tree["variables"])
+    _check_shapes(abstract_variables(model, size), tree["variables"])
     preprocessing = tree["preprocessing"]
     mean, std = (tuple(float(value) for value in preprocessing[name]) for name in ("mean", "std"))
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:

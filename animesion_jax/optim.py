@@ -1,12 +1,15 @@
-"""Optimizer and learning-rate schedule from the config."""
+"""Optimizer, learning-rate schedule and freezing from the config."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import ml_collections
 import optax
 
 from animesion_jax.errors import InputError
+
+TRAINABLE = ("all", "head")
 
 
 def piecewise(config: ml_collections.ConfigDict, steps_per_epoch: int) -> optax.Schedule:
@@ -54,3 +57,17 @@ def make_schedule(config: ml_collections.ConfigDict, steps_per_epoch: int) -> op
 def make_optimizer(config: ml_collections.ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Returns SGD with momentum: v = momentum * v + g, w = w - learning_rate * v, as in the paper."""
     return optax.sgd(schedule, momentum=config.momentum)
+
+
+def split_params(params: dict[str, Any], trainable: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the parameters that are trained and the frozen ones; a dict of both has them all again.
+
+    Args:
+      params: of any model; its classifier is the module "head".
+      trainable: a member of `TRAINABLE`.
+    """
+    if trainable not in TRAINABLE:
+        raise InputError(f"unknown trainable '{trainable}'; allowed: {', '.join(TRAINABLE)}")
+    if trainable == "all":
+        return params, {}
+    return {"head": params["head"]}, {name: leaf for name, leaf in params.items() if name != "head"}

@@ -12,7 +12,7 @@ from etils import epath
 from animesion_jax import optim, steps
 from animesion_jax.checkpoint import Checkpoints
 from animesion_jax.errors import InputError
-from animesion_jax.models import create_model, init_variables
+from animesion_jax.models import OPTIONS, abstract_variables, create_model, family
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
@@ -63,7 +63,14 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int, axis_name: 
         dtype=config.dtype,
         dropout_rate=config.dropout_rate,
         axis_name=axis_name,
+        **model_options(config),
     )
+
+
+def model_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the options of the model's family, which a config holds under the family's name."""
+    name = family(config.model)
+    return config[name].to_dict() if OPTIONS[name] else {}
 
 
 def check_classes(trained: Sequence[str], given: Sequence[str], dataset: str) -> None:
@@ -94,7 +101,7 @@ def load(workdir: str, weights: str = "best") -> Run:
     if step is None:
         raise InputError(f"{folder} holds no finished checkpoint yet; train for at least one epoch")
     optimizer = optim.make_optimizer(config, optim.make_schedule(config, 1))
-    like = steps.create_state(init_variables(model, config.image_size, config.seed), optimizer)
+    like = steps.abstract_state(abstract_variables(model, config.image_size), optimizer, config.trainable)
     variables = checkpoints.restore(step, like).variables
     checkpoints.close()
     results = folder / RESULTS_FILE

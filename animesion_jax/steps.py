@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from animesion_jax.augment import Augmentation, augment, normalize
 from animesion_jax.errors import InputError
 from animesion_jax.metrics import cross_entropy, metric_sums
+from animesion_jax.optim import split_params
 
 AXIS = "batch"
 BATCHES_IN_FLIGHT = 2
@@ -46,10 +47,20 @@ class TrainState:
         return {"params": self.params} | ({"batch_stats": self.batch_stats} if self.batch_stats else {})
 
 
-def create_state(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
-    """Returns the state before the first step."""
+def create_state(
+    variables: dict[str, Any], optimizer: optax.GradientTransformation, trainable: str = "all"
+) -> TrainState:
+    """Returns the state before the first step; the optimizer keeps nothing for frozen parameters."""
     params = variables["params"]
-    return TrainState(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), optimizer.init(params))
+    trained, _ = split_params(params, trainable)
+    return TrainState(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), optimizer.init(trained))
+
+
+def abstract_state(
+    variables: dict[str, Any], optimizer: optax.GradientTransformation, trainable: str = "all"
+) -> TrainState:
+    """Returns the shapes and dtypes of `create_state`; `variables` may be abstract too."""
+    return jax.eval_shape(lambda variables: create_state(variables, optimizer, trainable), variables)
 
 
 def check_batch_size(name: str, batch_size: int, num_devices: int) -> None:
@@ -58,6 +69,11 @@ def check_batch_size(name: str, batch_size: int, num_devices: int) -> None:
         raise InputError(
             f"{name} {batch_size} does not divide among {num_devices} devices; allowed: multiples of {num_devices}"
         )
+
+
+def replicated(devices: Sequence[jax.Device]) -> NamedSharding:
+    """Returns the sharding that puts a whole array on every device."""
+    return NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
 
 
 def on_devices(
@@ -91,6 +107,9 @@ def make_train_step(
     The batch has a leading device axis: "image" (devices, batch, S + margin, S + margin, 3) uint8, "label"
     (devices, batch) int32, "mask" (devices, batch) float32. `sums` are `metrics.metric_sums` of the global batch
     before the update. Random numbers depend on (config.seed, step, place in the global batch) only.
+
+    Where `config.trainable` is "head", nothing but the classifier gets a gradient, and the rest runs in evaluation
+    mode: BatchNorm on its running statistics, which stay as they are, and no dropout.
     """
     augmentation = Augmentation(**config.augment)
 
@@ -101,21 +120,23 @@ def make_train_step(
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(augment_key, positions)
         images = normalize(augment(keys, batch["image"], config.image_size, augmentation), config.mean, config.std)
 
-        def loss_of(params):
-            variables = state.replace(params=params).variables
+        trained, frozen = split_params(state.params, config.trainable)
+
+        def loss_of(trained):
+            variables = state.replace(params={**frozen, **trained}).variables
             logits, updates = model.apply(
-                variables, images, train=True, positions=positions,
+                variables, images, train=not frozen, positions=positions,
                 rngs={"dropout": dropout_key}, mutable=["batch_stats"],
             )  # fmt: skip
             return cross_entropy(logits, batch["label"]).mean(), (logits, updates)
 
-        gradients, (logits, updates) = jax.grad(loss_of, has_aux=True)(state.params)
+        gradients, (logits, updates) = jax.grad(loss_of, has_aux=True)(trained)
         gradients = jax.lax.pmean(gradients, AXIS)
-        deltas, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        deltas, opt_state = optimizer.update(gradients, state.opt_state, trained)
         sums = jax.lax.psum(metric_sums(logits, batch["label"], batch["mask"]), AXIS)
         new_state = TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, deltas),
+            params={**frozen, **optax.apply_updates(trained, deltas)},
             batch_stats=updates.get("batch_stats", state.batch_stats),
             opt_state=opt_state,
         )

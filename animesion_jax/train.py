@@ -16,7 +16,8 @@ from animesion_jax.checkpoint import WEIGHTS, Checkpoints
 from animesion_jax.data import EvalData, TrainData, load_dataset
 from animesion_jax.evaluate import evaluate_split
 from animesion_jax.journal import Journal
-from animesion_jax.models import init_variables
+from animesion_jax.models import abstract_variables, init_variables
+from animesion_jax.pretrained import load_pretrained
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Trainer:
         self.steps_per_epoch = self.data.steps_per_epoch
         self.schedule = optim.make_schedule(config, self.steps_per_epoch)
         self.optimizer = optim.make_optimizer(config, self.schedule)
+        self.replicated = steps.replicated(self.devices)
         self.train_step = steps.make_train_step(self.model, self.optimizer, config, self.devices)
         self.eval_step = steps.make_eval_step(self.model, config, self.devices)
 
@@ -68,10 +70,22 @@ class Trainer:
         return EvalData(self.config, self.dataset, split) if split else None
 
     def initial_state(self) -> steps.TrainState:
-        """Returns the state before the first step, on every device."""
-        state = steps.create_state(init_variables(self.model, self.config.image_size, self.config.seed), self.optimizer)
-        mesh = jax.sharding.Mesh(self.devices, ("batch",))
-        return jax.device_put(state, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+        """Returns the state before the first step, on every device; from `config.pretrained` where that is set."""
+        config = self.config
+        if config.pretrained:
+            abstract = abstract_variables(self.model, config.image_size)
+            variables = load_pretrained(
+                config.pretrained, self.model, abstract, config.keep_head, self.dataset.class_names
+            )
+        else:
+            variables = init_variables(self.model, config.image_size, config.seed)
+        return jax.device_put(steps.create_state(variables, self.optimizer, config.trainable), self.replicated)
+
+    def restored_state(self, checkpoints: Checkpoints, step: int) -> steps.TrainState:
+        """Returns the state saved at `step`, on every device."""
+        variables = abstract_variables(self.model, self.config.image_size)
+        like = steps.abstract_state(variables, self.optimizer, self.config.trainable)
+        return checkpoints.restore(step, like, self.replicated)
 
     def fit(self, state: steps.TrainState, checkpoints: Checkpoints, journal: Journal) -> steps.TrainState:
         """Trains from the state's step to the last epoch, evaluating and saving after every epoch."""
@@ -112,7 +126,7 @@ class Trainer:
         results = {}
         for weights in WEIGHTS:
             step = checkpoints.step_of(weights)
-            variables = checkpoints.restore(step, state).variables
+            variables = checkpoints.restore(step, state, self.replicated).variables
             results[weights] = {
                 "step": step,
                 "split": self.config.test_split,
@@ -140,11 +154,12 @@ def train(
     folder = epath.Path(workdir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     run.save_description(workdir, config, trainer.dataset.class_names)
-    state = trainer.initial_state()
     checkpoints = Checkpoints(workdir, keep_last=config.keep_last_checkpoints)
     last = checkpoints.step_of("last")
-    if last is not None:
-        state = checkpoints.restore(last, state)
+    if last is None:
+        state = trainer.initial_state()
+    else:
+        state = trainer.restored_state(checkpoints, last)
         log.info("resuming %s at step %d", workdir, last)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     log.info(

@@ -38,6 +38,16 @@ def get_config() -> ml_collections.ConfigDict:
     config.model = "shallownet"  # a name of animesion_jax.models.MODELS
     config.dropout_rate = 0.2  # dropout of the model
     config.dtype = "float32"  # compute dtype, "float32" or "bfloat16"; parameters stay float32
+    config.vit = ml_collections.ConfigDict()
+    config.vit.pool = "token"  # "token" classifies by a class token, "mean" by the mean of the patches, without one
+    config.vit.pre_logits = False  # whether a tanh layer comes before the classifier
+    config.resnet = ml_collections.ConfigDict()
+    config.resnet.initializer = "he"  # "he" as torchvision, or "xavier" as the paper's runs from scratch
+
+    # Weights to start from.
+    config.pretrained = ""  # file, workdir, bundle, gs://, https:// or a name of pretrained/sources.py; "" for none
+    config.keep_head = False  # keep the classifier of such a file where its shape fits; else it starts at zero
+    config.trainable = "all"  # "all", or "head": all but the classifier is frozen and in evaluation mode
 
     # Optimisation: SGD with momentum.
     config.batch_size = 64  # global, over all devices and hosts

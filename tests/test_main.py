@@ -14,7 +14,9 @@ LEAVES = {"errors", "augment", "metrics"}
 # Modules of the package that each module may import; what is not listed imports only the leaves.
 ALLOWED = {
     "main": {"train", "evaluate", "export", "predict"},
-    "train": {"run", "optim", "steps", "checkpoint", "data", "evaluate", "journal", "models"},
+    "train": {"run", "optim", "steps", "checkpoint", "data", "evaluate", "journal", "models", "pretrained"},
+    "pretrained": {"pretrained", "run", "export", "models"},
+    "steps": {"optim"},
     "evaluate": {"run", "steps", "data"},
     "predict": {"export"},
     "export": {"run", "models", ""},

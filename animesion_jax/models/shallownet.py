@@ -1,15 +1,13 @@
 """ShallowNet, the LeNet-like five-layer baseline of the DAF:re paper."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from animesion_jax.models.dropout import Dropout
-
-# A shorter side leaves nothing to pool after two unpadded 5x5 convolutions.
-MIN_IMAGE_SIZE = 16
 
 # For ReLU layers (He et al., 2015); the paper's code left PyTorch's default.
 RELU_INIT = nn.initializers.he_normal()
@@ -39,6 +37,10 @@ class ShallowNet(nn.Module):
       dtype: compute dtype; logits are float32.
       axis_name: pmap axis over which BatchNorm takes its training statistics; None for one device.
     """
+
+    # A shorter side leaves nothing to pool after two unpadded 5x5 convolutions.
+    min_image_size: ClassVar[int] = 16
+    image_multiple: ClassVar[int] = 1
 
     num_classes: int
     features: Sequence[int] = (16, 32)

@@ -4,11 +4,18 @@ Module and parameter names are those of Google's linen code, so that the origina
 variables leaf by leaf.
 """
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from animesion_jax.models.dropout import Dropout
+from animesion_jax.models.hybrid import apply_stem, stem_stride
+
+# What the classifier sees.
+POOLS = ("token", "mean")
 
 # Published sizes: hidden size, layers, heads, MLP width (arXiv:2010.11929 table 1; Ti and S from DeiT).
 SIZES = {
@@ -65,7 +72,10 @@ class EncoderBlock(nn.Module):
         """Returns the (batch, tokens, hidden) output of one encoder layer."""
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
         y = nn.MultiHeadDotProductAttention(
-            self.num_heads, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform()
+            self.num_heads,
+            dtype=self.dtype,
+            kernel_init=nn.initializers.xavier_uniform(),
+            force_fp32_for_softmax=True,
         )(y)
         x = x + Dropout(self.dropout_rate)(y, train, positions)
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
@@ -94,18 +104,24 @@ class Encoder(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Patches, class token, transformer encoder, linear classifier on the class token.
+    """Patches, class token, transformer encoder, linear classifier; with `stem_sizes`, a hybrid.
 
     GELU is the tanh approximation, as in Google's code; the classifier starts at zero.
 
     Attributes:
       num_classes: width of the classifier.
-      patch_size: side of a patch in pixels; the image side must be a multiple of it.
+      patch_size: side of a patch, in pixels or, for a hybrid, in places of the stem's output.
       hidden_size, num_layers, num_heads, mlp_dim: see `SIZES`.
+      stem_sizes: units per stage of a ResNet before the patches (see `hybrid.STEMS`); empty for none.
+      pool: a member of `POOLS`. "token" classifies by a class token put before the patches, "mean" by the mean of
+        the patches, without such a token.
+      pre_logits: whether a tanh layer of the hidden size comes before the classifier, as in ImageNet-21k training.
       dropout_rate: after the position embedding, after attention and twice in each MLP.
-      dtype: compute dtype; parameters and logits are float32.
+      dtype: compute dtype; parameters, softmax and logits are float32.
       axis_name: unused by this family, which has no batch statistics; part of every model's signature.
     """
+
+    min_image_size: ClassVar[int] = 1
 
     num_classes: int
     patch_size: int
@@ -113,21 +129,34 @@ class VisionTransformer(nn.Module):
     num_layers: int
     num_heads: int
     mlp_dim: int
+    stem_sizes: Sequence[int] = ()
+    pool: str = "token"
+    pre_logits: bool = False
     dropout_rate: float = 0.1
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+
+    @property
+    def image_multiple(self) -> int:
+        """Pixels along a side of the image for each token; the image's side must be a multiple."""
+        return self.patch_size * stem_stride(self.stem_sizes)
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False, positions: jax.Array | None = None) -> jax.Array:
         """Returns (batch, num_classes) float32 logits of normalised (batch, S, S, 3) images."""
         patch = (self.patch_size, self.patch_size)
         x = images.astype(self.dtype)
+        if self.stem_sizes:
+            x = apply_stem(x, self.stem_sizes, self.dtype)
         x = nn.Conv(self.hidden_size, patch, strides=patch, padding="VALID", dtype=self.dtype, name="embedding")(x)
         x = x.reshape(x.shape[0], -1, self.hidden_size)
-        cls = self.param("cls", nn.initializers.zeros, (1, 1, self.hidden_size))
-        x = jnp.concatenate([jnp.broadcast_to(cls.astype(x.dtype), (x.shape[0], 1, self.hidden_size)), x], 1)
+        if self.pool == "token":
+            cls = self.param("cls", nn.initializers.zeros, (1, 1, self.hidden_size))
+            x = jnp.concatenate([jnp.broadcast_to(cls.astype(x.dtype), (x.shape[0], 1, self.hidden_size)), x], 1)
         x = Encoder(self.num_layers, self.num_heads, self.mlp_dim, self.dropout_rate, self.dtype, name="Transformer")(
             x, train, positions
         )
-        head = nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=nn.initializers.zeros, name="head")
-        return head(x[:, 0].astype(jnp.float32))
+        x = x[:, 0].astype(jnp.float32) if self.pool == "token" else x.astype(jnp.float32).mean(1)
+        if self.pre_logits:
+            x = jnp.tanh(nn.Dense(self.hidden_size, dtype=jnp.float32, name="pre_logits")(x))
+        return nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=nn.initializers.zeros, name="head")(x)

@@ -1,0 +1,125 @@
+"""ResNet (He et al., 2015, arXiv:1512.03385) as torchvision has it, so that its ImageNet weights fit.
+
+"v1.5": a bottleneck strides in its 3x3 convolution. Module names are torchvision's, `layer1.0` written `layer1_0`.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from animesion_jax.models.dropout import Dropout
+
+# Units per stage, by depth (arXiv:1512.03385 table 1).
+SIZES = {
+    18: {"stage_sizes": (2, 2, 2, 2), "bottleneck": False},
+    34: {"stage_sizes": (3, 4, 6, 3), "bottleneck": False},
+    50: {"stage_sizes": (3, 4, 6, 3), "bottleneck": True},
+    101: {"stage_sizes": (3, 4, 23, 3), "bottleneck": True},
+    152: {"stage_sizes": (3, 8, 36, 3), "bottleneck": True},
+}
+
+# Initialisers of the convolutions and of the classifier: torchvision's, and the one of the paper's scratch runs.
+INITIALIZERS = {
+    "he": (
+        nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
+    ),
+    "xavier": (nn.initializers.xavier_uniform(), nn.initializers.xavier_uniform()),
+}
+
+
+class ResidualUnit(nn.Module):
+    """Two 3x3 convolutions, or 1x1, 3x3 and 1x1 where `bottleneck`, around a shortcut.
+
+    Attributes:
+      width: channels of the inner convolutions; a bottleneck puts out four times as many.
+      stride: of the first 3x3 convolution and of the shortcut.
+      bottleneck: which of the two forms.
+      conv, norm: constructors of the layers.
+    """
+
+    width: int
+    stride: int
+    bottleneck: bool
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns (batch, H / stride, W / stride, width or 4 * width) of (batch, H, W, channels)."""
+        strides = (self.stride, self.stride)
+        three = partial(self.conv, kernel_size=(3, 3), padding=1)
+        one = partial(self.conv, kernel_size=(1, 1))
+        if self.bottleneck:
+            layers = (
+                one(self.width, name="conv1"),
+                three(self.width, strides=strides, name="conv2"),
+                one(4 * self.width, name="conv3"),
+            )
+        else:
+            layers = (three(self.width, strides=strides, name="conv1"), three(self.width, name="conv2"))
+        y = x
+        for place, layer in enumerate(layers, start=1):
+            y = self.norm(name=f"bn{place}")(layer(y))
+            if place < len(layers):
+                y = nn.relu(y)
+        if x.shape != y.shape:
+            x = one(y.shape[-1], strides=strides, name="downsample_conv")(x)
+            x = self.norm(name="downsample_bn")(x)
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """7x7 stem, four stages of residual units, mean over the image, linear classifier.
+
+    Padding is symmetric as in PyTorch, not SAME; BatchNorm has epsilon 1e-5 and keeps 0.9 of its running averages.
+    Parameters, statistics and logits are float32 whatever the compute dtype.
+
+    Attributes:
+      num_classes: width of the classifier.
+      stage_sizes, bottleneck: see `SIZES`.
+      initializer: a key of `INITIALIZERS`.
+      dropout_rate: dropout before the classifier; torchvision and the paper have none.
+      dtype: compute dtype.
+      axis_name: pmap axis over which BatchNorm takes its training statistics; None for one device.
+    """
+
+    min_image_size: ClassVar[int] = 32
+    image_multiple: ClassVar[int] = 1
+
+    num_classes: int
+    stage_sizes: Sequence[int]
+    bottleneck: bool
+    initializer: str = "he"
+    dropout_rate: float = 0.0
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False, positions: jax.Array | None = None) -> jax.Array:
+        """Returns (batch, num_classes) float32 logits of normalised (batch, S, S, 3) images."""
+        conv_init, head_init = INITIALIZERS[self.initializer]
+        conv = partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=conv_init)
+        norm = partial(
+            nn.BatchNorm,
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            dtype=self.dtype,
+            axis_name=self.axis_name if train and not self.is_initializing() else None,
+        )
+        x = conv(64, (7, 7), strides=(2, 2), padding=3, name="conv1")(images.astype(self.dtype))
+        x = nn.relu(norm(name="bn1")(x))
+        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # pads with -inf
+        for stage, units in enumerate(self.stage_sizes):
+            for unit in range(units):
+                stride = 2 if stage and not unit else 1
+                name = f"layer{stage + 1}_{unit}"
+                x = ResidualUnit(64 * 2**stage, stride, self.bottleneck, conv, norm, name=name)(x)
+        x = x.astype(jnp.float32).mean((1, 2))
+        x = Dropout(self.dropout_rate)(x, train, positions)
+        return nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=head_init, name="head")(x)

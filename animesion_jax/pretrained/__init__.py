@@ -1,0 +1,68 @@
+"""Weights to start from: `load_pretrained` takes Google's ViT, torchvision's ResNet and our own files.
+
+A file is read into `Weights`, arrays under our variables' names (google.py, torchvision.py, own.py); `merge` then
+accounts for every array of the file and every variable of the model.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+from etils import epath
+
+from animesion_jax.errors import InputError
+from animesion_jax.pretrained import google, own, sources, torchvision
+from animesion_jax.pretrained.merge import Weights, merge
+
+READERS: dict[str, Callable[[Path], Weights]] = {
+    ".npz": google.read,
+    ".safetensors": torchvision.read_safetensors,
+    ".pth": torchvision.read_pth,
+    ".msgpack": own.read_bundle,
+}
+
+__all__ = ["load_pretrained"]
+
+
+def load_pretrained(
+    path: str,
+    model: nn.Module,
+    variables: dict[str, Any],
+    keep_head: bool = False,
+    class_names: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Returns `variables` with the weights of a file in them, and prints to stderr what went where.
+
+    Position embeddings of another grid are resampled (align-corners bilinear). The classifier is kept when it fits
+    and `keep_head` asks for it, or when a bundle or run of ours has the same `class_names`; else it starts at zero.
+
+    Args:
+      path: a file, `gs://` or `https://` address, a name of `sources.NAMED`, or the workdir of a run of ours.
+        Google's `.npz`; `.safetensors` with torchvision's or timm's names; torchvision's `.pth`, which needs torch;
+        our `.msgpack` bundle.
+      model: from `create_model`.
+      variables: of that model, {"params", "batch_stats" where it has them}; not changed. Of their values nothing is
+        used, so that abstract ones (`jax.eval_shape` of `model.init`) do.
+      keep_head: whether a classifier of the same shape is kept.
+      class_names: names by class id of what will be trained.
+
+    Returns:
+      float32 numpy arrays in the structure of `variables`.
+
+    Raises:
+      InputError: no such file, damaged, of another model, or with arrays that do not fit (all are listed).
+    """
+    weights = _read(path)
+    if weights.class_names is not None and class_names is not None:
+        keep_head = tuple(class_names) == tuple(weights.class_names)
+    return merge(weights, type(model).__name__, variables, keep_head)
+
+
+def _read(path: str) -> Weights:
+    if not sources.is_remote(path) and epath.Path(path).expanduser().is_dir():
+        return own.read_workdir(path)
+    file = sources.locate(path)
+    if file.suffix not in READERS:
+        raise InputError(f"cannot tell what weights are in {file}; allowed: a run's workdir or {', '.join(READERS)}")
+    return READERS[file.suffix](file)

@@ -1,0 +1,31 @@
+"""Our own weights: a bundle, or the best weights of a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+
+from animesion_jax import run
+from animesion_jax.export import load_bundle
+from animesion_jax.pretrained.merge import Weights
+
+
+def read_bundle(file: Path) -> Weights:
+    """Returns a bundle's weights and class names; InputError if it is damaged."""
+    bundle = load_bundle(str(file))
+    return _weights(str(file), bundle.variables, bundle.classes)
+
+
+def read_workdir(workdir: str) -> Weights:
+    """Returns the weights of a run that were best on validation, and its class names; InputError if it has none."""
+    saved = run.load(workdir)
+    return _weights(workdir, saved.variables, saved.class_names)
+
+
+def _weights(source: str, variables: dict[str, Any], class_names: Sequence[str]) -> Weights:
+    weights = Weights(source, class_names=tuple(class_names))
+    for name, leaf in traverse_util.flatten_dict(variables, sep="/").items():
+        weights.add(name, name, np.asarray(leaf))
+    return weights
