@@ -1,0 +1,75 @@
+"""The forward of ViT (Dosovitskiy et al., 2020, arXiv:2010.11929) in float64 numpy, reading Google's own keys."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+
+def forward(arrays: Mapping[str, np.ndarray], images: np.ndarray) -> np.ndarray:
+    """Returns (batch, classes) float64 logits: equations 1 to 4 of the paper.
+
+    A file with "cls" classifies by the class token, one without by the mean of the patches. "pre_logits", where the
+    file has it, comes with a tanh. Position embeddings of another grid are resampled.
+
+    Args:
+      arrays: a Google file by its old keys, such as "Transformer/encoderblock_0/LayerNorm_2/scale".
+      images: (batch, S, S, 3), normalised.
+    """
+    x = _patches(arrays, np.float64(images))
+    has_token = "cls" in arrays
+    if has_token:
+        x = np.concatenate([np.broadcast_to(np.float64(arrays["cls"]), (len(x), 1, x.shape[-1])), x], 1)
+    x = x + positions(np.float64(arrays["Transformer/posembed_input/pos_embedding"]), x.shape[1], has_token)
+    layers = sum(name.endswith("LayerNorm_2/scale") for name in arrays)
+    for layer in range(layers):
+        name = f"Transformer/encoderblock_{layer}"
+        x = x + _attention(arrays, f"{name}/MultiHeadDotProductAttention_1", _norm(arrays, f"{name}/LayerNorm_0", x))
+        y = _dense(arrays, f"{name}/MlpBlock_3/Dense_0", _norm(arrays, f"{name}/LayerNorm_2", x))
+        y = 0.5 * y * (1 + np.tanh(np.sqrt(2 / np.pi) * (y + 0.044715 * y**3)))
+        x = x + _dense(arrays, f"{name}/MlpBlock_3/Dense_1", y)
+    x = _norm(arrays, "Transformer/encoder_norm", x)
+    x = x[:, 0] if has_token else x.mean(1)
+    if "pre_logits/kernel" in arrays:
+        x = np.tanh(_dense(arrays, "pre_logits", x))
+    return _dense(arrays, "head", x)
+
+
+def positions(table: np.ndarray, tokens: int, has_token: bool) -> np.ndarray:
+    """Returns a (1, tokens, D) table from a (1, N, D) one: corners of the grids aligned, linear along either axis."""
+    token, grid = table[:, : int(has_token)], table[0, int(has_token) :]
+    old, new = round(len(grid) ** 0.5), round((tokens - has_token) ** 0.5)
+    at = np.linspace(0, old - 1, new)
+    # Interpolation is linear in the values: its matrix is what it makes of the unit vectors.
+    matrix = np.stack([np.interp(at, np.arange(old), unit) for unit in np.eye(old)], 1)
+    grid = np.einsum("ai,bj,ijd->abd", matrix, matrix, grid.reshape(old, old, -1), optimize=True)
+    return np.concatenate([token, grid.reshape(1, new * new, -1)], 1)
+
+
+def _patches(arrays, images):
+    kernel = np.float64(arrays["embedding/kernel"])
+    patch, width = kernel.shape[0], kernel.shape[-1]
+    batch, grid = len(images), images.shape[1] // patch
+    x = images.reshape(batch, grid, patch, grid, patch, 3).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(batch, grid * grid, -1) @ kernel.reshape(-1, width) + arrays["embedding/bias"]
+
+
+def _dense(arrays, name, x):
+    return x @ np.float64(arrays[f"{name}/kernel"]) + arrays[f"{name}/bias"]
+
+
+def _norm(arrays, name, x):
+    mean, var = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    return (x - mean) / np.sqrt(var + 1e-6) * arrays[f"{name}/scale"] + arrays[f"{name}/bias"]
+
+
+def _attention(arrays, name, x):
+    query, key, value = (
+        np.einsum("btd,dhe->bhte", x, np.float64(arrays[f"{name}/{part}/kernel"]), optimize=True)
+        + arrays[f"{name}/{part}/bias"][None, :, None]
+        for part in ("query", "key", "value")
+    )
+    scores = query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1])
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    out = np.float64(arrays[f"{name}/out/kernel"])
+    return np.einsum("bhte,hed->btd", weights @ value, out, optimize=True) + arrays[f"{name}/out/bias"]
