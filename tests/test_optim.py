@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from animesion_jax.errors import InputError
-from animesion_jax.optim import make_optimizer, make_schedule
+from animesion_jax.optim import make_optimizer, make_schedule, split_params
 from configs import common
 
 
@@ -58,3 +58,8 @@ def test_sgd_momentum_follows_the_formula():
 def test_bad_schedules_are_named(fields, word):
     with pytest.raises(InputError, match=word):
         make_schedule(_config(**fields), 10)
+
+
+def test_unknown_trainable_is_named():
+    with pytest.raises(InputError, match=r"'tail'.*all, head"):
+        split_params({"head": {}}, "tail")

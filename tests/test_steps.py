@@ -7,7 +7,11 @@ from animesion_jax.models import create_model, init_variables
 from configs import common
 
 RNG = np.random.default_rng(0)
-OPTIONS = {"shallownet": {}, "vit_ti16": {"num_layers": 2, "hidden_size": 24, "mlp_dim": 32, "dropout_rate": 0.1}}
+OPTIONS = {
+    "shallownet": {},
+    "resnet18": {"stage_sizes": (1, 1)},
+    "vit_ti16": {"num_layers": 2, "hidden_size": 24, "mlp_dim": 32, "dropout_rate": 0.1},
+}
 
 
 def _config():
@@ -57,6 +61,44 @@ def test_a_step_moves_the_parameters_against_the_gradient_and_learns():
     batch = _batches(1)
     _, sums, _ = _train("shallownet", jax.local_devices()[:1], batch * 30)
     assert sums[-1]["loss"] < 0.7 * sums[0]["loss"]
+
+
+def _count_convolutions(function, *arguments) -> int:
+    return str(jax.make_jaxpr(function)(*arguments)).count("conv_general_dilated[")
+
+
+def test_a_frozen_body_gets_no_gradient_no_optimizer_state_and_keeps_its_statistics():
+    config = _config()
+    config.trainable, config.augment.flip, config.crop_margin = "head", 0.0, 0
+    for name in ("brightness", "contrast", "saturation", "hue"):
+        config.augment[name] = 0.0
+    model = create_model("resnet18", num_classes=6, image_size=32, axis_name=steps.AXIS, **OPTIONS["resnet18"])
+    optimizer = optim.make_optimizer(config, optim.make_schedule(config, 100))
+    state = steps.create_state(init_variables(model, 32, 0), optimizer, "head")
+    before = jax.device_get(state)
+    batch = {**_batches(1)[0], "image": RNG.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)}
+    devices = jax.local_devices()
+    (put,) = steps.on_devices([batch], devices)
+    step = steps.make_train_step(model, optimizer, config, devices)
+    images = np.float32((batch["image"] / 255.0 - 0.5) / 0.5)
+    forward = _count_convolutions(model.apply, state.variables, images)
+    assert _count_convolutions(step, state, put) == forward == 6
+    moments = {leaf.shape for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim}
+    assert moments == {(128, 6), (6,)}
+
+    _, captured = model.apply(state.variables, images, capture_intermediates=lambda m, _: m.name == "Dropout_0")
+    features = np.float64(captured["intermediates"]["Dropout_0"]["__call__"][0])
+    after, _ = step(state, put)
+    after = jax.device_get(after)
+    # Softmax regression on the body's features, one step in float64.
+    head = jax.tree.map(np.float64, before.params["head"])
+    logits = features @ head["kernel"] + head["bias"]
+    errors = np.exp(logits) / np.exp(logits).sum(1, keepdims=True) - np.eye(6)[batch["label"]]
+    expected = head["kernel"] - config.learning_rate * features.T @ errors / 16
+    np.testing.assert_allclose(after.params["head"]["kernel"], expected, rtol=1e-5, atol=1e-6)
+    for name in before.params.keys() - {"head"}:
+        jax.tree.map(np.testing.assert_array_equal, after.params[name], before.params[name])
+    jax.tree.map(np.testing.assert_array_equal, after.batch_stats, before.batch_stats)
 
 
 def test_eval_step_ignores_padding_and_uses_running_statistics():

@@ -1,0 +1,54 @@
+"""Prints the README's table of models: parameters, GFLOPs of a forward pass, weights to start from, their licence.
+
+python benchmarks/models.py
+
+A multiply-add counts as two FLOPs; papers that count it as one print half of these figures. They are those of XLA's
+cost analysis of the traced, not yet optimised program; nothing runs.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from animesion_jax.models import MODELS, abstract_variables, create_model
+from animesion_jax.pretrained.sources import DEFAULTS, NAMED
+
+IMAGE_SIZES = (128, 224)
+NUM_CLASSES = 1000
+
+
+def nearest_size(name: str, image_size: int) -> int:
+    """Returns the largest image size up to `image_size` that the model takes."""
+    multiple = create_model(name, num_classes=1, image_size=224).image_multiple
+    return image_size // multiple * multiple
+
+
+def count_parameters(name: str) -> int:
+    """Returns the parameters at 1,000 classes and 224 px."""
+    model = create_model(name, num_classes=NUM_CLASSES, image_size=224)
+    return sum(leaf.size for leaf in jax.tree.leaves(abstract_variables(model, 224)["params"]))
+
+
+def count_gflops(name: str, image_size: int) -> float:
+    """Returns the 10^9 floating-point operations of one image's forward pass."""
+    model = create_model(name, num_classes=NUM_CLASSES, image_size=image_size)
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    lowered = jax.jit(model.apply).lower(abstract_variables(model, image_size), images)
+    return lowered.cost_analysis()["flops"] / 1e9
+
+
+def main() -> None:
+    """Prints the table in Markdown."""
+    print("| model | parameters | GFLOPs at 128 | at 224 | `pretrained` starts from | licence |")
+    print("|---|---:|---:|---:|---|---|")
+    for name in MODELS:
+        flops = []
+        for image_size in IMAGE_SIZES:
+            size = nearest_size(name, image_size)
+            flops.append(f"{count_gflops(name, size):.2f}" + (f" ({size} px)" if size != image_size else ""))
+        source = f"`{DEFAULTS[name]}`" if name in DEFAULTS else "—"
+        licence = NAMED[DEFAULTS[name]].licence if name in DEFAULTS else "—"
+        print(f"| `{name}` | {count_parameters(name):,} | {flops[0]} | {flops[1]} | {source} | {licence} |")
+
+
+if __name__ == "__main__":
+    main()
