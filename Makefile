@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 LOWEST := .venv-lowest
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-lowest lint clean
+.PHONY: demo test test-lowest test-peers lint clean
 
 $(VENV)/.installed: setup.py
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "animesion_jax needs Python 3.11 or newer; say which with: make PYTHON=python3.11 ...")'
@@ -43,9 +44,20 @@ $(LOWEST)/.installed: setup.py
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest
 
+# Against torchvision and timm. Their own requirements are left out: they would pull another build of torch.
+$(PEERS)/.installed: setup.py
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torchvision==0.28.0 timm==1.0.31
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check 'huggingface_hub>=1,<3' 'pyyaml>=6,<7' -e '.[test]'
+	touch $@
+
+test-peers: $(PEERS)/.installed
+	$(PEERS)/bin/python -m pytest -m peers
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) runs
+	rm -rf $(VENV) $(LOWEST) $(PEERS) runs
