@@ -4,14 +4,13 @@ A file is read into `Weights`, arrays under our variables' names (google.py, tor
 accounts for every array of the file and every variable of the model.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-from etils import epath
 
-from animesion_jax.errors import InputError
 from animesion_jax.pretrained import google, own, sources, torchvision
 from animesion_jax.pretrained.merge import Weights, merge
 
@@ -60,9 +59,7 @@ def load_pretrained(
 
 
 def _read(path: str) -> Weights:
-    if not sources.is_remote(path) and epath.Path(path).expanduser().is_dir():
+    if not sources.is_remote(path) and os.path.isdir(os.path.expanduser(path)):
         return own.read_workdir(path)
-    file = sources.locate(path)
-    if file.suffix not in READERS:
-        raise InputError(f"cannot tell what weights are in {file}; allowed: a run's workdir or {', '.join(READERS)}")
+    file = sources.locate(path, READERS)
     return READERS[file.suffix](file)

@@ -1,16 +1,21 @@
 """A download that survives interruption: what has come stays, the length is checked, the file appears whole."""
 
+import contextlib
 import fcntl
 import hashlib
 import http.client
 import json
 import os
 import re
-import shutil
+import ssl
+import sys
+import time
 import urllib.error
+import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from etils import epath
 from tqdm import tqdm
@@ -18,127 +23,228 @@ from tqdm import tqdm
 from animesion_jax.errors import first_line
 
 TIMEOUT_SECONDS = 30
-# How often a download that broke off goes on by itself.
+# How often a download that broke off goes on by itself, and the wait before the second attempt; it doubles.
 ATTEMPTS = 4
-CHUNK = 1 << 20
+PAUSE_SECONDS = 1.0
+CHUNK = 1 << 16
+
+
+class BrokenOff(OSError):
+    """Less has come than was announced, or what is there cannot be continued; another attempt may help."""
+
+
+# After these another attempt may help. A full disk or a refused folder stays as it is.
+PASSING = (
+    BrokenOff, ConnectionError, TimeoutError, ssl.SSLError, http.client.IncompleteRead, http.client.BadStatusLine,
+)  # fmt: skip
 
 
 def download(url: str, target: Path, bucket_path: str | None = None) -> None:
     """Writes the file behind `url` to `target`, which appears whole or not at all.
 
     What a broken download has brought stays in `target.part`; this call, or the next one, goes on from there, if the
-    server still has the same file.
+    server still has the same file. A second process that wants the same file waits for the first.
 
     Args:
-      url: http or https.
+      url: http or https. Where its path ends as torchvision's do, in "-XXXXXXXX.pth", that is the beginning of the
+        file's SHA-256, which is checked.
       target: file to write, in an existing folder.
       bucket_path: gs:// path to read with the user's credentials where the public address is refused.
 
     Raises:
-      OSError: refused, not found, or broken off more than `ATTEMPTS` times.
+      OSError, http.client.HTTPException: unreachable, refused, not found, of unknown length, or broken off
+        `ATTEMPTS` times.
     """
-    with target.with_name(f"{target.name}.part").open("ab") as part:
-        # A second process waits here, and then finds the target.
-        fcntl.flock(part, fcntl.LOCK_EX)
-        for attempt in range(ATTEMPTS):
-            if target.exists():
+    path = target.with_name(f"{target.name}.part")
+    note = Note(target.with_name(f"{target.name}.part.json"))
+    with _locked(path) as part:
+        try:
+            if target.exists():  # another process has brought it meanwhile
                 return
-            try:
-                _fetch(url, part, _Note(target.with_name(f"{target.name}.part.json")))
-            except urllib.error.HTTPError as error:
-                if error.code in (401, 403) and bucket_path:
-                    _copy_from_bucket(bucket_path, part)
-                elif error.code < 500 or attempt == ATTEMPTS - 1:
-                    raise
-                else:
-                    continue
-            except (OSError, http.client.HTTPException):
-                if attempt == ATTEMPTS - 1:
-                    raise
-                continue
-            _check_digest(Path(part.name))
-            os.replace(part.name, target)
-            _Note(target.with_name(f"{target.name}.part.json")).path.unlink(missing_ok=True)
-            return
+            print(f"downloading {url} to {target}", file=sys.stderr)
+            _bring(url, part, note, bucket_path)
+            os.fsync(part.fileno())
+            _check_digest(url, part)
+            os.replace(path, target)
+            note.remove()
+        finally:
+            if not os.fstat(part.fileno()).st_size:
+                path.unlink(missing_ok=True)
+                note.remove()
 
 
-class _Note:
-    """What is known of the file that a `.part` belongs to: its length and the server's validator."""
+class Version(NamedTuple):
+    """What tells one version of a file on a server from another: bytes, and a strong ETag or a date."""
+
+    length: int
+    validator: str
+
+
+class Note:
+    """The file beside a `.part` that says which version the part is of."""
 
     def __init__(self, path: Path):
         self.path = path
 
-    def read(self) -> dict[str, str]:
+    def read(self) -> Version | None:
+        """Returns the version, None where it is not known."""
         try:
-            return json.loads(self.path.read_text())
-        except (OSError, ValueError):
-            return {}
+            length, validator = json.loads(self.path.read_text())
+        except (OSError, ValueError, TypeError):
+            return None
+        return Version(length, validator)
 
-    def write(self, length: int | None, headers: http.client.HTTPMessage) -> None:
-        validator = headers.get("ETag") or headers.get("Last-Modified") or ""
-        self.path.write_text(json.dumps({"length": str(length), "validator": validator}))
+    def write(self, response: http.client.HTTPResponse) -> None:
+        """Notes the version of a whole file that is about to come; nothing if the server does not tell it."""
+        validator = _validator(response)
+        if response.length is None or not validator:
+            self.remove()
+        else:
+            self.path.write_text(json.dumps(Version(response.length, validator)))
+
+    def remove(self) -> None:
+        """Forgets the version."""
+        self.path.unlink(missing_ok=True)
 
 
-def _fetch(url: str, part: BinaryIO, note: _Note) -> None:
-    """Appends what is missing of `url` to the open file `part`, or starts it anew; OSError if it comes short."""
-    part.seek(0, os.SEEK_END)
-    known, done = note.read(), part.tell()
-    request = urllib.request.Request(url, headers={"User-Agent": "animesion_jax"})
-    if done and known:
-        request.add_header("Range", f"bytes={done}-")
-        if known["validator"] and not known["validator"].startswith("W/"):
-            request.add_header("If-Range", known["validator"])
-    elif done:
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file to append to, and keeps other processes and threads from doing the same."""
+    while True:
+        with path.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"waiting for another process, which downloads to {path}", file=sys.stderr)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            # Who held it may have renamed or removed the file: then this lock is on something else.
+            if _is_at(file, path):
+                yield file
+                return
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _bring(url: str, part: BinaryIO, note: Note, bucket_path: str | None) -> None:
+    """Makes `part` the whole file, in several attempts if need be."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return _fetch(url, part, note)
+        except urllib.error.HTTPError as error:
+            if error.code in (401, 403) and bucket_path:
+                note.remove()
+                return _copy_from_bucket(bucket_path, part)
+            if error.code < 500 and error.code != http.HTTPStatus.TOO_MANY_REQUESTS:
+                raise
+            failure: Exception = error
+        except urllib.error.URLError as error:
+            if attempt == 0:  # no network; waiting would only delay the advice
+                raise
+            failure = error
+        except PASSING as error:
+            failure = error
+        if attempt < ATTEMPTS - 1:
+            pause = PAUSE_SECONDS * 2**attempt
+            print(f"{first_line(failure)}; trying again in {pause:g} s", file=sys.stderr)
+            time.sleep(pause)
+    raise failure
+
+
+def _fetch(url: str, part: BinaryIO, note: Note) -> None:
+    """Appends what is missing of `url` to `part`, or starts it anew; BrokenOff if it comes short."""
+    done, known = part.seek(0, os.SEEK_END), note.read()
+    if known is None:
         part.truncate(0)
         done = 0
+    elif done == known.length:
+        return
+    with _open(url, part, done, known) as response:
+        if response.status == http.HTTPStatus.PARTIAL_CONTENT:
+            if not _continues(response, done, known):
+                part.truncate(0)
+                raise BrokenOff("the file has changed on the server")
+            total = known.length
+        else:
+            part.truncate(0)
+            done, total = 0, response.length
+            if total is None and not response.chunked:
+                raise OSError("the server does not tell the file's length, so a broken download would go unnoticed")
+            note.write(response)
+        _copy(response, part, done, total)
+    size = os.fstat(part.fileno()).st_size
+    if total is not None and size != total:
+        raise BrokenOff(f"broke off after {size:,} of {total:,} bytes")
+
+
+def _open(url: str, part: BinaryIO, done: int, known: Version | None) -> http.client.HTTPResponse:
+    """Asks for the file, from byte `done` on if it is still of the `known` version."""
+    request = urllib.request.Request(url, headers={"User-Agent": "animesion_jax"})
+    if done:
+        request.add_header("Range", f"bytes={done}-")
+        request.add_header("If-Range", known.validator)
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+        return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
         part.truncate(0)
-        raise OSError("what was there is longer than the file; starting anew") from error
-    with response:
-        length = response.headers.get("Content-Length")
-        total = done + int(length) if length else None
-        goes_on = re.match(rf"bytes {done}-\d+/{known.get('length')}$", response.headers.get("Content-Range", ""))
-        if not (response.status == http.HTTPStatus.PARTIAL_CONTENT and goes_on):
-            if response.status == http.HTTPStatus.PARTIAL_CONTENT:
-                part.truncate(0)
-                raise OSError("the file has changed on the server; starting anew")
-            part.truncate(0)
-            done, total = 0, int(length) if length else None
-            note.write(total, response.headers)
-        with tqdm(
-            total=total, initial=done, unit="B", unit_scale=True, unit_divisor=1024, desc=Path(part.name).stem,
-            disable=None, dynamic_ncols=True,
-        ) as bar:  # fmt: skip
-            while chunk := response.read(CHUNK):
+        raise BrokenOff("the file on the server is shorter than what is here") from error
+
+
+def _continues(response: http.client.HTTPResponse, done: int, known: Version | None) -> bool:
+    """Returns whether a partial answer goes on at byte `done` of the known version; some servers ignore If-Range."""
+    span = response.headers.get("Content-Range", "")
+    return (
+        known is not None
+        and span.startswith(f"bytes {done}-")
+        and span.endswith(f"/{known.length}")
+        and _validator(response) in ("", known.validator)
+    )
+
+
+def _validator(response: http.client.HTTPResponse) -> str:
+    """Returns the strong ETag, else the date, else ""; a weak ETag does not promise the same bytes."""
+    tag = response.headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+
+
+def _copy(source: BinaryIO, part: BinaryIO, done: int, total: int | None) -> None:
+    """Appends what can be read from `source` to `part`, with a progress bar where a terminal is."""
+    with tqdm(
+        total=total, initial=done, unit="B", unit_scale=True, unit_divisor=1024, desc=Path(part.name).stem,
+        disable=None, dynamic_ncols=True,
+    ) as bar:  # fmt: skip
+        try:
+            while chunk := source.read(CHUNK):
                 part.write(chunk)
                 bar.update(len(chunk))
-    part.flush()
-    size = os.fstat(part.fileno()).st_size
-    if total is not None and size != total:
-        raise OSError(f"broke off after {size:,} of {total:,} bytes")
+        finally:
+            part.flush()
 
 
 def _copy_from_bucket(path: str, part: BinaryIO) -> None:
     """Copies a gs:// file with the user's own credentials, through TensorFlow or gcsfs as etils finds them."""
     part.truncate(0)
     try:
-        with epath.Path(path).open("rb") as file:
-            shutil.copyfileobj(file, part, CHUNK)
+        file = epath.Path(path)
+        with file.open("rb") as source:
+            _copy(source, part, 0, file.stat().length)
     except Exception as error:  # each backend has its own exceptions
+        part.truncate(0)  # a bucket's file cannot be continued
         raise OSError(f"{path} is not public, and reading it failed: {first_line(error)}") from error
-    part.flush()
 
 
-def _check_digest(part: Path) -> None:
-    """Raises OSError unless a file of torchvision has the SHA-256 that its name begins to tell; removes it then."""
-    told = re.search(r"-([0-9a-f]{8})\.pth\.part$", part.name)
+def _check_digest(url: str, part: BinaryIO) -> None:
+    """Raises OSError, and empties `part`, unless it has the SHA-256 that a name of torchvision's begins to tell."""
+    told = re.search(r"-([0-9a-f]{8})\.pth$", urllib.parse.urlsplit(url).path)
     if told:
-        with part.open("rb") as file:
+        with open(part.name, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if not digest.startswith(told.group(1)):
-            os.truncate(part, 0)
-            raise OSError(f"its SHA-256 is {digest[:8]}..., not {told.group(1)}")
+            part.truncate(0)
+            raise OSError(f"its SHA-256 begins with {digest[:8]}, not with {told.group(1)} as its name says")

@@ -3,20 +3,28 @@
 import re
 import sys
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from flax import traverse_util
 
-from animesion_jax.errors import InputError
+from animesion_jax.errors import InputError, first_line
 from animesion_jax.pretrained import variants
 from animesion_jax.pretrained.positions import resample_positions
 
 HEAD = "params/head/"
 PRE_LOGITS = "params/pre_logits/"
-POSITIONS = "params/Transformer/posembed_input/pos_embedding"
+FLOATS = ("float32", "float64", "float16", "bfloat16")
 
 Arrays = dict[str, np.ndarray]
+
+
+class LeftOut(NamedTuple):
+    """Why an array of a file is not used; those of one group and reason share a line of the summary."""
+
+    group: str
+    reason: str
+    size: int | None = None  # number of values; None for an array that was not read
 
 
 @dataclass
@@ -27,58 +35,68 @@ class Weights:
       source: the file, for messages.
       arrays: float32 by "collection/module/.../leaf", as in our variables.
       keys: the file's own name for each of them.
-      ignored: reasons by the file's names of what is left out.
+      left_out: what the reader knows to be no weights, by the file's names.
+      offenders: what is wrong with single arrays, in words.
       class_names: names by class id of the file's classifier; None where the file does not say.
     """
 
     source: str
     arrays: Arrays = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
-    ignored: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
+    offenders: list[str] = field(default_factory=list)
     class_names: tuple[str, ...] | None = None
 
-    def add(self, name: str, key: str, array: np.ndarray) -> None:
-        """Adds an array of the file under our name; InputError if two of its names mean the same or it is no float."""
-        if name in self.arrays:
-            raise InputError(f"{self.source}: '{key}' and '{self.keys[name]}' both stand for '{name}'")
-        if not isinstance(array, np.ndarray) or array.dtype.name not in FLOATS:
-            dtype = getattr(array, "dtype", type(array).__name__)
-            raise InputError(f"{self.source}: '{key}' is {dtype}; allowed: {', '.join(FLOATS)}")
-        self.arrays[name], self.keys[name] = array.astype(np.float32), key
+    def add(self, name: str, key: str, array: Any) -> None:
+        """Adds an array of the file under our name; an offender if it holds no floats or its name is taken."""
+        if not isinstance(array, np.ndarray):
+            self.offenders.append(f"'{key}' is no array but {type(array).__name__}")
+        elif array.dtype.name not in FLOATS:
+            self.offenders.append(f"'{key}' {array.shape} is {array.dtype}, not one of {', '.join(FLOATS)}")
+        elif name in self.arrays:
+            taken = f"'{self.keys[name]}' {self.arrays[name].shape}"
+            self.offenders.append(f"{taken} and '{key}' {array.shape} both stand for '{name}'")
+        else:
+            self.arrays[name], self.keys[name] = array.astype(np.float32, copy=False), key
 
 
-FLOATS = ("float32", "float64", "float16", "bfloat16")
+def damaged(file: Any, form: str, error: BaseException) -> InputError:
+    """Returns the error for a file that cannot be read as a `form` such as ".npz"."""
+    return InputError(
+        f"{file} is damaged or no {form} ({first_line(error)}); replace it, or if it was downloaded there, delete it"
+    )
 
 
 def merge(weights: Weights, model_name: str, variables: dict[str, Any], keep_head: bool) -> dict[str, Any]:
-    """Returns the variables with the file's arrays; prints a line to stderr for every group of them.
+    """Returns the variables with the file's arrays; prints to stderr what became of every group of both.
 
     Raises:
       InputError: the file is of another model, or arrays are missing, left over or of another shape; names them all.
     """
     wanted = traverse_util.flatten_dict(variables, sep="/")
     variants.check(weights.source, weights.arrays, wanted)
-    arrays, ignored = dict(weights.arrays), dict(weights.ignored)
+    arrays, left_out = dict(weights.arrays), dict(weights.left_out)
     result: Arrays = {}
     fates: dict[str, str] = {}
 
-    def ignore(prefix: str, reason: str) -> None:
+    def leave_out(prefix: str, reason: str) -> None:
         for name in [name for name in arrays if name.startswith(prefix)]:
-            ignored[weights.keys[name]] = f"{reason} {arrays.pop(name).shape}"
+            left_out[weights.keys[name]] = LeftOut(group_of(name), reason, arrays.pop(name).size)
 
-    kernel = HEAD + "kernel"
-    if not (keep_head and kernel in arrays and arrays[kernel].shape == wanted[kernel].shape):
+    head = arrays.get(f"{HEAD}kernel")
+    if not (keep_head and head is not None and head.shape == wanted[f"{HEAD}kernel"].shape):
         for name in (name for name in wanted if name.startswith(HEAD)):
             result[name], fates[name] = np.zeros(wanted[name].shape, np.float32), "re-initialised to zero"
-        ignore(HEAD, "the file's classifier, replaced")
+        leave_out(HEAD, f"the file's classifier {'' if head is None else head.shape}")
     if not any(name.startswith(PRE_LOGITS) for name in wanted):
-        ignore(PRE_LOGITS, "dropped, the model has no pre_logits")
+        leave_out(PRE_LOGITS, "the model has no pre_logits")
     if variants.has_other_grid(arrays, wanted):
-        old, shape = arrays.pop(POSITIONS), wanted[POSITIONS].shape
-        result[POSITIONS] = resample_positions(weights.source, old, shape[1], has_token=variants.CLS in wanted)
-        fates[POSITIONS] = f"resampled, {old.shape[1]} to {shape[1]} tokens"
+        name = variants.POSITIONS
+        old, tokens = arrays.pop(name), wanted[name].shape[1]
+        result[name] = resample_positions(weights.source, old, tokens, has_token=variants.CLS in wanted)
+        fates[name] = f"resampled, {old.shape[1]} to {tokens} tokens"
 
-    offenders = []
+    offenders = list(weights.offenders)
     for name in (name for name in wanted if name not in fates):
         found = arrays.pop(name, None)
         if found is None:
@@ -90,30 +108,30 @@ def merge(weights: Weights, model_name: str, variables: dict[str, Any], keep_hea
     offenders += [f"'{weights.keys[name]}' {array.shape} has no place in the model" for name, array in arrays.items()]
     if offenders:
         raise InputError(
-            f"{weights.source} does not fit this {model_name}; {len(offenders)} offenders: {'; '.join(offenders)}"
+            f"{weights.source} does not fit this {model_name}, in {len(offenders)} arrays: {'; '.join(offenders)}"
         )
-    print("\n".join(summarize(weights.source, result, fates, ignored)), file=sys.stderr)
-    return traverse_util.unflatten_dict({name: result[name] for name in wanted}, sep="/")
+    result = {name: result[name] for name in wanted}
+    print("\n".join(summarize(weights.source, result, fates, left_out)), file=sys.stderr)
+    return traverse_util.unflatten_dict(result, sep="/")
 
 
-def summarize(source: str, result: Arrays, fates: dict[str, str], ignored: dict[str, str]) -> list[str]:
-    """Returns a line for every group of variables that went the same way, and for every group of ignored arrays."""
-    groups: dict[tuple[str, str], list[np.ndarray]] = {}
-    for name, fate in fates.items():
-        groups.setdefault((_group(name.partition("/")[2]), fate), []).append(result[name])
-    reasons: dict[tuple[str, str], int] = {}
-    for key, reason in ignored.items():
-        group = (_group(key), f"ignored: {reason.partition(' (')[0]}")
-        reasons[group] = reasons.get(group, 0) + 1
-    lines = [f"weights from {source}:"]
-    for (group, fate), arrays in groups.items():
-        lines.append(f"  {group}: {fate} ({len(arrays)} arrays, {sum(a.size for a in arrays):,} values)")
-    lines += [f"  {group}: {reason} ({count} arrays)" for (group, reason), count in reasons.items()]
+def summarize(source: str, result: Arrays, fates: dict[str, str], left_out: dict[str, LeftOut]) -> list[str]:
+    """Returns a table: a line for every group of variables, then of the file's other arrays, that went the same way."""
+    sizes: dict[tuple[str, str], list[int | None]] = {}
+    for name, array in result.items():
+        sizes.setdefault((group_of(name), fates[name]), []).append(array.size)
+    for each in left_out.values():
+        sizes.setdefault((each.group, f"left out: {each.reason}"), []).append(each.size)
+    width = max(len(group) for group, _ in sizes)
+    lines = [f"weights from {source}:", f"  {'':{width}}  arrays       values"]
+    for (group, fate), counts in sizes.items():
+        values = "not read" if None in counts else f"{sum(counts):,}"
+        lines.append(f"  {group:{width}}  {len(counts):6}  {values:>11}  {fate}")
     return lines
 
 
-def _group(name: str) -> str:
-    """Returns the first parts of a name, the number of a layer or unit as `*`."""
-    parts = re.split(r"[/.]", name)
-    depth = 2 if parts[0] in ("Transformer", "opt", "params") and len(parts) > 2 else 1
+def group_of(name: str) -> str:
+    """Returns the module that one of our names is in, in short: "Transformer/encoderblock_*", "layer1_*", "head"."""
+    parts = name.split("/")[1:]
+    depth = 2 if parts[0] == "Transformer" else 1
     return re.sub(r"_\d+$", "_*", "/".join(parts[:depth]))

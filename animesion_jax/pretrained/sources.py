@@ -4,7 +4,10 @@ import difflib
 import hashlib
 import http.client
 import os
+import re
+import string
 import urllib.parse
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,40 +85,81 @@ def is_remote(path: str) -> bool:
 
 def cache_folder() -> Path:
     """Returns where downloads are kept: $ANIMESION_CACHE or ~/.cache/animesion_jax."""
-    return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/animesion_jax").expanduser()
+    return Path(os.path.expanduser(os.environ.get(CACHE_VARIABLE) or "~/.cache/animesion_jax"))
 
 
-def locate(path: str) -> Path:
+def locate(path: str, suffixes: Collection[str]) -> Path:
     """Returns the local file of a path, an address or a name of `NAMED`; downloads it on first use.
 
+    Args:
+      path: what `config.pretrained` says.
+      suffixes: of the files that can be read, such as ".npz"; others are not downloaded.
+
     Raises:
-      InputError: no such file or name, or it cannot be downloaded.
+      InputError: no such file or name, of another suffix, or it cannot be downloaded.
     """
     if not is_remote(path):
-        file = Path(path).expanduser()
-        if not file.is_file():
-            near = difflib.get_close_matches(path, NAMED, 3, 0.5) or list(NAMED)[:3]
-            raise InputError(
-                f"no weights at {file}; allowed: a local file, a run's workdir, gs://, https://, or a name of "
-                f"animesion_jax/pretrained/sources.py such as {', '.join(near)}"
-            )
-        return file
-    address = NAMED[path].url if path in NAMED else path
-    if address.startswith("gs://"):
-        address = f"{BUCKETS}/{urllib.parse.quote(address.removeprefix('gs://'))}"
-    parts = urllib.parse.urlsplit(address)
-    name = urllib.parse.unquote(parts.path).strip("/").replace("..", "_")
-    if parts.query:
-        stem, suffix = os.path.splitext(name)
-        name = f"{stem}-{hashlib.sha256(parts.query.encode()).hexdigest()[:8]}{suffix}"
-    target = cache_folder() / parts.netloc.replace(":", "_") / name
-    if not target.exists():
-        try:
+        return _checked_suffix(_local(path), suffixes)
+    address = _address(path)
+    target = _checked_suffix(cache_path(address), suffixes)
+    try:
+        if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             download(address, target, bucket_path=path if path.startswith("gs://") else None)
-        except (OSError, http.client.HTTPException) as error:
-            raise InputError(
-                f"cannot download {address} ({first_line(error)}); put the file at {target}, or say where your copy "
-                "is: --config.pretrained=FILE"
-            ) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise InputError(
+            f"cannot download {address} ({first_line(error)}); put the file at {target}, or say where your copy "
+            "is: --config.pretrained=FILE"
+        ) from error
     return target
+
+
+def cache_path(address: str) -> Path:
+    """Returns where the file behind an address is kept: HOST/PATH in the cache folder, and never outside of it.
+
+    Addresses that differ in more than that, in a query or in what no file name may have, get a hash of the address.
+
+    Raises:
+      InputError: the address has no valid form.
+    """
+    try:
+        parts = urllib.parse.urlsplit(address)
+    except ValueError as error:
+        raise InputError(
+            f"{address} is no address ({error}); allowed: https://HOST/FILE or gs://BUCKET/FILE"
+        ) from error
+    steps = [parts.netloc, *urllib.parse.unquote(parts.path.removeprefix("/")).split("/")]
+    safe = ["_" if step in ("", ".", "..") else re.sub(r"[\x00-\x1f\\]", "_", step) for step in steps]
+    if parts.query or safe != steps:
+        stem, suffix = os.path.splitext(safe[-1])
+        safe[-1] = f"{stem}-{hashlib.sha256(address.encode()).hexdigest()[:8]}{suffix}"
+    return cache_folder().joinpath(*safe)
+
+
+def _address(path: str) -> str:
+    """Returns the http or https address of a name, a gs:// path or an address, with no spaces or accents left."""
+    if path in NAMED:
+        return NAMED[path].url
+    if path.startswith("gs://"):
+        return f"{BUCKETS}/{urllib.parse.quote(path.removeprefix('gs://'))}"
+    return urllib.parse.quote(path, safe=string.punctuation)
+
+
+def _local(path: str) -> Path:
+    file = Path(os.path.expanduser(path))
+    if not file.is_file():
+        near = difflib.get_close_matches(path, NAMED, 3, 0.5) or list(NAMED)[:3]
+        raise InputError(
+            f"no weights at {file}; allowed: a local file, a run's workdir, gs://, https://, or a name of "
+            f"animesion_jax/pretrained/sources.py such as {', '.join(near)}"
+        )
+    return file
+
+
+def _checked_suffix(file: Path, suffixes: Collection[str]) -> Path:
+    if file.suffix not in suffixes:
+        raise InputError(
+            f"cannot tell what weights are in {file.name}, by its ending '{file.suffix}'; allowed: "
+            f"{', '.join(suffixes)}, or the workdir of a run"
+        )
+    return file

@@ -1,15 +1,13 @@
 """torchvision's ResNet weights: `.safetensors` with torchvision's or timm's names, or torchvision's own `.pth`."""
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from animesion_jax.errors import InputError, first_line
-from animesion_jax.pretrained.merge import Weights
+from animesion_jax.errors import InputError
+from animesion_jax.pretrained.merge import LeftOut, Weights, damaged
 
 # Leaf names by the number of dimensions of the array: a "weight" is a kernel or BatchNorm's scale.
 LEAVES = {
@@ -26,13 +24,12 @@ TRANSPOSES = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
 
 def read_safetensors(file: Path) -> Weights:
     """Returns the weights in a file; needs no torch. InputError if it is damaged."""
-    import safetensors
     import safetensors.numpy
 
     try:
         arrays = safetensors.numpy.load_file(file)
-    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise InputError(f"{file} is damaged or no .safetensors ({first_line(error)}); download it again") from error
+    except Exception as error:  # the file's and numpy's own types, all of which mean the same
+        raise damaged(file, ".safetensors of numpy's types", error) from error
     return translate(str(file), arrays)
 
 
@@ -46,26 +43,22 @@ def read_pth(file: Path) -> Weights:
         ) from error
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-        arrays = {key: tensor.numpy() for key, tensor in state.items()}
-    except (OSError, ValueError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError) as error:
-        raise InputError(
-            f"{file} is damaged or no mapping of names to tensors ({first_line(error)}); download it again"
-        ) from error
+        arrays = {str(key): tensor.detach().numpy() for key, tensor in state.items()}
+    except Exception as error:  # pickle, zipfile and torch raise a dozen types, all of which mean the same
+        raise damaged(file, ".pth of names and tensors alone", error) from error
     return translate(str(file), arrays)
 
 
-def translate(source: str, arrays: Mapping[str, Any]) -> Weights:
+def translate(source: str, arrays: Mapping[str, np.ndarray]) -> Weights:
     """Returns torchvision's arrays under our names and in our layout; what has no counterpart keeps its own name."""
     weights = Weights(source)
     for key, array in arrays.items():
         module, _, leaf = key.rpartition(".")
         if leaf == "num_batches_tracked":
-            weights.ignored[key] = "PyTorch's counter of batches"
-            continue
-        ndim = getattr(array, "ndim", None)
-        if (leaf, ndim) in LEAVES:
-            name = LEAVES[leaf, ndim].format(module_name(module))
-            weights.add(name, key, np.ascontiguousarray(array.transpose(TRANSPOSES[ndim])))
+            weights.left_out[key] = LeftOut(f"*.{leaf}", "PyTorch's counter of batches", array.size)
+        elif (leaf, array.ndim) in LEAVES:
+            name = LEAVES[leaf, array.ndim].format(module_name(module))
+            weights.add(name, key, np.ascontiguousarray(array.transpose(TRANSPOSES[array.ndim])))
         else:
             weights.add(key, key, array)
     return weights

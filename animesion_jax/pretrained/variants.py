@@ -10,6 +10,7 @@ from animesion_jax.errors import InputError
 from animesion_jax.models import hybrid, resnet, vit
 
 CLS = "params/cls"
+PRE_LOGITS = "params/pre_logits/kernel"
 EMBEDDING = "params/embedding/kernel"
 POSITIONS = "params/Transformer/posembed_input/pos_embedding"
 QUERY = "params/Transformer/encoderblock_0/MultiHeadDotProductAttention_0/query/kernel"
@@ -21,11 +22,18 @@ def check(source: str, found: Mapping[str, np.ndarray], wanted: Mapping[str, np.
     file, model = name_variant(found), name_variant(wanted)
     if file and model and file != model:
         raise InputError(f"{source} holds {file}, the model is {model}; give weights of {model}, or train {file}")
-    if EMBEDDING in found and EMBEDDING in wanted and (CLS in found) != (CLS in wanted):
+    if EMBEDDING not in found or EMBEDDING not in wanted:
+        return
+    if (CLS in found) != (CLS in wanted):
         file_pool, model_pool = ("token" if CLS in arrays else "mean" for arrays in (found, wanted))
         raise InputError(
             f"{source} has pool '{file_pool}' ({'a' if CLS in found else 'no'} class token), the model pool "
             f"'{model_pool}'; set --config.vit.pool={file_pool}, or pool='{file_pool}' in create_model"
+        )
+    if PRE_LOGITS in wanted and PRE_LOGITS not in found:
+        raise InputError(
+            f"{source} has no pre_logits, the model has; set --config.vit.pre_logits=False, or give one of Google's "
+            "imagenet21k/ files"
         )
 
 
@@ -42,7 +50,7 @@ def name_variant(arrays: Mapping[str, np.ndarray]) -> str | None:
 
     None where the arrays are of no family that is told apart here, or too few of them are there.
     """
-    if all(name in arrays for name in (EMBEDDING, QUERY, MLP)):
+    if all(name in arrays and len(arrays[name].shape) == ndim for name, ndim in ((EMBEDDING, 4), (QUERY, 3), (MLP, 2))):
         return _name_vit(arrays)
     if "params/conv1/kernel" in arrays and "params/layer1_0/conv1/kernel" in arrays:
         return _name_resnet(arrays)
