@@ -190,6 +190,7 @@ def _open(url: str, part: BinaryIO, done: int, known: Version | None) -> http.cl
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
         part.truncate(0)

@@ -99,9 +99,9 @@ def locate(path: str, suffixes: Collection[str]) -> Path:
       InputError: no such file or name, of another suffix, or it cannot be downloaded.
     """
     if not is_remote(path):
-        return _checked_suffix(_local(path), suffixes)
+        return _checked_suffix(path, _local(path), suffixes)
     address = _address(path)
-    target = _checked_suffix(cache_path(address), suffixes)
+    target = _checked_suffix(path, cache_path(address), suffixes)
     try:
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -156,10 +156,10 @@ def _local(path: str) -> Path:
     return file
 
 
-def _checked_suffix(file: Path, suffixes: Collection[str]) -> Path:
+def _checked_suffix(path: str, file: Path, suffixes: Collection[str]) -> Path:
     if file.suffix not in suffixes:
         raise InputError(
-            f"cannot tell what weights are in {file.name}, by its ending '{file.suffix}'; allowed: "
+            f"cannot tell what weights are in {path}, whose name ends in '{file.suffix}'; allowed: "
             f"{', '.join(suffixes)}, or the workdir of a run"
         )
     return file
