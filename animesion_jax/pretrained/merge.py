@@ -34,7 +34,7 @@ class Weights:
     Attributes:
       source: the file, for messages.
       arrays: float32 by "collection/module/.../leaf", as in our variables.
-      keys: the file's own name for each of them.
+      keys: the file's own name for each of them, and for what was refused.
       left_out: what the reader knows to be no weights, by the file's names.
       offenders: what is wrong with single arrays, in words.
       class_names: names by class id of the file's classifier; None where the file does not say.
@@ -49,15 +49,16 @@ class Weights:
 
     def add(self, name: str, key: str, array: Any) -> None:
         """Adds an array of the file under our name; an offender if it holds no floats or its name is taken."""
+        if name in self.keys:
+            self.offenders.append(f"'{self.keys[name]}' and '{key}' {np.shape(array)} both stand for '{name}'")
+            return
+        self.keys[name] = key
         if not isinstance(array, np.ndarray):
             self.offenders.append(f"'{key}' is no array but {type(array).__name__}")
         elif array.dtype.name not in FLOATS:
             self.offenders.append(f"'{key}' {array.shape} is {array.dtype}, not one of {', '.join(FLOATS)}")
-        elif name in self.arrays:
-            taken = f"'{self.keys[name]}' {self.arrays[name].shape}"
-            self.offenders.append(f"{taken} and '{key}' {array.shape} both stand for '{name}'")
         else:
-            self.arrays[name], self.keys[name] = array.astype(np.float32, copy=False), key
+            self.arrays[name] = array.astype(np.float32, copy=False)
 
 
 def damaged(file: Any, form: str, error: BaseException) -> InputError:
@@ -100,7 +101,8 @@ def merge(weights: Weights, model_name: str, variables: dict[str, Any], keep_hea
     for name in (name for name in wanted if name not in fates):
         found = arrays.pop(name, None)
         if found is None:
-            offenders.append(f"'{name}' {wanted[name].shape} is not in the file")
+            if name not in weights.keys:  # else it was refused
+                offenders.append(f"'{name}' {wanted[name].shape} is not in the file")
         elif found.shape != wanted[name].shape:
             offenders.append(f"'{weights.keys[name]}' is {found.shape} in the file, {wanted[name].shape} in the model")
         else:

@@ -1,5 +1,6 @@
 """Which published model a set of arrays belongs to, told by their names and shapes."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -24,8 +25,8 @@ def check(source: str, found: Mapping[str, np.ndarray], wanted: Mapping[str, np.
         raise InputError(f"{source} holds {file}, the model is {model}; give weights of {model}, or train {file}")
     if EMBEDDING not in found or EMBEDDING not in wanted:
         return
-    if (CLS in found) != (CLS in wanted):
-        file_pool, model_pool = ("token" if CLS in arrays else "mean" for arrays in (found, wanted))
+    file_pool, model_pool = _pool(found), _pool(wanted)
+    if file_pool and model_pool and file_pool != model_pool:
         raise InputError(
             f"{source} has pool '{file_pool}' ({'a' if CLS in found else 'no'} class token), the model pool "
             f"'{model_pool}'; set --config.vit.pool={file_pool}, or pool='{file_pool}' in create_model"
@@ -35,6 +36,14 @@ def check(source: str, found: Mapping[str, np.ndarray], wanted: Mapping[str, np.
             f"{source} has no pre_logits, the model has; set --config.vit.pre_logits=False, or give one of Google's "
             "imagenet21k/ files"
         )
+
+
+def _pool(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Returns the pool; None where neither a class token nor a place for every patch is there, as in damaged files."""
+    if CLS in arrays:
+        return "token"
+    shape = arrays[POSITIONS].shape if POSITIONS in arrays else ()
+    return "mean" if len(shape) == 3 and math.isqrt(shape[1]) ** 2 == shape[1] else None
 
 
 def has_other_grid(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> bool:
