@@ -198,7 +198,7 @@ def test_a_file_that_changed_only_in_length_is_never_spliced(server):
     """A server that confirms whatever validator it is asked for."""
     server.next_body, server.next_tag = BODY[::-1] + b"x", server.tag
     server.answers = [{"break"}, {"swap"}, set()]
-    assert _fetch(server).read_bytes() == server.next_body
+    assert _fetch(server).read_bytes() == server.next_body and len(server.requests) == 3
 
 
 def test_a_file_of_untold_length_is_refused_and_chunks_are_checked(server, tmp_path):

@@ -462,13 +462,15 @@ def test_pth_is_read_as_safetensors_are_and_runs_no_code(tmp_path):
     torch = pytest.importorskip("torch")
     state = _torchvision()
     safetensors.numpy.save_file(state, tmp_path / "w.safetensors")
-    torch.save({key: torch.from_numpy(array) for key, array in state.items()}, tmp_path / "w.pth")
+    tensors = {key: torch.from_numpy(array) for key, array in state.items()}
+    tensors["fc.bias"] = torch.nn.Parameter(tensors["fc.bias"])
+    torch.save(tensors, tmp_path / "w.pth")
     one, other = (load_pretrained(str(tmp_path / f"w.{suffix}"), *_resnet()) for suffix in ("safetensors", "pth"))
     jax.tree.map(np.testing.assert_array_equal, one, other)
     for wrong in (Bomb(tmp_path / "fired"), [1, 2], {"state_dict": {}, "epoch": 3}, torch.zeros(3), {"x": "y"}):
         torch.save(wrong, tmp_path / "w.pth")
         _refused(tmp_path / "w.pth", *_resnet(), "damaged or no .pth of names and tensors alone")
-    torch.save({0: torch.zeros(3)}, tmp_path / "w.pth")
+    torch.save({0: torch.zeros(3, dtype=torch.bfloat16)}, tmp_path / "w.pth")
     _refused(tmp_path / "w.pth", *_resnet(), "'0' (3,) has no place in the model")
     (tmp_path / "w.pth").write_bytes(b"garbage")
     _refused(tmp_path / "w.pth", *_resnet(), "damaged")

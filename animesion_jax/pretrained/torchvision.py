@@ -1,8 +1,10 @@
 """torchvision's ResNet weights: `.safetensors` with torchvision's or timm's names, or torchvision's own `.pth`."""
 
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,12 +43,25 @@ def read_pth(file: Path) -> Weights:
         raise InputError(
             f"reading {file} needs PyTorch; pip install torch, or give the same weights as .safetensors"
         ) from error
+    form = ".pth of names and tensors alone"
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        arrays = {str(key): tensor.detach().numpy() for key, tensor in state.items()}
-    except Exception as error:  # pickle, zipfile and torch raise a dozen types, all of which mean the same
-        raise damaged(file, ".pth of names and tensors alone", error) from error
+        arrays = _to_numpy(torch.load(file, map_location="cpu", weights_only=True))
+    except pickle.UnpicklingError as error:  # torch's message asks to switch the protection off
+        raise damaged(file, form, ValueError("anything else could run code and is not read")) from error
+    except Exception as error:  # zipfile and torch raise a dozen types, all of which mean the same
+        raise damaged(file, form, error) from error
     return translate(str(file), arrays)
+
+
+def _to_numpy(state: Any) -> dict[str, np.ndarray]:
+    """Returns the tensors of a state dict as arrays, floats as float32: numpy has no bfloat16."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"it holds a {type(state).__name__}")
+    wrong = [f"'{key}' is {type(value).__name__}" for key, value in state.items() if not hasattr(value, "detach")]
+    if wrong:
+        raise TypeError("; ".join(wrong))
+    tensors = {str(key): tensor.detach() for key, tensor in state.items()}
+    return {key: (each.float() if each.is_floating_point() else each).numpy() for key, each in tensors.items()}
 
 
 def translate(source: str, arrays: Mapping[str, np.ndarray]) -> Weights:
