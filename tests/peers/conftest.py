@@ -1,0 +1,14 @@
+import importlib.util
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def peers():
+    """The module torch_models; skips where PyTorch and its models are not installed."""
+    missing = [name for name in ("torch", "torchvision", "timm") if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed; `make test-peers` installs the peers")
+    import torch_models
+
+    return torch_models

@@ -1,0 +1,18 @@
+"""The stored logits of tests/test_stored_peers.py, computed again by the peers."""
+
+import json
+
+import numpy as np
+import pytest
+from published import relative_difference
+from test_stored_peers import CASES, STORED
+
+pytestmark = pytest.mark.peers
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_stored_logits_are_those_of_the_peer(name, peers):
+    from write_stored_logits import peer_logits
+
+    stored = np.array(json.loads(STORED.read_text())[name]["logits"])
+    assert relative_difference(peer_logits(name), stored) <= 1e-5
