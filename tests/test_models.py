@@ -1,16 +1,26 @@
+import float64_vit
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from published import google_arrays, random_images, relative_difference, save_google
 
 from animesion_jax.errors import InputError
-from animesion_jax.models import MODELS, create_model, init_variables
+from animesion_jax.models import MODELS, abstract_variables, create_model, init_variables
 from animesion_jax.models.dropout import Dropout
+from animesion_jax.models.hybrid import StdConv
+from animesion_jax.pretrained import load_pretrained
 
 # Parameters at 1,000 classes and 224 px. ViT-B, L, H: torchvision's documentation (vit_b_16 ... vit_h_14); Ti/16 and
-# S/16: DeiT; S/32: timm. ShallowNet: 5*5*3*16+16 + 2*16 + 5*5*16*32+32 + 2*32 + 53*53*32*512+512 + 512*1000+1000.
+# S/16: DeiT; S/32: timm. ResNets: torchvision's documentation; hybrids: google-research/vision_transformer, vit_jax/
+# models_test.py. ShallowNet: 5*5*3*16+16 + 2*16 + 5*5*16*32+32 + 2*32 + 53*53*32*512+512 + 512*1000+1000.
 PARAMETERS = {
     "shallownet": 46_550_312,
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
     "vit_ti16": 5_717_416,
     "vit_s16": 22_050_664,
     "vit_s32": 22_878_952,
@@ -19,6 +29,9 @@ PARAMETERS = {
     "vit_l16": 304_326_632,
     "vit_l32": 306_535_400,
     "vit_h14": 632_045_800,
+    "r26_vit_b32": 101_383_976,
+    "r50_vit_b16": 98_659_112,
+    "r50_vit_l32": 328_994_856,
 }
 
 
@@ -34,49 +47,34 @@ def test_parameter_count(name):
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == PARAMETERS[name]
 
 
-def _layer_norm(x, p):
-    mean, var = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
-    return (x - mean) / np.sqrt(var + 1e-6) * p["scale"] + p["bias"]
+TINY_VIT = {"hidden_size": 24, "num_layers": 2, "num_heads": 3, "mlp_dim": 40}
 
 
-def _vit_forward(params, images, patch, layers):
-    """The equations 1 to 4 of arXiv:2010.11929 in float64 numpy."""
-    batch, side, _, _ = images.shape
-    grid = side // patch
-    patches = images.reshape(batch, grid, patch, grid, patch, 3).transpose(0, 1, 3, 2, 4, 5)
-    embedding = params["embedding"]
-    x = patches.reshape(batch, grid * grid, -1) @ embedding["kernel"].reshape(patch * patch * 3, -1) + embedding["bias"]
-    x = np.concatenate([np.broadcast_to(params["cls"], (batch, 1, x.shape[-1])), x], 1)
-    encoder = params["Transformer"]
-    x = x + encoder["posembed_input"]["pos_embedding"]
-    for i in range(layers):
-        block = encoder[f"encoderblock_{i}"]
-        y, attention = _layer_norm(x, block["LayerNorm_0"]), block["MultiHeadDotProductAttention_0"]
-        q, k, v = (
-            np.einsum("btd,dhe->bhte", y, attention[n]["kernel"]) + attention[n]["bias"][None, :, None]
-            for n in ("query", "key", "value")
-        )
-        scores = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])
-        weights = np.exp(scores - scores.max(-1, keepdims=True))
-        weights /= weights.sum(-1, keepdims=True)
-        x = x + np.einsum("bhte,hed->btd", weights @ v, attention["out"]["kernel"]) + attention["out"]["bias"]
-        y, mlp = _layer_norm(x, block["LayerNorm_1"]), block["MlpBlock_0"]
-        y = y @ mlp["Dense_0"]["kernel"] + mlp["Dense_0"]["bias"]
-        y = 0.5 * y * (1 + np.tanh(np.sqrt(2 / np.pi) * (y + 0.044715 * y**3)))
-        x = x + y @ mlp["Dense_1"]["kernel"] + mlp["Dense_1"]["bias"]
-    return _layer_norm(x, encoder["encoder_norm"])[:, 0] @ params["head"]["kernel"] + params["head"]["bias"]
+@pytest.mark.parametrize(
+    ("image_size", "options"),
+    [(64, {}), (64, {"pool": "mean"}), (64, {"pre_logits": True}), (96, {}), (32, {"pool": "mean"})],
+)
+def test_vit_computes_the_paper_in_float64(image_size, options, tmp_path):
+    """A file of 64 px, in the published layout, at its own size and with its position embeddings resampled."""
+    token, pre_logits = options.get("pool") != "mean", "pre_logits" in options
+    arrays = google_arrays("vit_ti16", 5, 64, pre_logits=pre_logits, token=token, **TINY_VIT)
+    file = save_google(tmp_path / "tiny.npz", arrays)
+    model = create_model("vit_ti16", num_classes=5, image_size=image_size, **options, **TINY_VIT)
+    variables = load_pretrained(file, model, abstract_variables(model, image_size), keep_head=True)
+    images = random_images(2, image_size)
+    expected = float64_vit.forward(arrays, images)
+    assert relative_difference(model.apply(variables, images), expected) <= 1e-5
 
 
-def test_vit_computes_the_paper_in_float64():
-    options = {"hidden_size": 24, "num_layers": 2, "num_heads": 3, "mlp_dim": 40}
-    model = create_model("vit_ti16", num_classes=5, image_size=32, **options)
+@pytest.mark.parametrize("std", [1e-4, 0.03])
+def test_kernels_are_standardised_with_googles_epsilon(std):
     rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), init_variables(model, 32, 0)["params"]
-    )
-    images = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
-    expected = _vit_forward(jax.tree.map(np.float64, params), np.float64(images), 16, 2)
-    np.testing.assert_allclose(model.apply({"params": params}, images), expected, rtol=2e-4, atol=2e-4)
+    kernel = rng.normal(std, std, (1, 1, 40, 6)).astype(np.float32)
+    images = rng.normal(size=(2, 3, 3, 40)).astype(np.float32)
+    exact = np.float64(kernel)[0, 0]
+    exact = (exact - exact.mean(0)) / (exact.std(0) + 1e-5)
+    actual = StdConv(6, 1).apply({"params": {"kernel": kernel}}, images)
+    assert relative_difference(actual, images @ exact) <= 1e-5
 
 
 def test_shallownet_pooling_leaves_out_the_odd_row_and_matches_numpy():
@@ -92,19 +90,56 @@ def test_shallownet_pooling_leaves_out_the_odd_row_and_matches_numpy():
     np.testing.assert_array_equal(max_pool(jnp.asarray(x)), expected)
 
 
-@pytest.mark.parametrize("name", ["shallownet", "vit_ti16"])
-def test_bfloat16_keeps_float32_parameters_and_logits(name):
-    options = {"num_layers": 2} if name.startswith("vit") else {}
-    full = create_model(name, num_classes=7, image_size=32, **options)
-    half = create_model(name, num_classes=7, image_size=32, dtype="bfloat16", **options)
+HALF_PRECISION = {
+    "shallownet": {},
+    "resnet18": {"stage_sizes": (1, 1)},
+    "vit_ti16": TINY_VIT,
+    "r26_vit_b32": {"stem_sizes": (1,), **TINY_VIT},
+}
+
+
+@pytest.mark.parametrize("name", HALF_PRECISION)
+def test_bfloat16_keeps_float32_variables_and_logits(name):
+    full, half = (
+        create_model(name, num_classes=7, image_size=32, dtype=dtype, **HALF_PRECISION[name])
+        for dtype in ("float32", "bfloat16")
+    )
     variables = jax.tree.map(lambda leaf: leaf + 0.01, init_variables(half, 32, 0))
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     images = jax.random.normal(jax.random.key(1), (4, 32, 32, 3))
     logits = half.apply(variables, images)
     assert logits.dtype == jnp.float32
     expected = np.asarray(full.apply(variables, images))
+    assert not np.array_equal(logits, expected)
     # bfloat16 has 8 bits of mantissa: a per cent or two after a few layers.
     np.testing.assert_allclose(logits, expected, atol=0.03 * np.abs(expected).max())
+
+
+def test_bfloat16_training_keeps_batch_statistics_in_float32():
+    model = create_model("resnet18", num_classes=7, image_size=32, dtype="bfloat16", stage_sizes=(1, 1))
+    variables = init_variables(model, 32, 0)
+    logits, updated = model.apply(variables, random_images(4, 32), train=True, mutable=["batch_stats"])
+    assert logits.dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(updated)} == {jnp.dtype("float32")}
+    # An update rounded to bfloat16 would leave the variance with 8 bits.
+    variance = np.asarray(updated["batch_stats"]["bn1"]["var"])
+    assert not np.array_equal(variance, variance.astype(jnp.bfloat16).astype(np.float32))
+
+
+def _equations(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            if hasattr(value, "eqns"):
+                yield from _equations(value)
+
+
+@pytest.mark.parametrize("name", ["vit_ti16", "r26_vit_b32"])
+def test_bfloat16_attention_takes_its_softmax_in_float32(name):
+    model = create_model(name, num_classes=7, image_size=32, dtype="bfloat16", **HALF_PRECISION[name])
+    jaxpr = jax.make_jaxpr(model.apply)(abstract_variables(model, 32), jnp.zeros((1, 32, 32, 3)))
+    dtypes = [equation.invars[0].aval.dtype for equation in _equations(jaxpr.jaxpr) if equation.primitive.name == "exp"]
+    assert dtypes == [jnp.float32] * 2  # one a layer: GELU and the classifier have none
 
 
 def test_dropout_depends_on_the_place_in_the_global_batch_only():
@@ -126,6 +161,14 @@ def test_dropout_depends_on_the_place_in_the_global_batch_only():
         ({"name": "shallownet", "image_size": 8}, ["8", "16"]),
         ({"name": "vit_b16", "dtype": "float16"}, ["float16", "bfloat16"]),
         ({"name": "vit_b16", "num_classes": 0}, ["0"]),
+        ({"name": "vit_b16", "pool": "max"}, ["pool", "'max'", "'token'", "'mean'"]),
+        ({"name": "vit_b16", "pre_logits": "yes"}, ["pre_logits", "'yes'", "False", "True"]),
+        ({"name": "vit_b16", "initializer": "he"}, ["initializer", "vit_b16"]),
+        ({"name": "r50_vit_b16", "image_size": 56}, ["56", "16", "48", "64"]),
+        ({"name": "r26_vit_b32", "image_size": 48}, ["48", "32", "64"]),
+        ({"name": "resnet18", "initializer": "lecun"}, ["initializer", "'lecun'", "'he'", "'xavier'"]),
+        ({"name": "resnet18", "pool": "mean"}, ["pool", "resnet18"]),
+        ({"name": "resnet18", "image_size": 16}, ["16", "32"]),
     ],
 )
 def test_bad_models_are_named(arguments, words):
