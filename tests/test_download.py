@@ -112,6 +112,13 @@ def _join(threads):
         thread.join(20)
 
 
+def _wait_until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def _fetch(server, name="w.npz"):
     return sources.locate(f"{server.url}/{name}", SUFFIXES)
 
@@ -275,8 +282,7 @@ def test_who_waits_takes_over_from_a_process_that_is_killed(server, tmp_path):
         assert "downloading" in first.stderr.readline()
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as second:
             assert "waiting for another process" in second.stderr.readline()
-            while part.stat().st_size < 2 * module.CHUNK:
-                time.sleep(0.01)
+            _wait_until(lambda: part.stat().st_size == 2 * module.CHUNK)
             assert not target.exists()
             first.kill()
             assert second.wait(20) == 0
@@ -285,10 +291,11 @@ def test_who_waits_takes_over_from_a_process_that_is_killed(server, tmp_path):
     assert [request[1] for request in server.requests] == [None, f"bytes={2 * module.CHUNK}-"]
 
 
-def test_who_waits_goes_on_when_the_first_gives_up(server, tmp_path, capsys):
+def test_who_waits_goes_on_when_the_first_gives_up(server, tmp_path, monkeypatch):
     """The first removes its empty part, on which the second waits."""
     server.answers = [{"404"}, set()]
-    target, results = tmp_path / "w.npz", []
+    target, results, said = tmp_path / "w.npz", [], []
+    monkeypatch.setattr(module, "print", lambda line, file: said.append(line), raising=False)
 
     def run():
         try:
@@ -300,9 +307,7 @@ def test_who_waits_goes_on_when_the_first_gives_up(server, tmp_path, capsys):
         threads = [threading.Thread(target=run) for _ in range(3)]
         for thread in threads:
             thread.start()
-        said = ""
-        while said.count("waiting") < len(threads):
-            said += capsys.readouterr().err
+        _wait_until(lambda: sum("waiting" in line for line in said) == len(threads))
         (tmp_path / "w.npz.part").unlink()
         # They wait on a file that is not at its path any more when they get the lock.
     _join(threads)

@@ -316,6 +316,7 @@ def _damage(kind, whole, path):
     elif kind == "single":
         with path.open("wb") as file:
             np.save(file, np.zeros(3, np.float32))
+        return ["damaged or no .npz", "a single array"]
     else:
         path.write_bytes(whole[: int(len(whole) * kind)])
     return ["damaged or no .npz"]

@@ -52,8 +52,7 @@ def download(url: str, target: Path, bucket_path: str | None = None) -> None:
       bucket_path: gs:// path to read with the user's credentials where the public address is refused.
 
     Raises:
-      OSError, http.client.HTTPException: unreachable, refused, not found, of unknown length, or broken off
-        `ATTEMPTS` times.
+      OSError, http.client.HTTPException: unreachable, refused, of unknown length, or broken off `ATTEMPTS` times.
     """
     path = target.with_name(f"{target.name}.part")
     note = Note(target.with_name(f"{target.name}.part.json"))
