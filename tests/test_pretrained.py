@@ -249,6 +249,14 @@ def test_every_offender_is_listed_with_its_shapes(tmp_path):
     assert "head" not in message
 
 
+@pytest.mark.parametrize("name", ["embedding/kernel", "query/kernel", "MlpBlock_3/Dense_0/kernel", "pos_embedding"])
+def test_arrays_without_dimensions_are_offenders_too(tmp_path, name):
+    arrays = _published()
+    wrong = [key for key in arrays if key.endswith(name)]
+    arrays |= {key: np.zeros((), np.float32) for key in wrong}
+    _refused(_save(tmp_path / "w.npz", arrays), *_model(), *(f"'{key}' is () in the file" for key in wrong))
+
+
 @pytest.mark.parametrize(
     ("file", "model", "words"),
     [
