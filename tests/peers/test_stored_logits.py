@@ -12,7 +12,7 @@ pytestmark = pytest.mark.peers
 
 @pytest.mark.parametrize("name", CASES)
 def test_stored_logits_are_those_of_the_peer(name, peers):
-    from write_stored_logits import peer_logits
+    from peers.write_stored_logits import peer_logits
 
     stored = np.array(json.loads(STORED.read_text())[name]["logits"])
     assert relative_difference(peer_logits(name), stored) <= 1e-5

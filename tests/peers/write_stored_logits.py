@@ -8,9 +8,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
-import torch_models
 from published import save_google
 from test_stored_peers import CASES, CLASSES, IMAGE_SIZE, STORED, case_arrays, case_images, fingerprint
+
+from peers import torch_models
 
 
 def peer_logits(name: str) -> np.ndarray:
