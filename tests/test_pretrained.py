@@ -1,6 +1,7 @@
 """Weights to start from: every array of a file and every variable of a model is accounted for."""
 
 import io
+import os
 import pickle
 import re
 import sys
@@ -284,13 +285,13 @@ def test_a_file_of_another_variant_says_which(tmp_path, file, model, words):
 
 
 class Bomb:
-    """What a pickle of it does when read: writes a file."""
+    """What a pickle of it does when read: makes a folder."""
 
     def __init__(self, path):
         self.path = str(path)
 
     def __reduce__(self):
-        return open, (self.path, "w")
+        return os.mkdir, (self.path,)
 
 
 def test_nothing_pickled_is_ever_read(tmp_path):

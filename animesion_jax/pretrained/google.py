@@ -27,10 +27,10 @@ def read(file: Path) -> Weights:
     """Returns the parameters in an archive; never unpickles. InputError if it is damaged or no archive of arrays."""
     weights = Weights(str(file))
     try:
-        archive = np.load(file, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("a single array")
-        with archive:
+        with file.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("a single array")
             for key in archive.files:
                 prefix = PREFIX.match(key).group()
                 if not prefix and (other := OPTIMIZER.match(key)):
