@@ -40,6 +40,8 @@ def get_config(argument: str = "vit_b16") -> ml_collections.ConfigDict:
     config = common.get_config()
     config.dataset = "dafre/released"
     config.model = model
+    if model == "vit_h14":
+        config.image_size = 126  # 128 is no multiple of its patches of 14
     config.dropout_rate = DROPOUT_RATES[family(model)]
     config.resnet.initializer = "xavier"
     if family(model) == "resnet":

@@ -93,7 +93,7 @@ def test_overrides_reach_the_config():
         (["fly"], ["fly", "evaluate"]),
         ([f"{CONFIG}:shallownet", "--workdir=w", "--config.bach_size=3"], ["bach_size"]),
         ([f"{CONFIG}:shallownet", "--workdir=w", "--config.epochs=many"], ["many"]),
-        ([f"{CONFIG}:shallownet,pretrained", "--workdir=w"], ["pretrained", "not exist yet"]),
+        ([f"{CONFIG}:shallownet,pretrained", "--workdir=w"], ["shallownet", "no published weights"]),
         ([f"{CONFIG}:shallownet,fast", "--workdir=w"], ["fast"]),
         ([f"{CONFIG}:shallownet"], ["--workdir"]),
         (["--workdir=w"], ["--config"]),

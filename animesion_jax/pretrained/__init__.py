@@ -59,7 +59,8 @@ def load_pretrained(
 
 
 def _read(path: str) -> Weights:
-    if not sources.is_remote(path) and os.path.isdir(os.path.expanduser(path)):
+    suffix = os.path.splitext(path)[1]
+    if os.path.isdir(os.path.expanduser(path)) or (path.startswith("gs://") and suffix not in READERS):
         return own.read_workdir(path)
     file = sources.locate(path, READERS)
     return READERS[file.suffix](file)
