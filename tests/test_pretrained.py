@@ -528,6 +528,23 @@ def test_every_model_of_the_paper_has_published_weights(name):
     resnet = family(name) == "resnet"
     assert config.trainable == ("head" if resnet else "all")
     assert tuple(config.mean) == ((0.485, 0.456, 0.406) if resnet else (0.5, 0.5, 0.5))
-    assert config.image_size == 128 and not dafre_128.get_config(name).pretrained
+    assert not dafre_128.get_config(name).pretrained
+    create_model(name, num_classes=3263, image_size=config.image_size)  # a size that the model takes
+    assert config.image_size == (126 if name == "vit_h14" else 128)
     file = name if resnet else re.sub(r"(\d\d)$", r"_\1", name.removeprefix("vit_").replace("_vit_", "+vit-"))
     assert file in config.pretrained.lower()  # resnet18, ti_16, vit-b_16, r50+vit-b_16
+
+
+def test_a_folder_in_a_bucket_is_a_workdir(monkeypatch):
+    """The files of a run are read through etils; a stub stands for the bucket."""
+    asked = []
+
+    def read(workdir):
+        asked.append(workdir)
+        raise InputError("no run")
+
+    monkeypatch.setattr("animesion_jax.pretrained.own.read_workdir", read)
+    model, variables = _model()
+    with pytest.raises(InputError, match="no run"):
+        load_pretrained("gs://bucket/runs/b16", model, variables)
+    assert asked == ["gs://bucket/runs/b16"]
