@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 from animesion_jax import run
 from animesion_jax.errors import InputError
 from animesion_jax.evaluate import evaluate
+from animesion_jax.export import export, load_bundle
 from animesion_jax.journal import read_rows
 from animesion_jax.train import train
 
@@ -65,6 +67,29 @@ def test_a_second_start_goes_on_where_the_first_stopped(toy_config, tmp_path):
         for name in ("whole", "parts")
     ]
     assert rows[0] == rows[1]
+
+
+def test_a_pretrained_run_starts_from_the_bundle_trains_the_head_and_resumes_without_the_file(
+    toy_config, bundle_path, tmp_path, capsys
+):
+    start = load_bundle(str(bundle_path))
+    weights = shutil.copy(bundle_path, tmp_path / "start.msgpack")
+    toy_config.image_size, toy_config.epochs = 32, 1
+    toy_config.pretrained, toy_config.trainable = str(weights), "head"
+    train(toy_config, str(tmp_path / "run"))
+    assert "loaded" in capsys.readouterr().err
+    weights.unlink()
+    toy_config.epochs = 2
+    results = train(toy_config, str(tmp_path / "run"))
+    tuned = load_bundle(str(export(str(tmp_path / "run"), str(tmp_path / "tuned.msgpack"), "last")))
+    for collection, module in [("params", "Dense_0"), ("params", "Conv_1"), ("batch_stats", "BatchNorm_1")]:
+        jax.tree.map(
+            np.testing.assert_array_equal, tuned.variables[collection][module], start.variables[collection][module]
+        )
+    # The class names are the same, so the head went on from the bundle's instead of starting at zero.
+    moved = np.abs(tuned.variables["params"]["head"]["kernel"] - start.variables["params"]["head"]["kernel"]).max()
+    assert 0 < moved < 0.5 * np.abs(start.variables["params"]["head"]["kernel"]).max()
+    assert results["last"]["top1_accuracy"] > start.training["metrics"]["top1_accuracy"] - 0.1
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
