@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -13,6 +14,12 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 4)
 # Four simulated devices on two cores deadlock when many steps are in flight.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+# Tests that train the same program share its compilation.
+COMPILED = tempfile.TemporaryDirectory(prefix="animesion_jax_compiled_")
+jax.config.update("jax_compilation_cache_dir", COMPILED.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"

@@ -31,11 +31,16 @@ def _batches(count):
     ]
 
 
+def _on(devices, state):
+    """Puts the state where training does: from elsewhere, the second step would be compiled anew."""
+    return jax.device_put(state, steps.replicated(devices))
+
+
 def _train(name, devices, batches):
     config = _config()
     model = create_model(name, num_classes=6, image_size=32, axis_name=steps.AXIS, **OPTIONS[name])
     optimizer = optim.make_optimizer(config, optim.make_schedule(config, 100))
-    state = steps.create_state(init_variables(model, 32, 0), optimizer)
+    state = _on(devices, steps.create_state(init_variables(model, 32, 0), optimizer))
     step = steps.make_train_step(model, optimizer, config, devices)
     sums = []
     for batch in steps.on_devices(batches, devices):
@@ -74,10 +79,10 @@ def test_a_frozen_body_gets_no_gradient_no_optimizer_state_and_keeps_its_statist
         config.augment[name] = 0.0
     model = create_model("resnet18", num_classes=6, image_size=32, axis_name=steps.AXIS, **OPTIONS["resnet18"])
     optimizer = optim.make_optimizer(config, optim.make_schedule(config, 100))
-    state = steps.create_state(init_variables(model, 32, 0), optimizer, "head")
+    devices = jax.local_devices()
+    state = _on(devices, steps.create_state(init_variables(model, 32, 0), optimizer, "head"))
     before = jax.device_get(state)
     batch = {**_batches(1)[0], "image": RNG.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)}
-    devices = jax.local_devices()
     (put,) = steps.on_devices([batch], devices)
     step = steps.make_train_step(model, optimizer, config, devices)
     images = np.float32((batch["image"] / 255.0 - 0.5) / 0.5)
