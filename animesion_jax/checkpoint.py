@@ -13,6 +13,16 @@ BEST_METRIC = "top1_accuracy"
 WEIGHTS = ("best", "last")
 
 
+def latest_step(workdir: str) -> int | None:
+    """Returns the step of the newest checkpoint of a workdir; None without any, and nothing is created."""
+    if not (epath.Path(workdir).expanduser() / FOLDER).exists():
+        return None
+    checkpoints = Checkpoints(workdir, read_only=True)
+    step = checkpoints.step_of("last")
+    checkpoints.close()
+    return step
+
+
 class Checkpoints:
     """The checkpoints in `workdir/checkpoints`, saved in the background; a save appears whole or not at all."""
 

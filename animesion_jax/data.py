@@ -22,6 +22,8 @@ from tqdm import tqdm
 from animesion_jax.augment import ROUNDING
 from animesion_jax.errors import InputError
 
+# Our builders, with what their `tfds build` needs besides --config and --data_dir.
+BUILDERS = {"dafre": "--manual_dir=MANUAL ", "toyfaces": "--num_shards=4 "}
 CACHES = ("auto", "decoded", "encoded", "none")
 # "auto" leaves this part of the free memory to the rest of the program.
 CACHE_FRACTION = 0.5
@@ -66,13 +68,13 @@ def load_dataset(name: str, data_dir: str) -> Dataset:
     if folder.exists():
         versions = [path for path in folder.iterdir() if (path / "dataset_info.json").exists()]
     if not versions:
-        base, _, config = name.partition("/")
         built = sorted(str(path.parent.parent.relative_to(root)) for path in _find_dataset_infos(root))
-        flags = f"{f'--config={config} ' if config else ''}--data_dir={root.resolve()}"
-        raise InputError(
-            f"data set '{name}' is not built in {root} (there: {', '.join(built) or 'nothing'}); build it: "
-            f"(cd tfds_builders/{base} && tfds build {flags})"
-        )
+        base, _, config = name.partition("/")
+        mend = f"allowed: a data set that is built there, or one to build first: {', '.join(BUILDERS)}"
+        if base in BUILDERS:
+            flags = f"{f'--config={config} ' if config else ''}{BUILDERS[base]}--data_dir={root.resolve()}"
+            mend = f"build it: (cd tfds_builders/{base} && tfds build {flags})"
+        raise InputError(f"data set '{name}' is not built in {root} (there: {', '.join(built) or 'nothing'}); {mend}")
     newest = max(versions, key=lambda path: tfds.core.Version(path.name))
     builder = tfds.builder_from_directory(newest)
     features = builder.info.features

@@ -25,13 +25,14 @@ def evaluate_split(
     return metrics.finalize(totals) | {"examples": int(totals["examples"])}
 
 
-def evaluate(workdir: str, split: str, weights: str = "best") -> dict[str, Any]:
+def evaluate(workdir: str, split: str, weights: str = "best", data_dir: str | None = None) -> dict[str, Any]:
     """Returns the metrics of a run's checkpoint on a split of the data set it was trained on.
 
     Args:
       workdir: folder of a training run.
       split: name of the split.
       weights: "best" (by validation top-1) or "last".
+      data_dir: where the data set is built; None takes the one of the training.
 
     Returns:
       {"split", "examples", "loss", "top1_accuracy", "top5_accuracy", "weights", "step"}.
@@ -39,7 +40,7 @@ def evaluate(workdir: str, split: str, weights: str = "best") -> dict[str, Any]:
     saved = run.load(workdir, weights)
     devices = jax.local_devices()
     steps.check_batch_size("eval_batch_size", saved.config.eval_batch_size, len(devices))
-    dataset = load_dataset(saved.config.dataset, saved.config.data_dir)
+    dataset = load_dataset(saved.config.dataset, data_dir or saved.config.data_dir)
     run.check_classes(saved.class_names, dataset.class_names, dataset.name)
     data = EvalData(_streaming(saved.config), dataset, split)
     eval_step = steps.make_eval_step(saved.model, saved.config, devices)

@@ -92,6 +92,8 @@ def load_bundle(path: str) -> Bundle:
       InputError: no such file, not a bundle, truncated, of another version, or with other variables than its model.
     """
     file = epath.Path(path).expanduser()
+    if file.is_dir():
+        raise InputError(f"{file} is a folder; allowed: a bundle, written from a run by `export`")
     if not file.is_file():
         raise InputError(
             f"no bundle at {file}; write one: python -m animesion_jax.main export --workdir=RUN --output={file}"

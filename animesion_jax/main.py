@@ -52,6 +52,12 @@ def main(argv: Sequence[str]) -> int:
         # The reader of our output (head, a pager) has left: not an error, but nothing can be flushed any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if not error.filename:
+            raise
+        # A path that is a file instead of a folder, cannot be written, or is gone.
+        print(f"animesion {command}: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
 
 
 def run() -> None:
@@ -110,8 +116,8 @@ def load_config(arguments: Sequence[str]) -> tuple[Any, str]:
     try:
         unparsed = values(argv)[1:]
         config, workdir = values.config, values.workdir
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{first_line(_cause(error))}; see animesion train --help") from error
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, SyntaxError, ImportError, NameError) as error:
+        raise InputError(f"{_explain(error)}; see animesion train --help") from error
     if unparsed:
         raise InputError(f"unexpected argument '{unparsed[0]}'; see animesion train --help")
     if config is None or not workdir:
@@ -120,11 +126,18 @@ def load_config(arguments: Sequence[str]) -> tuple[Any, str]:
     return config, workdir
 
 
-def _cause(error: BaseException) -> BaseException:
-    """Returns what a config file raised, which absl's flag parser wraps in errors of its own."""
+def _explain(error: BaseException) -> str:
+    """Returns in one line what is wrong with a config or with a value given for one of its fields."""
+    if isinstance(error, AttributeError):
+        # ml_collections names the field, and on a second line the nearest one.
+        named = (error.__cause__ or error.__context__ or error).args[0]
+        return f"unknown config field {' '.join(str(named).split())}"
+    if str(error).startswith("flag --config."):
+        return first_line(error).removeprefix("flag ")
+    # What a config file raised is wrapped in errors of absl's own.
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__
-    return error
+    return first_line(error)
 
 
 def train_command(arguments: Sequence[str]) -> int:
@@ -178,11 +191,12 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     )
     add_run_flags(parser)
     parser.add_argument("--split", default="test", help="split of the data set; default: test")
+    parser.add_argument("--data_dir", help="where the data set is built now; default: where it was in training")
     flags = parser.parse_args(arguments)
     hide_accelerators_from_tensorflow()
     from animesion_jax.evaluate import evaluate
 
-    print(json.dumps(evaluate(flags.workdir, flags.split, flags.weights)))
+    print(json.dumps(evaluate(flags.workdir, flags.split, flags.weights, flags.data_dir)))
     return 0
 
 

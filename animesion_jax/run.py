@@ -8,15 +8,27 @@ from typing import Any
 import flax.linen as nn
 import ml_collections
 from etils import epath
+from flax import traverse_util
 
 from animesion_jax import optim, steps
 from animesion_jax.checkpoint import Checkpoints
-from animesion_jax.errors import InputError
+from animesion_jax.errors import InputError, first_line
 from animesion_jax.models import OPTIONS, abstract_variables, create_model, family
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
 RESULTS_FILE = "results.json"
+
+# Fields of a config that must be more than 0.
+POSITIVE = (
+    "image_size", "batch_size", "eval_batch_size", "epochs", "learning_rate", "decay_factor", "log_every_steps",
+    "keep_last_checkpoints",
+)  # fmt: skip
+# Fields that a second start in the same workdir may change.
+MAY_CHANGE = (
+    "data_dir", "data.cache", "epochs", "eval_batch_size", "log_every_steps", "keep_last_checkpoints",
+    "validation_split", "test_split", "pretrained", "keep_head",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,16 @@ class Run:
     metrics: dict[str, Any]
 
 
+def read_json(path: epath.Path) -> Any:
+    """Returns the content of a JSON file; InputError if it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(
+            f"{path} is damaged ({first_line(error)}); restore it or train into another workdir"
+        ) from error
+
+
 def write_json(path: epath.Path, value: Any) -> None:
     """Writes indented JSON; the file appears whole or not at all."""
     fresh = path.parent / f"{path.name}.tmp"
@@ -47,10 +69,46 @@ def write_json(path: epath.Path, value: Any) -> None:
     fresh.replace(path)
 
 
+def check_config(config: ml_collections.ConfigDict) -> None:
+    """Raises InputError naming the first field whose value cannot be trained with."""
+    for name in POSITIVE:
+        if not config[name] > 0:
+            raise InputError(f"config.{name} is {config[name]}; allowed: more than 0")
+    for name in ("dropout_rate", "momentum"):
+        if not 0 <= config[name] < 1:
+            raise InputError(f"config.{name} is {config[name]}; allowed: 0 up to less than 1")
+    if config.crop_margin < 0:
+        raise InputError(f"config.crop_margin is {config.crop_margin}; allowed: 0 or more")
+    for name in ("mean", "std"):
+        if len(config[name]) != 3 or (name == "std" and not min(config[name]) > 0):
+            raise InputError(f"config.{name} is {config[name]}; allowed: three numbers, those of std above 0")
+
+
+def check_same_run(workdir: str, config: ml_collections.ConfigDict) -> None:
+    """Raises InputError naming every field in which a config differs from the one that a workdir was begun with.
+
+    Fields of `MAY_CHANGE` decide where the data is and how long and how often something is done, not what is trained.
+    """
+    file = epath.Path(workdir).expanduser() / CONFIG_FILE
+    if not file.exists():
+        return
+    old, new = (traverse_util.flatten_dict(tree, sep=".") for tree in (read_json(file), json.loads(config.to_json())))
+    differing = [name for name in sorted(old | new) if old.get(name) != new.get(name) and name not in MAY_CHANGE]
+    if differing:
+        changes = "; ".join(f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in differing)
+        raise InputError(
+            f"{workdir} was begun with another config: {changes}; give the same values or another --workdir"
+        )
+
+
 def save_description(workdir: str, config: ml_collections.ConfigDict, class_names: Sequence[str]) -> None:
     """Writes config.json and classes.json, from which the other commands rebuild the model."""
     folder = epath.Path(workdir).expanduser()
-    write_json(folder / CONFIG_FILE, json.loads(config.to_json()))
+    described = json.loads(config.to_json())
+    if "://" not in config.data_dir:
+        # So that `evaluate` finds the data from any current folder.
+        described["data_dir"] = str(epath.Path(config.data_dir).expanduser().resolve())
+    write_json(folder / CONFIG_FILE, described)
     write_json(folder / CLASSES_FILE, list(class_names))
 
 
@@ -93,8 +151,8 @@ def load(workdir: str, weights: str = "best") -> Run:
             f"{folder} is not a training run ({missing[0]} is missing); start one: "
             f"python -m animesion_jax.main --config=configs/demo.py --workdir={folder}"
         )
-    config = ml_collections.ConfigDict(json.loads((folder / CONFIG_FILE).read_text()))
-    class_names = tuple(json.loads((folder / CLASSES_FILE).read_text()))
+    config = ml_collections.ConfigDict(read_json(folder / CONFIG_FILE))
+    class_names = tuple(read_json(folder / CLASSES_FILE))
     model = build_model(config, len(class_names))
     checkpoints = Checkpoints(workdir, read_only=True)
     step = checkpoints.step_of(weights)
@@ -105,5 +163,5 @@ def load(workdir: str, weights: str = "best") -> Run:
     variables = checkpoints.restore(step, like).variables
     checkpoints.close()
     results = folder / RESULTS_FILE
-    metrics = json.loads(results.read_text()) if results.exists() else {}
+    metrics = read_json(results) if results.exists() else {}
     return Run(config, class_names, model, variables, step, metrics)

@@ -67,7 +67,7 @@ def check_batch_size(name: str, batch_size: int, num_devices: int) -> None:
     """Raises InputError unless the global batch divides evenly among all devices."""
     if batch_size < 1 or batch_size % num_devices:
         raise InputError(
-            f"{name} {batch_size} does not divide among {num_devices} devices; allowed: multiples of {num_devices}"
+            f"{name} {batch_size} does not divide among {num_devices} devices; allowed: a multiple of {num_devices}"
         )
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from animesion_jax import metrics, optim, run, steps
-from animesion_jax.checkpoint import WEIGHTS, Checkpoints
+from animesion_jax.checkpoint import WEIGHTS, Checkpoints, latest_step
 from animesion_jax.data import EvalData, TrainData, load_dataset
 from animesion_jax.evaluate import evaluate_split
 from animesion_jax.journal import Journal
@@ -123,16 +123,16 @@ class Trainer:
 
     def test_weights(self, state: steps.TrainState, checkpoints: Checkpoints) -> dict[str, Any]:
         """Returns the test metrics of the last and of the best weights: {"last": ..., "best": ...}."""
+        steps_by_weights = {weights: checkpoints.step_of(weights) for weights in WEIGHTS}
         results = {}
-        for weights in WEIGHTS:
-            step = checkpoints.step_of(weights)
+        for step in set(steps_by_weights.values()):
             variables = checkpoints.restore(step, state, self.replicated).variables
-            results[weights] = {
+            results[step] = {
                 "step": step,
                 "split": self.config.test_split,
                 **evaluate_split(self.eval_step, variables, self.test, self.devices),
             }
-        return results
+        return {weights: results[step] for weights, step in steps_by_weights.items()}
 
 
 def train(
@@ -150,15 +150,18 @@ def train(
       The test metrics by weights, {"last": {...}, "best": {...}}, as written to results.json; empty without a
       test split.
     """
+    run.check_config(config)
+    last = latest_step(workdir)
+    if last is not None:
+        run.check_same_run(workdir, config)
     trainer = Trainer(config, devices)
+    # Before anything is written: weights to start from may be missing or of another model.
+    state = trainer.initial_state() if last is None else None
     folder = epath.Path(workdir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     run.save_description(workdir, config, trainer.dataset.class_names)
     checkpoints = Checkpoints(workdir, keep_last=config.keep_last_checkpoints)
-    last = checkpoints.step_of("last")
-    if last is None:
-        state = trainer.initial_state()
-    else:
+    if state is None:
         state = trainer.restored_state(checkpoints, last)
         log.info("resuming %s at step %d", workdir, last)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))

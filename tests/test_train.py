@@ -2,6 +2,7 @@ import json
 import shutil
 
 import jax
+import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
@@ -90,6 +91,42 @@ def test_a_pretrained_run_starts_from_the_bundle_trains_the_head_and_resumes_wit
     moved = np.abs(tuned.variables["params"]["head"]["kernel"] - start.variables["params"]["head"]["kernel"]).max()
     assert 0 < moved < 0.5 * np.abs(start.variables["params"]["head"]["kernel"]).max()
     assert results["last"]["top1_accuracy"] > start.training["metrics"]["top1_accuracy"] - 0.1
+
+
+def test_a_workdir_of_another_config_is_refused_and_stays_as_it_is(trained, tmp_path):
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    config = ml_collections.ConfigDict(json.loads((workdir / "config.json").read_text()))
+    config.batch_size, config.epochs = 32, 9
+    config.augment.hue = 0.0
+    before = (workdir / "config.json").read_text()
+    with pytest.raises(InputError, match=r"augment\.hue was 0\.1, is 0\.0; batch_size was 64, is 32; give") as error:
+        train(config, str(workdir))
+    assert "epochs" not in str(error.value)
+    assert (workdir / "config.json").read_text() == before
+
+
+def test_a_refused_start_leaves_no_workdir(toy_config, tmp_path):
+    toy_config.pretrained = str(tmp_path / "absent.npz")
+    with pytest.raises(InputError, match="absent"):
+        train(toy_config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_finds_data_that_has_moved(trained, toyfaces_dir, tmp_path):
+    (tmp_path / "moved").symlink_to(toyfaces_dir)
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    config = json.loads((workdir / "config.json").read_text())
+    (workdir / "config.json").write_text(json.dumps(config | {"data_dir": "gone"}))
+    with pytest.raises(InputError, match="not built in gone"):
+        evaluate(str(workdir), "validation")
+    assert evaluate(str(workdir), "validation", data_dir=str(tmp_path / "moved"))["examples"] == 192
+
+
+def test_a_damaged_config_is_named(trained, tmp_path):
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    (workdir / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config\.json is damaged"):
+        evaluate(str(workdir), "test")
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
