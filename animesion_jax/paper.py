@@ -1,0 +1,85 @@
+"""The result tables of the DAF:re paper (arXiv:2101.08674): test accuracies with the last epoch's weights, in percent."""
+
+from dataclasses import dataclass
+
+# The models of the tables by the paper's short names.
+SHORT_NAMES = {
+    "shallownet": "SN",
+    "resnet18": "R-18",
+    "resnet152": "R-152",
+    "vit_b16": "B-16",
+    "vit_b32": "B-32",
+    "vit_l16": "L-16",
+    "vit_l32": "L-32",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the paper.
+
+    Attributes:
+      number: in the paper.
+      config: the file of configs/ that trains its rows.
+      dataset: TFDS name of the data set, without a config's.
+      num_classes: classes of the data set.
+      image_size: side of the model's input in pixels.
+      batch_size, epochs: of the training.
+      decay_epochs: the learning rate is divided by 3 after every so many epochs.
+      rows: (top-1, top-5) in percent by (model, whether it was pretrained).
+    """
+
+    number: int
+    config: str
+    dataset: str
+    num_classes: int
+    image_size: int
+    batch_size: int
+    epochs: int
+    decay_epochs: int
+    rows: dict[tuple[str, bool], tuple[float, float]]
+
+
+DAFRE_128 = Table(
+    number=1, config="configs/dafre_128.py", dataset="dafre", num_classes=3263, image_size=128,
+    batch_size=64, epochs=50, decay_epochs=20,
+    rows={
+        ("resnet18", False): (69.09, 84.64), ("resnet18", True): (26.47, 45.30),
+        ("resnet152", False): (64.36, 81.20), ("resnet152", True): (26.49, 44.88),
+        ("vit_b16", False): (63.30, 78.58), ("vit_b16", True): (82.14, 92.77),
+        ("vit_b32", False): (51.09, 71.30), ("vit_b32", True): (75.42, 89.22),
+        ("vit_l16", False): (59.39, 77.91), ("vit_l16", True): (85.95, 94.23),
+        ("vit_l32", False): (51.81, 71.81), ("vit_l32", True): (75.88, 89.39),
+    },
+)  # fmt: skip
+MOEIMOUTO_128 = Table(
+    number=2, config="configs/moeimouto_128.py", dataset="moeimouto", num_classes=173, image_size=128,
+    batch_size=64, epochs=200, decay_epochs=50,
+    rows={
+        ("resnet18", False): (72.58, 90.86), ("resnet18", True): (61.20, 83.83),
+        ("resnet152", False): (63.17, 86.41), ("resnet152", True): (63.06, 85.90),
+        ("vit_b16", False): (67.28, 82.22), ("vit_b16", True): (91.57, 98.06),
+        ("vit_b32", False): (48.76, 78.19), ("vit_b32", True): (85.76, 96.81),
+        ("vit_l16", False): (66.56, 87.43), ("vit_l16", True): (92.80, 98.44),
+        ("vit_l32", False): (49.88, 78.36), ("vit_l32", True): (85.22, 96.94),
+    },
+)  # fmt: skip
+DAFRE_224 = Table(
+    number=3, config="configs/dafre_224.py", dataset="dafre", num_classes=3263, image_size=224,
+    batch_size=1024, epochs=200, decay_epochs=50,
+    rows={
+        ("shallownet", False): (53.68, 72.04),
+        ("resnet18", False): (68.30, 84.01), ("resnet18", True): (24.31, 39.82),
+        ("vit_b32", False): (38.19, 59.06), ("vit_b32", True): (59.92, 79.20),
+    },
+)  # fmt: skip
+MOEIMOUTO_224 = Table(
+    number=4, config="configs/moeimouto_224.py", dataset="moeimouto", num_classes=173, image_size=224,
+    batch_size=1024, epochs=200, decay_epochs=50,
+    rows={
+        ("shallownet", False): (57.49, 80.43),
+        ("resnet18", False): (60.41, 84.20), ("resnet18", True): (34.08, 58.95),
+        ("vit_b32", False): (9.17, 20.12), ("vit_b32", True): (24.69, 54.03),
+    },
+)  # fmt: skip
+TABLES = (DAFRE_128, MOEIMOUTO_128, DAFRE_224, MOEIMOUTO_224)
