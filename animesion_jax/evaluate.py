@@ -25,13 +25,13 @@ def evaluate_split(
     return metrics.finalize(totals) | {"examples": int(totals["examples"])}
 
 
-def evaluate(workdir: str, split: str, weights: str = "best", data_dir: str | None = None) -> dict[str, Any]:
+def evaluate(workdir: str, split: str, weights: str | None = None, data_dir: str | None = None) -> dict[str, Any]:
     """Returns the metrics of a run's checkpoint on a split of the data set it was trained on.
 
     Args:
       workdir: folder of a training run.
       split: name of the split.
-      weights: "best" (by validation top-1) or "last".
+      weights: "best" (by validation top-1) or "last"; None for the default of the run's config.
       data_dir: where the data set is built; None takes the one of the training.
 
     Returns:
@@ -49,7 +49,7 @@ def evaluate(workdir: str, split: str, weights: str = "best", data_dir: str | No
         "split": split,
         "examples": result.pop("examples"),
         **result,
-        "weights": weights,
+        "weights": saved.weights,
         "step": saved.step,
     }
 

@@ -42,7 +42,7 @@ class Bundle:
     training: dict[str, Any]
 
 
-def describe_run(saved: run.Run, weights: str) -> dict[str, Any]:
+def describe_run(saved: run.Run) -> dict[str, Any]:
     """Returns the bundle of a run as a tree of numpy arrays, strings, numbers, lists and dicts."""
     config = saved.config
     return {
@@ -64,9 +64,9 @@ def describe_run(saved: run.Run, weights: str) -> dict[str, Any]:
         "classes": list(saved.class_names),
         "training": {
             "dataset": config.dataset,
-            "weights": weights,
+            "weights": saved.weights,
             "step": saved.step,
-            "metrics": saved.metrics.get(weights, {}),
+            "metrics": saved.metrics.get(saved.weights, {}),
             "animesion_jax": animesion_jax.__version__,
             "jax": jax.__version__,
         },
@@ -74,10 +74,16 @@ def describe_run(saved: run.Run, weights: str) -> dict[str, Any]:
     }
 
 
-def export(workdir: str, output: str, weights: str = "best") -> epath.Path:
-    """Writes a run's "best" or "last" weights as a bundle and returns its path; appears whole or not at all."""
+def export(workdir: str, output: str, weights: str | None = None) -> epath.Path:
+    """Writes a run's weights as a bundle and returns its path; appears whole or not at all.
+
+    Args:
+      workdir: folder of a training run.
+      output: file to write; local or gs://.
+      weights: "best" (by validation top-1) or "last"; None for the default of the run's config.
+    """
     path = epath.Path(output).expanduser()
-    tree = describe_run(run.load(workdir, weights), weights)
+    tree = describe_run(run.load(workdir, weights))
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.parent / f"{path.name}.tmp"
     fresh.write_bytes(flax.serialization.msgpack_serialize(tree))

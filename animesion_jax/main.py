@@ -179,8 +179,8 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         choices=("best", "last"),
-        default="best",
-        help="best by validation top-1, or last (what the paper's tables report); default: best",
+        help="best by validation top-1, or last (what the paper's tables report); default: config.default_weights of "
+        "the run, which is best but for faithful runs",
     )
 
 

@@ -1,4 +1,4 @@
-"""The result tables of the DAF:re paper (arXiv:2101.08674): test accuracies with the last epoch's weights, in percent."""
+"""The result tables of the DAF:re paper (arXiv:2101.08674): test accuracies of the last weights, in percent."""
 
 from dataclasses import dataclass
 

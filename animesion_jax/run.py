@@ -11,7 +11,7 @@ from etils import epath
 from flax import traverse_util
 
 from animesion_jax import optim, steps
-from animesion_jax.checkpoint import Checkpoints
+from animesion_jax.checkpoint import WEIGHTS, Checkpoints
 from animesion_jax.errors import InputError, first_line
 from animesion_jax.models import OPTIONS, abstract_variables, create_model, family
 
@@ -21,13 +21,13 @@ RESULTS_FILE = "results.json"
 
 # Fields of a config that must be more than 0.
 POSITIVE = (
-    "image_size", "batch_size", "eval_batch_size", "epochs", "learning_rate", "decay_factor", "log_every_steps",
-    "keep_last_checkpoints",
+    "image_size", "batch_size", "eval_batch_size", "grad_accumulation", "epochs", "learning_rate", "decay_factor",
+    "log_every_steps", "keep_last_checkpoints",
 )  # fmt: skip
 # Fields that a second start in the same workdir may change.
 MAY_CHANGE = (
     "data_dir", "data.cache", "epochs", "eval_batch_size", "log_every_steps", "keep_last_checkpoints",
-    "validation_split", "test_split", "pretrained", "keep_head",
+    "validation_split", "test_split", "pretrained", "keep_head", "default_weights",
 )  # fmt: skip
 
 
@@ -40,6 +40,7 @@ class Run:
       class_names: names by class id.
       model: the linen module.
       variables: its float32 variables.
+      weights: which of its weights these are, "best" or "last".
       step: number of updates behind the variables.
       metrics: results.json of the run, empty before the run has ended.
     """
@@ -48,6 +49,7 @@ class Run:
     class_names: tuple[str, ...]
     model: nn.Module
     variables: dict[str, Any]
+    weights: str
     step: int
     metrics: dict[str, Any]
 
@@ -77,8 +79,11 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for name in ("dropout_rate", "momentum"):
         if not 0 <= config[name] < 1:
             raise InputError(f"config.{name} is {config[name]}; allowed: 0 up to less than 1")
-    if config.crop_margin < 0:
-        raise InputError(f"config.crop_margin is {config.crop_margin}; allowed: 0 or more")
+    for name in ("crop_margin", "eval_mode_after_epochs"):
+        if config[name] < 0:
+            raise InputError(f"config.{name} is {config[name]}; allowed: 0 or more")
+    if config.default_weights not in WEIGHTS:
+        raise InputError(f"config.default_weights is '{config.default_weights}'; allowed: {', '.join(WEIGHTS)}")
     for name in ("mean", "std"):
         if len(config[name]) != 3 or (name == "std" and not min(config[name]) > 0):
             raise InputError(f"config.{name} is {config[name]}; allowed: three numbers, those of std above 0")
@@ -142,8 +147,12 @@ def check_classes(trained: Sequence[str], given: Sequence[str], dataset: str) ->
         )
 
 
-def load(workdir: str, weights: str = "best") -> Run:
-    """Returns a run with its "best" or "last" weights; InputError where the folder holds no run."""
+def load(workdir: str, weights: str | None = None) -> Run:
+    """Returns a run with its "best" or "last" weights, None for its config's default.
+
+    Raises:
+      InputError: the folder holds no run, or one without a checkpoint.
+    """
     folder = epath.Path(workdir).expanduser()
     missing = [name for name in (CONFIG_FILE, CLASSES_FILE) if not (folder / name).exists()]
     if missing:
@@ -152,6 +161,7 @@ def load(workdir: str, weights: str = "best") -> Run:
             f"python -m animesion_jax.main --config=configs/demo.py --workdir={folder}"
         )
     config = ml_collections.ConfigDict(read_json(folder / CONFIG_FILE))
+    weights = weights or config.default_weights
     class_names = tuple(read_json(folder / CLASSES_FILE))
     model = build_model(config, len(class_names))
     checkpoints = Checkpoints(workdir, read_only=True)
@@ -164,4 +174,4 @@ def load(workdir: str, weights: str = "best") -> Run:
     checkpoints.close()
     results = folder / RESULTS_FILE
     metrics = read_json(results) if results.exists() else {}
-    return Run(config, class_names, model, variables, step, metrics)
+    return Run(config, class_names, model, variables, weights, step, metrics)

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from animesion_jax.augment import Augmentation, augment, normalize
 from animesion_jax.errors import InputError
-from animesion_jax.metrics import cross_entropy, metric_sums
+from animesion_jax.metrics import SUMS, cross_entropy, metric_sums
 from animesion_jax.optim import split_params
 
 AXIS = "batch"
@@ -63,11 +63,13 @@ def abstract_state(
     return jax.eval_shape(lambda variables: create_state(variables, optimizer, trainable), variables)
 
 
-def check_batch_size(name: str, batch_size: int, num_devices: int) -> None:
-    """Raises InputError unless the global batch divides evenly among all devices."""
-    if batch_size < 1 or batch_size % num_devices:
+def check_batch_size(name: str, batch_size: int, num_devices: int, accumulation: int = 1) -> None:
+    """Raises InputError unless the global batch divides evenly among all devices and the parts each takes it in."""
+    multiple = num_devices * accumulation
+    if batch_size < 1 or batch_size % multiple:
+        parts = f" x {accumulation} parts (grad_accumulation)" if accumulation > 1 else ""
         raise InputError(
-            f"{name} {batch_size} does not divide among {num_devices} devices; allowed: a multiple of {num_devices}"
+            f"{name} {batch_size} does not divide among {num_devices} devices{parts}; allowed: a multiple of {multiple}"
         )
 
 
@@ -101,6 +103,8 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     config: ml_collections.ConfigDict,
     devices: Sequence[jax.Device] | None = None,
+    *,
+    train_mode: bool = True,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Sums]]:
     """Returns `train_step(state, batch) -> (state, sums)`; the old state is donated.
 
@@ -108,39 +112,58 @@ def make_train_step(
     (devices, batch) int32, "mask" (devices, batch) float32. `sums` are `metrics.metric_sums` of the global batch
     before the update. Random numbers depend on (config.seed, step, place in the global batch) only.
 
-    Where `config.trainable` is "head", nothing but the classifier gets a gradient, and the rest runs in evaluation
-    mode: BatchNorm on its running statistics, which stay as they are, and no dropout.
+    Layers run in evaluation mode, BatchNorm on its running statistics, which stay as they are, and no dropout, where
+    `train_mode` is false, and where `config.trainable` is "head": then nothing but the classifier gets a gradient. Only
+    where `config.eval_mode_after_epochs` reproduces the paper's runs does a frozen body begin in training mode.
+
+    Each device takes its share of the batch in `config.grad_accumulation` parts, so that only one part's activations
+    are in memory. Gradients, augmentation and dropout are those of the whole batch. BatchNorm is not: each part is
+    normalised by its own statistics, over all devices, and the running ones are updated once per part.
     """
     augmentation = Augmentation(**config.augment)
+    accumulation = config.grad_accumulation
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
         local_batch = batch["label"].shape[0]
         positions = jax.lax.axis_index(AXIS) * local_batch + jnp.arange(local_batch)
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state.step))
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(augment_key, positions)
-        images = normalize(augment(keys, batch["image"], config.image_size, augmentation), config.mean, config.std)
-
         trained, frozen = split_params(state.params, config.trainable)
+        in_train_mode = train_mode and (not frozen or config.eval_mode_after_epochs > 0)
 
-        def loss_of(trained):
-            variables = state.replace(params={**frozen, **trained}).variables
+        def loss_of(trained, batch_stats, part):
+            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(augment_key, part["position"])
+            images = normalize(augment(keys, part["image"], config.image_size, augmentation), config.mean, config.std)
+            variables = state.replace(params={**frozen, **trained}, batch_stats=batch_stats).variables
             logits, updates = model.apply(
-                variables, images, train=not frozen, positions=positions,
+                variables, images, train=in_train_mode, positions=part["position"],
                 rngs={"dropout": dropout_key}, mutable=["batch_stats"],
             )  # fmt: skip
-            return cross_entropy(logits, batch["label"]).mean(), (logits, updates)
+            sums = metric_sums(logits, part["label"], part["mask"])
+            return cross_entropy(logits, part["label"]).mean(), (sums, updates.get("batch_stats", batch_stats))
 
-        gradients, (logits, updates) = jax.grad(loss_of, has_aux=True)(trained)
+        def add_part(carry, part):
+            gradients, sums, batch_stats = carry
+            more_gradients, (more_sums, batch_stats) = jax.grad(loss_of, has_aux=True)(trained, batch_stats, part)
+            return (*jax.tree.map(jnp.add, (gradients, sums), (more_gradients, more_sums)), batch_stats), None
+
+        whole = {**batch, "position": positions}
+        if accumulation == 1:
+            gradients, (sums, batch_stats) = jax.grad(loss_of, has_aux=True)(trained, state.batch_stats, whole)
+        else:
+            parts = jax.tree.map(lambda leaf: leaf.reshape(accumulation, -1, *leaf.shape[1:]), whole)
+            no_sums = dict.fromkeys((*SUMS, "examples"), jnp.zeros(()))
+            start = (jax.tree.map(jnp.zeros_like, trained), no_sums, state.batch_stats)
+            (gradients, sums, batch_stats), _ = jax.lax.scan(add_part, start, parts)
+            gradients = jax.tree.map(lambda leaf: leaf / accumulation, gradients)
         gradients = jax.lax.pmean(gradients, AXIS)
         deltas, opt_state = optimizer.update(gradients, state.opt_state, trained)
-        sums = jax.lax.psum(metric_sums(logits, batch["label"], batch["mask"]), AXIS)
         new_state = TrainState(
             step=state.step + 1,
             params={**frozen, **optax.apply_updates(trained, deltas)},
-            batch_stats=updates.get("batch_stats", state.batch_stats),
+            batch_stats=batch_stats,
             opt_state=opt_state,
         )
-        return new_state, sums
+        return new_state, jax.lax.psum(sums, AXIS)
 
     return jax.pmap(
         train_step,

@@ -52,7 +52,7 @@ class Trainer:
     def __init__(self, config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | None = None):
         self.config = config
         self.devices = list(devices or jax.local_devices())
-        steps.check_batch_size("batch_size", config.batch_size, len(self.devices))
+        steps.check_batch_size("batch_size", config.batch_size, len(self.devices), config.grad_accumulation)
         steps.check_batch_size("eval_batch_size", config.eval_batch_size, len(self.devices))
         self.dataset = load_dataset(config.dataset, config.data_dir)
         self.model = run.build_model(config, len(self.dataset.class_names), steps.AXIS)
@@ -63,7 +63,10 @@ class Trainer:
         self.schedule = optim.make_schedule(config, self.steps_per_epoch)
         self.optimizer = optim.make_optimizer(config, self.schedule)
         self.replicated = steps.replicated(self.devices)
-        self.train_step = steps.make_train_step(self.model, self.optimizer, config, self.devices)
+        self.train_steps = {
+            train_mode: steps.make_train_step(self.model, self.optimizer, config, self.devices, train_mode=train_mode)
+            for train_mode in (True, False)
+        }
         self.eval_step = steps.make_eval_step(self.model, config, self.devices)
 
     def _eval_data(self, split: str) -> EvalData | None:
@@ -99,7 +102,7 @@ class Trainer:
             unit="img", unit_scale=True, desc="training", disable=None, dynamic_ncols=True,
         ) as bar:  # fmt: skip
             while step < total:
-                state, sums = self.train_step(state, next(batches))
+                state, sums = self.train_steps[self._in_train_mode(step)](state, next(batches))
                 step += 1
                 window.add(sums)
                 bar.update(self.config.batch_size)
@@ -113,6 +116,11 @@ class Trainer:
                     self._end_epoch(step, state, checkpoints, journal)
                     window.pause(time.monotonic() - started)
         return state
+
+    def _in_train_mode(self, step: int) -> bool:
+        """Whether layers run in training mode in the update after `step` others."""
+        last_epoch = self.config.eval_mode_after_epochs
+        return not last_epoch or step < last_epoch * self.steps_per_epoch
 
     def _end_epoch(self, step: int, state: steps.TrainState, checkpoints: Checkpoints, journal: Journal) -> None:
         result = None

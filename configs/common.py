@@ -15,7 +15,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.dataset = "toyfaces"  # TFDS name, "name" or "name/config"; build it with `tfds build` first
     config.data_dir = "~/tensorflow_datasets"  # where `tfds build --data_dir` put it; local or gs://
     config.train_split = "train"
-    config.validation_split = "validation"  # evaluated after every epoch; "" for none
+    config.validation_split = "validation"  # evaluated after every epoch; "held_out", or "" for none
+    config.held_out = 0.0  # part of every class of train_split that is kept from training, 1/8 for example
     config.test_split = "test"  # evaluated once, at the end; "" for none
     config.data = ml_collections.ConfigDict()
     config.data.cache = "auto"  # "decoded", "encoded" or "none"; "auto" picks by the memory available
@@ -41,6 +42,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.vit = ml_collections.ConfigDict()
     config.vit.pool = "token"  # "token" classifies by a class token, "mean" by the mean of the patches, without one
     config.vit.pre_logits = False  # whether a tanh layer comes before the classifier
+    config.vit.gelu = "tanh"  # "tanh", Google's approximation, or "erf", the exact one of the paper's runs
+    config.vit.dropout_places = "google"  # or "animesion", as in the paper's runs; models/vit.py lists the places
     config.resnet = ml_collections.ConfigDict()
     config.resnet.initializer = "he"  # "he" as torchvision, or "xavier" as the paper's runs from scratch
 
@@ -51,6 +54,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     # Optimisation: SGD with momentum.
     config.batch_size = 64  # global, over all devices and hosts
+    config.grad_accumulation = 1  # parts that a device takes its share of a batch in, one after the other
     config.epochs = 50
     config.learning_rate = 1e-3
     config.momentum = 0.9
@@ -59,10 +63,14 @@ def get_config() -> ml_collections.ConfigDict:
     config.decay_factor = 3.0  # ... by this
     config.warmup_epochs = 0.0  # cosine: epochs of linear warm-up, fractions allowed
 
+    # Reproduction aids: what the paper's runs did by accident. Ordinary runs leave them alone.
+    config.eval_mode_after_epochs = 0  # layers train in evaluation mode after so many epochs; 0 for never
+
     # Run.
     config.seed = 0  # parameters, order of the examples, augmentation and dropout
     config.eval_batch_size = 256  # global, over all devices and hosts
     config.log_every_steps = 50  # steps between two rows of training metrics
     config.keep_last_checkpoints = 2  # besides the best by validation top-1
+    config.default_weights = "best"  # weights that evaluate and export take: "best" by validation top-1, or "last"
 
     return config.lock()

@@ -37,7 +37,12 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 OPTIONS: dict[str, dict[str, tuple[Any, ...]]] = {
     "shallownet": {},
     "resnet": {"initializer": tuple(resnet.INITIALIZERS)},
-    "vit": {"pool": vit.POOLS, "pre_logits": (False, True)},
+    "vit": {
+        "pool": vit.POOLS,
+        "pre_logits": (False, True),
+        "gelu": tuple(vit.GELUS),
+        "dropout_places": tuple(vit.DROPOUT_PLACES),
+    },
 }
 
 

@@ -10,6 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from animesion_jax.models.convolution import convolve
+
 GROUPS = 32
 EPSILON = 1e-6
 
@@ -38,7 +40,7 @@ class StdConv(nn.Module):
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         kernel = (kernel - kernel.mean((0, 1, 2))) / (kernel.std((0, 1, 2)) + 1e-5)
-        return jax.lax.conv_general_dilated(
+        return convolve(
             x, kernel.astype(self.dtype), (self.stride, self.stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
 

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from animesion_jax.models.convolution import convolve
 from animesion_jax.models.dropout import Dropout
 
 # Units per stage, by depth (arXiv:1512.03385 table 1).
@@ -103,7 +104,7 @@ class ResNet(nn.Module):
     def __call__(self, images: jax.Array, train: bool = False, positions: jax.Array | None = None) -> jax.Array:
         """Returns (batch, num_classes) float32 logits of normalised (batch, S, S, 3) images."""
         conv_init, head_init = INITIALIZERS[self.initializer]
-        conv = partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=conv_init)
+        conv = partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=conv_init, conv_general_dilated=convolve)
         norm = partial(
             nn.BatchNorm,
             use_running_average=not train,

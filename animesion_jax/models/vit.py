@@ -5,7 +5,8 @@ variables leaf by leaf.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,6 +18,9 @@ from animesion_jax.models.hybrid import apply_stem, stem_stride
 # What the classifier sees.
 POOLS = ("token", "mean")
 
+# GELU as in Google's code, and the exact one, which PyTorch's functional default is.
+GELUS = {"tanh": partial(nn.gelu, approximate=True), "erf": partial(nn.gelu, approximate=False)}
+
 # Published sizes: hidden size, layers, heads, MLP width (arXiv:2010.11929 table 1; Ti and S from DeiT).
 SIZES = {
     "ti": {"hidden_size": 192, "num_layers": 12, "num_heads": 3, "mlp_dim": 768},
@@ -24,6 +28,23 @@ SIZES = {
     "b": {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "mlp_dim": 3072},
     "l": {"hidden_size": 1024, "num_layers": 24, "num_heads": 16, "mlp_dim": 4096},
     "h": {"hidden_size": 1280, "num_layers": 32, "num_heads": 16, "mlp_dim": 5120},
+}
+
+
+class DropoutRates(NamedTuple):
+    """Dropout rate at each place that has one in some implementation."""
+
+    positions: float = 0.0
+    attention_weights: float = 0.0
+    attention_output: float = 0.0
+    mlp_hidden: float = 0.0
+    mlp_output: float = 0.0
+
+
+# Where the rate of a model applies: in Google's code, and in the code behind the DAF:re paper's tables.
+DROPOUT_PLACES = {
+    "google": ("positions", "attention_output", "mlp_hidden", "mlp_output"),
+    "animesion": ("attention_weights", "attention_output", "mlp_output"),
 }
 
 
@@ -41,7 +62,8 @@ class MlpBlock(nn.Module):
     """Dense, GELU, dropout, dense, dropout."""
 
     mlp_dim: int
-    dropout_rate: float
+    gelu: str
+    dropout_rates: DropoutRates
     dtype: jnp.dtype
 
     @nn.compact
@@ -53,10 +75,10 @@ class MlpBlock(nn.Module):
             "bias_init": nn.initializers.normal(1e-6),
         }
         hidden_size = x.shape[-1]
-        x = nn.gelu(nn.Dense(self.mlp_dim, **dense)(x))
-        x = Dropout(self.dropout_rate)(x, train, positions)
+        x = GELUS[self.gelu](nn.Dense(self.mlp_dim, **dense)(x))
+        x = Dropout(self.dropout_rates.mlp_hidden)(x, train, positions)
         x = nn.Dense(hidden_size, **dense)(x)
-        return Dropout(self.dropout_rate)(x, train, positions)
+        return Dropout(self.dropout_rates.mlp_output)(x, train, positions)
 
 
 class EncoderBlock(nn.Module):
@@ -64,22 +86,34 @@ class EncoderBlock(nn.Module):
 
     num_heads: int
     mlp_dim: int
-    dropout_rate: float
+    gelu: str
+    dropout_rates: DropoutRates
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, positions: jax.Array | None) -> jax.Array:
         """Returns the (batch, tokens, hidden) output of one encoder layer."""
+        drop_weights = Dropout(self.dropout_rates.attention_weights, name="attention_weights_dropout")
+
+        def attend(query: jax.Array, key: jax.Array, value: jax.Array, **options: Any) -> jax.Array:
+            """Attention whose dropped weights belong to the example, which flax's own dropout does not offer."""
+            weights = nn.dot_product_attention_weights(
+                query, key, dtype=self.dtype, force_fp32_for_softmax=options["force_fp32_for_softmax"]
+            )
+            return jnp.einsum("bhqk,bkhd->bqhd", drop_weights(weights, train, positions), value)
+
+        dropped = train and self.dropout_rates.attention_weights > 0
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
         y = nn.MultiHeadDotProductAttention(
             self.num_heads,
             dtype=self.dtype,
             kernel_init=nn.initializers.xavier_uniform(),
             force_fp32_for_softmax=True,
+            attention_fn=attend if dropped else nn.dot_product_attention,
         )(y)
-        x = x + Dropout(self.dropout_rate)(y, train, positions)
+        x = x + Dropout(self.dropout_rates.attention_output)(y, train, positions)
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
-        return x + MlpBlock(self.mlp_dim, self.dropout_rate, self.dtype)(y, train, positions)
+        return x + MlpBlock(self.mlp_dim, self.gelu, self.dropout_rates, self.dtype)(y, train, positions)
 
 
 class Encoder(nn.Module):
@@ -88,25 +122,25 @@ class Encoder(nn.Module):
     num_layers: int
     num_heads: int
     mlp_dim: int
-    dropout_rate: float
+    gelu: str
+    dropout_rates: DropoutRates
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, positions: jax.Array | None) -> jax.Array:
         """Returns the normalised (batch, tokens, hidden) tokens."""
         x = PositionEmbedding(name="posembed_input")(x)
-        x = Dropout(self.dropout_rate)(x, train, positions)
-        for layer in range(self.num_layers):
-            x = EncoderBlock(self.num_heads, self.mlp_dim, self.dropout_rate, self.dtype, name=f"encoderblock_{layer}")(
-                x, train, positions
-            )
+        x = Dropout(self.dropout_rates.positions)(x, train, positions)
+        layer = partial(EncoderBlock, self.num_heads, self.mlp_dim, self.gelu, self.dropout_rates, self.dtype)
+        for place in range(self.num_layers):
+            x = layer(name=f"encoderblock_{place}")(x, train, positions)
         return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="encoder_norm")(x)
 
 
 class VisionTransformer(nn.Module):
     """Patches, class token, transformer encoder, linear classifier; with `stem_sizes`, a hybrid.
 
-    GELU is the tanh approximation, as in Google's code; the classifier starts at zero.
+    The classifier starts at zero.
 
     Attributes:
       num_classes: width of the classifier.
@@ -116,7 +150,9 @@ class VisionTransformer(nn.Module):
       pool: a member of `POOLS`. "token" classifies by a class token put before the patches, "mean" by the mean of
         the patches, without such a token.
       pre_logits: whether a tanh layer of the hidden size comes before the classifier, as in ImageNet-21k training.
-      dropout_rate: after the position embedding, after attention and twice in each MLP.
+      gelu: a key of `GELUS`.
+      dropout_rate: dropout at each of the `dropout_places`.
+      dropout_places: a key of `DROPOUT_PLACES`.
       dtype: compute dtype; parameters, softmax and logits are float32.
       axis_name: unused by this family, which has no batch statistics; part of every model's signature.
     """
@@ -132,7 +168,9 @@ class VisionTransformer(nn.Module):
     stem_sizes: Sequence[int] = ()
     pool: str = "token"
     pre_logits: bool = False
+    gelu: str = "tanh"
     dropout_rate: float = 0.1
+    dropout_places: str = "google"
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
 
@@ -153,7 +191,8 @@ class VisionTransformer(nn.Module):
         if self.pool == "token":
             cls = self.param("cls", nn.initializers.zeros, (1, 1, self.hidden_size))
             x = jnp.concatenate([jnp.broadcast_to(cls.astype(x.dtype), (x.shape[0], 1, self.hidden_size)), x], 1)
-        x = Encoder(self.num_layers, self.num_heads, self.mlp_dim, self.dropout_rate, self.dtype, name="Transformer")(
+        rates = DropoutRates(**dict.fromkeys(DROPOUT_PLACES[self.dropout_places], self.dropout_rate))
+        x = Encoder(self.num_layers, self.num_heads, self.mlp_dim, self.gelu, rates, self.dtype, name="Transformer")(
             x, train, positions
         )
         x = x[:, 0].astype(jnp.float32) if self.pool == "token" else x.astype(jnp.float32).mean(1)

@@ -19,7 +19,7 @@ def read_bundle(file: Path) -> Weights:
 
 
 def read_workdir(workdir: str) -> Weights:
-    """Returns the weights of a run that were best on validation, and its class names; InputError if it has none."""
+    """Returns the weights of a run that its config names as default, and its class names; InputError if it has none."""
     saved = run.load(workdir)
     return _weights(workdir, saved.variables, saved.class_names)
 
