@@ -6,7 +6,7 @@ variables leaf by leaf.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -95,11 +95,9 @@ class EncoderBlock(nn.Module):
         """Returns the (batch, tokens, hidden) output of one encoder layer."""
         drop_weights = Dropout(self.dropout_rates.attention_weights, name="attention_weights_dropout")
 
-        def attend(query: jax.Array, key: jax.Array, value: jax.Array, **options: Any) -> jax.Array:
+        def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
             """Attention whose dropped weights belong to the example, which flax's own dropout does not offer."""
-            weights = nn.dot_product_attention_weights(
-                query, key, dtype=self.dtype, force_fp32_for_softmax=options["force_fp32_for_softmax"]
-            )
+            weights = nn.dot_product_attention_weights(query, key, dtype=self.dtype, force_fp32_for_softmax=True)
             return jnp.einsum("bhqk,bkhd->bqhd", drop_weights(weights, train, positions), value)
 
         dropped = train and self.dropout_rates.attention_weights > 0
