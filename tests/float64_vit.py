@@ -3,9 +3,15 @@
 from collections.abc import Mapping
 
 import numpy as np
+from scipy.special import erf
+
+GELUS = {
+    "tanh": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "erf": lambda x: 0.5 * x * (1 + erf(x / np.sqrt(2))),
+}
 
 
-def forward(arrays: Mapping[str, np.ndarray], images: np.ndarray) -> np.ndarray:
+def forward(arrays: Mapping[str, np.ndarray], images: np.ndarray, gelu: str = "tanh") -> np.ndarray:
     """Returns (batch, classes) float64 logits: equations 1 to 4 of the paper.
 
     A file with "cls" classifies by the class token, one without by the mean of the patches. "pre_logits", where the
@@ -14,24 +20,39 @@ def forward(arrays: Mapping[str, np.ndarray], images: np.ndarray) -> np.ndarray:
     Args:
       arrays: a Google file by its old keys, such as "Transformer/encoderblock_0/LayerNorm_2/scale".
       images: (batch, S, S, 3), normalised.
+      gelu: a key of `GELUS`.
     """
-    x = _patches(arrays, np.float64(images))
     has_token = "cls" in arrays
-    if has_token:
-        x = np.concatenate([np.broadcast_to(np.float64(arrays["cls"]), (len(x), 1, x.shape[-1])), x], 1)
-    x = x + positions(np.float64(arrays["Transformer/posembed_input/pos_embedding"]), x.shape[1], has_token)
+    x = tokens(arrays, images)
     layers = sum(name.endswith("LayerNorm_2/scale") for name in arrays)
     for layer in range(layers):
         name = f"Transformer/encoderblock_{layer}"
         x = x + _attention(arrays, f"{name}/MultiHeadDotProductAttention_1", _norm(arrays, f"{name}/LayerNorm_0", x))
         y = _dense(arrays, f"{name}/MlpBlock_3/Dense_0", _norm(arrays, f"{name}/LayerNorm_2", x))
-        y = 0.5 * y * (1 + np.tanh(np.sqrt(2 / np.pi) * (y + 0.044715 * y**3)))
-        x = x + _dense(arrays, f"{name}/MlpBlock_3/Dense_1", y)
+        x = x + _dense(arrays, f"{name}/MlpBlock_3/Dense_1", GELUS[gelu](y))
     x = _norm(arrays, "Transformer/encoder_norm", x)
     x = x[:, 0] if has_token else x.mean(1)
     if "pre_logits/kernel" in arrays:
         x = np.tanh(_dense(arrays, "pre_logits", x))
     return _dense(arrays, "head", x)
+
+
+def tokens(arrays: Mapping[str, np.ndarray], images: np.ndarray) -> np.ndarray:
+    """Returns the (batch, tokens, D) input of the first layer: equation 1."""
+    x = _patches(arrays, np.float64(images))
+    has_token = "cls" in arrays
+    if has_token:
+        x = np.concatenate([np.broadcast_to(np.float64(arrays["cls"]), (len(x), 1, x.shape[-1])), x], 1)
+    return x + positions(np.float64(arrays["Transformer/posembed_input/pos_embedding"]), x.shape[1], has_token)
+
+
+def first_attention_weights(arrays: Mapping[str, np.ndarray], images: np.ndarray) -> np.ndarray:
+    """Returns the (batch, heads, tokens, tokens) attention weights of the first layer."""
+    name = "Transformer/encoderblock_0"
+    query, key, _ = _projections(
+        arrays, f"{name}/MultiHeadDotProductAttention_1", _norm(arrays, f"{name}/LayerNorm_0", tokens(arrays, images))
+    )
+    return _softmax(query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1]))
 
 
 def positions(table: np.ndarray, tokens: int, has_token: bool) -> np.ndarray:
@@ -62,14 +83,21 @@ def _norm(arrays, name, x):
     return (x - mean) / np.sqrt(var + 1e-6) * arrays[f"{name}/scale"] + arrays[f"{name}/bias"]
 
 
-def _attention(arrays, name, x):
-    query, key, value = (
+def _projections(arrays, name, x):
+    return (
         np.einsum("btd,dhe->bhte", x, np.float64(arrays[f"{name}/{part}/kernel"]), optimize=True)
         + arrays[f"{name}/{part}/bias"][None, :, None]
         for part in ("query", "key", "value")
     )
-    scores = query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1])
+
+
+def _softmax(scores):
     weights = np.exp(scores - scores.max(-1, keepdims=True))
-    weights /= weights.sum(-1, keepdims=True)
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def _attention(arrays, name, x):
+    query, key, value = _projections(arrays, name, x)
+    weights = _softmax(query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1]))
     out = np.float64(arrays[f"{name}/out/kernel"])
     return np.einsum("bhte,hed->btd", weights @ value, out, optimize=True) + arrays[f"{name}/out/bias"]

@@ -1,3 +1,5 @@
+from collections import Counter
+
 import float64_vit
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ from published import google_arrays, random_images, relative_difference, save_go
 
 from animesion_jax.errors import InputError
 from animesion_jax.models import MODELS, abstract_variables, create_model, init_variables
+from animesion_jax.models.convolution import convolve
 from animesion_jax.models.dropout import Dropout
 from animesion_jax.models.hybrid import StdConv
 from animesion_jax.pretrained import load_pretrained
@@ -52,7 +55,14 @@ TINY_VIT = {"hidden_size": 24, "num_layers": 2, "num_heads": 3, "mlp_dim": 40}
 
 @pytest.mark.parametrize(
     ("image_size", "options"),
-    [(64, {}), (64, {"pool": "mean"}), (64, {"pre_logits": True}), (96, {}), (32, {"pool": "mean"})],
+    [
+        (64, {}),
+        (64, {"pool": "mean"}),
+        (64, {"pre_logits": True}),
+        (64, {"gelu": "erf"}),
+        (96, {}),
+        (32, {"pool": "mean"}),
+    ],
 )
 def test_vit_computes_the_paper_in_float64(image_size, options, tmp_path):
     """A file of 64 px, in the published layout, at its own size and with its position embeddings resampled."""
@@ -62,8 +72,72 @@ def test_vit_computes_the_paper_in_float64(image_size, options, tmp_path):
     model = create_model("vit_ti16", num_classes=5, image_size=image_size, **options, **TINY_VIT)
     variables = load_pretrained(file, model, abstract_variables(model, image_size), keep_head=True)
     images = random_images(2, image_size)
-    expected = float64_vit.forward(arrays, images)
+    expected = float64_vit.forward(arrays, images, options.get("gelu", "tanh"))
     assert relative_difference(model.apply(variables, images), expected) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        # 5 tokens of 24 values after the positions; in each of 2 layers attention's output and the MLP's two layers.
+        ("google", {(5, 24): 1 + 2 * 2, (5, 40): 2}),
+        # In each layer the attention weights of 3 heads, attention's output and the MLP's.
+        ("animesion", {(3, 5, 5): 2, (5, 24): 2 * 2}),
+    ],
+)
+def test_dropout_is_where_each_code_has_it(places, expected):
+    model = create_model("vit_ti16", num_classes=5, image_size=32, dropout_places=places, **TINY_VIT)
+    variables, images = abstract_variables(model, 32), jnp.zeros((2, 32, 32, 3))
+
+    def forward(variables, key):
+        return model.apply(variables, images, train=True, rngs={"dropout": key})
+
+    jaxpr = jax.make_jaxpr(forward)(variables, jax.random.key(0))
+    drawn = Counter(e.outvars[0].aval.shape[1:] for e in _equations(jaxpr.jaxpr) if e.primitive.name == "random_bits")
+    assert drawn == expected
+
+
+def test_animesion_drops_attention_weights_after_the_softmax(tmp_path):
+    arrays = google_arrays("vit_ti16", 5, 32, **TINY_VIT)
+    file = save_google(tmp_path / "tiny.npz", arrays)
+    options = {"dropout_places": "animesion", "dropout_rate": 0.4, **TINY_VIT}
+    model = create_model("vit_ti16", num_classes=5, image_size=32, **options)
+    variables = load_pretrained(file, model, abstract_variables(model, 32), keep_head=True)
+    images = random_images(2, 32)
+    _, seen = model.apply(
+        variables, images, train=True, rngs={"dropout": jax.random.key(0)},
+        capture_intermediates=lambda module, _: module.name == "attention_weights_dropout",
+    )  # fmt: skip
+    layer = seen["intermediates"]["Transformer"]["encoderblock_0"]
+    dropped = np.asarray(layer["attention_weights_dropout"]["__call__"][0])
+    weights = float64_vit.first_attention_weights(arrays, images)
+    kept = dropped != 0
+    assert 0.4 < kept.mean() < 0.8
+    np.testing.assert_allclose(dropped, np.where(kept, weights / 0.6, 0), rtol=1e-4, atol=1e-6)
+    # A rate so small that nothing is dropped leaves the forward of evaluation.
+    options["dropout_rate"] = 1e-9
+    same = create_model("vit_ti16", num_classes=5, image_size=32, **options)
+    trained = same.apply(variables, images, train=True, rngs={"dropout": jax.random.key(0)})
+    np.testing.assert_allclose(trained, model.apply(variables, images), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("padding", ["SAME", ((1, 1), (1, 1))])
+def test_images_smaller_than_the_kernel_are_convolved_alike(side, stride, padding):
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(2, side, side, 5)).astype(np.float32)
+    kernel = rng.normal(size=(3, 3, 5, 4)).astype(np.float32)
+    options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+
+    def loss(convolution, images, kernel):
+        return (convolution(images, kernel, (stride, stride), padding, **options) ** 2).sum()
+
+    ours, theirs = (
+        jax.value_and_grad(lambda *x, c=convolution: loss(c, *x), (0, 1))(images, kernel)
+        for convolution in (convolve, jax.lax.conv_general_dilated)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, theirs)
 
 
 @pytest.mark.parametrize("std", [1e-4, 0.03])

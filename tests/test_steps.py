@@ -1,8 +1,10 @@
 import jax
 import numpy as np
+import optax
 import pytest
 
 from animesion_jax import optim, steps
+from animesion_jax.errors import InputError
 from animesion_jax.models import create_model, init_variables
 from configs import common
 
@@ -36,12 +38,12 @@ def _on(devices, state):
     return jax.device_put(state, steps.replicated(devices))
 
 
-def _train(name, devices, batches):
-    config = _config()
+def _train(name, devices, batches, config=None, train_mode=True):
+    config = config or _config()
     model = create_model(name, num_classes=6, image_size=32, axis_name=steps.AXIS, **OPTIONS[name])
     optimizer = optim.make_optimizer(config, optim.make_schedule(config, 100))
     state = _on(devices, steps.create_state(init_variables(model, 32, 0), optimizer))
-    step = steps.make_train_step(model, optimizer, config, devices)
+    step = steps.make_train_step(model, optimizer, config, devices, train_mode=train_mode)
     sums = []
     for batch in steps.on_devices(batches, devices):
         state, each = step(state, batch)
@@ -62,6 +64,66 @@ def test_one_and_four_devices_give_the_same_run(name):
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-4)
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_accumulating_four_parts_gives_the_same_update(devices):
+    """Augmentation and dropout included; the models without batch statistics."""
+    config = _config()
+    batches = _batches(3)
+    whole, whole_sums, _ = _train("vit_ti16", jax.local_devices()[:1], batches, config)
+    config.grad_accumulation = 4
+    parts, parts_sums, _ = _train("vit_ti16", jax.local_devices()[:devices], batches, config)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), whole, parts)
+    for a, b in zip(whole_sums, parts_sums, strict=True):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), a, b)
+
+
+def _without_augmentation(config):
+    config.augment.flip, config.crop_margin = 0.0, 0
+    for name in ("brightness", "contrast", "saturation", "hue"):
+        config.augment[name] = 0.0
+    return config
+
+
+def test_each_accumulated_part_has_its_own_batch_statistics():
+    """What differs for BatchNorm: the running averages take in the statistics of one part after the other."""
+    config = _without_augmentation(_config())
+    config.grad_accumulation, config.learning_rate = 4, 1e-9
+    batch = _batches(1)[0]
+    batch["image"] = batch["image"][:, :32, :32]
+    state, _, model = _train("shallownet", jax.local_devices()[:1], [batch], config)
+    images = (batch["image"] / 255.0 - 0.5) / 0.5
+    _, seen = model.apply(
+        init_variables(model, 32, 0), images, capture_intermediates=lambda module, _: module.name == "Conv_0"
+    )
+    convolved = np.float64(seen["intermediates"]["Conv_0"]["__call__"][0])
+    mean, variance = 0.0, 1.0
+    for part in np.split(convolved, 4):
+        mean = 0.9 * mean + 0.1 * part.mean((0, 1, 2))
+        variance = 0.9 * variance + 0.1 * part.var((0, 1, 2))
+    np.testing.assert_allclose(state.batch_stats["BatchNorm_0"]["mean"], mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(state.batch_stats["BatchNorm_0"]["var"], variance, rtol=1e-4)
+
+
+def test_in_evaluation_mode_a_step_is_gradient_descent_on_the_evaluated_loss():
+    """No dropout, BatchNorm on its running statistics, which stay as they are."""
+    config = _without_augmentation(_config())
+    batch = _batches(1)[0]
+    batch["image"] = batch["image"][:, :32, :32]
+    state, _, model = _train("shallownet", jax.local_devices(), [batch], config, train_mode=False)
+    before = init_variables(model, 32, 0)
+    images = np.float32((batch["image"] / 255.0 - 0.5) / 0.5)
+
+    def loss(params):
+        logits = model.apply({**before, "params": params}, images)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+
+    expected = jax.tree.map(
+        lambda w, g: w - config.learning_rate * g, before["params"], jax.grad(loss)(before["params"])
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), state.params, expected)
+    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, before["batch_stats"])
+
+
 def test_a_step_moves_the_parameters_against_the_gradient_and_learns():
     batch = _batches(1)
     _, sums, _ = _train("shallownet", jax.local_devices()[:1], batch * 30)
@@ -74,9 +136,7 @@ def _count_convolutions(function, *arguments) -> int:
 
 def test_a_frozen_body_gets_no_gradient_no_optimizer_state_and_keeps_its_statistics():
     config = _config()
-    config.trainable, config.augment.flip, config.crop_margin = "head", 0.0, 0
-    for name in ("brightness", "contrast", "saturation", "hue"):
-        config.augment[name] = 0.0
+    _without_augmentation(config).trainable = "head"
     model = create_model("resnet18", num_classes=6, image_size=32, axis_name=steps.AXIS, **OPTIONS["resnet18"])
     optimizer = optim.make_optimizer(config, optim.make_schedule(config, 100))
     devices = jax.local_devices()
@@ -104,6 +164,35 @@ def test_a_frozen_body_gets_no_gradient_no_optimizer_state_and_keeps_its_statist
     for name in before.params.keys() - {"head"}:
         jax.tree.map(np.testing.assert_array_equal, after.params[name], before.params[name])
     jax.tree.map(np.testing.assert_array_equal, after.batch_stats, before.batch_stats)
+
+
+def test_a_frozen_body_of_a_faithful_run_begins_in_training_mode():
+    """As the paper's pretrained ResNets did: nothing but their running statistics moves in the first epoch."""
+    config = _config()
+    config.trainable, config.eval_mode_after_epochs = "head", 1
+    model = create_model("resnet18", num_classes=6, image_size=32, axis_name=steps.AXIS, **OPTIONS["resnet18"])
+    optimizer = optim.make_optimizer(config, optim.make_schedule(config, 100))
+    devices = jax.local_devices()
+    for train_mode in (True, False):
+        state = _on(devices, steps.create_state(init_variables(model, 32, 0), optimizer, "head"))
+        before = jax.device_get(state)
+        step = steps.make_train_step(model, optimizer, config, devices, train_mode=train_mode)
+        after, _ = step(state, next(steps.on_devices(_batches(1), devices)))
+        after = jax.device_get(after)
+        jax.tree.map(np.testing.assert_array_equal, after.params["layer1_0"], before.params["layer1_0"])
+        moved = [
+            not np.array_equal(a, b)
+            for a, b in zip(jax.tree.leaves(after.batch_stats), jax.tree.leaves(before.batch_stats), strict=True)
+        ]
+        assert all(moved) if train_mode else not any(moved)
+
+
+def test_the_batch_must_divide_among_devices_and_parts():
+    steps.check_batch_size("batch_size", 64, 4, 16)
+    with pytest.raises(
+        InputError, match=r"96 does not divide among 4 devices x 16 parts .*; allowed: a multiple of 64"
+    ):
+        steps.check_batch_size("batch_size", 96, 4, 16)
 
 
 def test_eval_step_ignores_padding_and_uses_running_statistics():

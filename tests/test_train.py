@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from animesion_jax import run
+from animesion_jax import optim, run, steps
+from animesion_jax.checkpoint import Checkpoints
 from animesion_jax.errors import InputError
 from animesion_jax.evaluate import evaluate
 from animesion_jax.export import export, load_bundle
 from animesion_jax.journal import read_rows
+from animesion_jax.models import abstract_variables
 from animesion_jax.train import train
 
 
@@ -68,6 +70,23 @@ def test_a_second_start_goes_on_where_the_first_stopped(toy_config, tmp_path):
         for name in ("whole", "parts")
     ]
     assert rows[0] == rows[1]
+
+
+def test_a_faithful_run_leaves_training_mode_after_its_first_epoch(toy_config, tmp_path):
+    toy_config.eval_mode_after_epochs, toy_config.default_weights = 1, "last"
+    train(toy_config, str(tmp_path / "run"))
+    checkpoints = Checkpoints(str(tmp_path / "run"), read_only=True)
+    last = checkpoints.step_of("last")
+    saved = run.load(str(tmp_path / "run"))
+    assert saved.step == last
+    optimizer = optim.make_optimizer(saved.config, optim.make_schedule(saved.config, 1))
+    like = steps.abstract_state(abstract_variables(saved.model, toy_config.image_size), optimizer)
+    one, two = (checkpoints.restore(step, like).variables for step in (last // 2, last))
+    checkpoints.close()
+    jax.tree.map(np.testing.assert_array_equal, one["batch_stats"], two["batch_stats"])
+    assert not np.array_equal(one["params"]["head"]["kernel"], two["params"]["head"]["kernel"])
+    assert not np.array_equal(one["batch_stats"]["BatchNorm_0"]["mean"], np.zeros(16))
+    assert evaluate(str(tmp_path / "run"), "validation")["weights"] == "last"
 
 
 def test_a_pretrained_run_starts_from_the_bundle_trains_the_head_and_resumes_without_the_file(
