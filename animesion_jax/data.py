@@ -1,4 +1,4 @@
-"""TFDS splits as shuffled, masked uint8 batches in host memory; `steps.on_devices` hands them to the devices.
+"""Examples as shuffled, masked uint8 batches in host memory; `steps.on_devices` hands them to the devices.
 
 The order of an epoch depends on (seed, epoch) only, on any number of hosts and devices: the records are dealt to
 `read_groups` contiguous groups, every batch takes the same number from each group, and a host reads whole groups.
@@ -9,84 +9,23 @@ records stream through a shuffle buffer.
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import ml_collections
 import numpy as np
 import psutil
 import tensorflow as tf
-import tensorflow_datasets as tfds
-from etils import epath
 from tqdm import tqdm
 
 from animesion_jax.augment import ROUNDING
+from animesion_jax.datasets import Dataset, select_examples
 from animesion_jax.errors import InputError
 
-# Our builders, with what their `tfds build` needs besides --config and --data_dir.
-BUILDERS = {"dafre": "--manual_dir=MANUAL ", "toyfaces": "--num_shards=4 "}
 CACHES = ("auto", "decoded", "encoded", "none")
 # "auto" leaves this part of the free memory to the rest of the program.
 CACHE_FRACTION = 0.5
 BATCHES_AHEAD = 2
 
 HostBatch = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A built TFDS data set of labelled images.
-
-    Attributes:
-      name: as in the config, "name" or "name/config".
-      builder: the TFDS builder that reads it.
-      class_names: names by class id.
-    """
-
-    name: str
-    builder: tfds.core.DatasetBuilder
-    class_names: tuple[str, ...]
-
-    def num_examples(self, split: str) -> int:
-        """Returns the number of examples of a split; InputError for a split that is unknown or empty."""
-        splits = self.builder.info.splits
-        if split not in splits:
-            raise InputError(f"{self.name} has no split '{split}'; allowed: {', '.join(splits)}")
-        if not splits[split].num_examples:
-            raise InputError(f"split '{split}' of {self.name} is empty; allowed: a split with examples")
-        return splits[split].num_examples
-
-
-def load_dataset(name: str, data_dir: str) -> Dataset:
-    """Returns the newest built version of a data set below `data_dir`.
-
-    Raises:
-      InputError: not built there, or not a data set of images and labels.
-    """
-    root = epath.Path(data_dir).expanduser()
-    folder = root / name
-    versions = []
-    if folder.exists():
-        versions = [path for path in folder.iterdir() if (path / "dataset_info.json").exists()]
-    if not versions:
-        built = sorted(str(path.parent.parent.relative_to(root)) for path in _find_dataset_infos(root))
-        base, _, config = name.partition("/")
-        mend = f"allowed: a data set that is built there, or one to build first: {', '.join(BUILDERS)}"
-        if base in BUILDERS:
-            flags = f"{f'--config={config} ' if config else ''}{BUILDERS[base]}--data_dir={root.resolve()}"
-            mend = f"build it: (cd tfds_builders/{base} && tfds build {flags})"
-        raise InputError(f"data set '{name}' is not built in {root} (there: {', '.join(built) or 'nothing'}); {mend}")
-    newest = max(versions, key=lambda path: tfds.core.Version(path.name))
-    builder = tfds.builder_from_directory(newest)
-    features = builder.info.features
-    if not {"image", "label"} <= set(features) or not hasattr(features["label"], "names"):
-        raise InputError(f"data set '{name}' has features {sorted(features)}; needed: image, label (a ClassLabel)")
-    return Dataset(name, builder, tuple(features["label"].names))
-
-
-def _find_dataset_infos(root: epath.Path) -> list[epath.Path]:
-    if not root.exists():
-        return []
-    return [*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]
 
 
 def decode_and_resize(encoded: tf.Tensor, size: int) -> tf.Tensor:
@@ -143,8 +82,8 @@ class TrainData:
 
     def __init__(self, config: ml_collections.ConfigDict, dataset: Dataset, *, num_hosts: int = 1, host: int = 0):
         self.config = config
-        self.dataset = dataset
-        num_examples = dataset.num_examples(config.train_split)
+        self._examples = select_examples(config, dataset, config.train_split)
+        num_examples = self._examples.num_examples
         self.steps_per_epoch = num_examples // config.batch_size
         if not self.steps_per_epoch:
             raise InputError(
@@ -162,11 +101,10 @@ class TrainData:
         self._groups = range(host * num_groups // num_hosts, (host + 1) * num_groups // num_hosts)
         self._per_group = config.batch_size // num_groups
         self._size = config.image_size + config.crop_margin
-        encoded_bytes = dataset.builder.info.splits[config.train_split].num_bytes
         self.cache = choose_cache(
             config.data.cache,
             num_examples * self._size * self._size * 3 // num_hosts,
-            encoded_bytes // num_hosts,
+            self._examples.num_bytes // num_hosts,
         )
         self._epoch_batches: Callable[[int, int], Iterator[HostBatch]] = {
             "decoded": self._decoded_epoch,
@@ -191,7 +129,7 @@ class TrainData:
             epoch, skipped = epoch + 1, 0
 
     def _records(self, group: int) -> tf.data.Dataset:
-        return read_records(self.dataset, self.config.train_split, self._bounds[group], self._bounds[group + 1])
+        return self._examples.records(self._bounds[group], self._bounds[group + 1])
 
     def _orders(self, epoch: int, skipped: int) -> np.ndarray:
         """Returns (steps, groups, per_group) places within the groups, for this host's groups."""
@@ -275,7 +213,8 @@ class EvalData:
         num_hosts: int = 1,
         host: int = 0,
     ):
-        self.num_examples = dataset.num_examples(split)
+        examples = select_examples(config, dataset, split)
+        self.num_examples = examples.num_examples
         bounds = group_bounds(self.num_examples, num_hosts)
         self._batch_size = config.eval_batch_size // num_hosts
         # The largest share decides, so that every host takes part in the same number of collectives.
@@ -283,8 +222,7 @@ class EvalData:
         self._num_batches = math.ceil(largest / self._batch_size)
         self._size = config.image_size
         cache = choose_cache(config.data.cache, self.num_examples * self._size * self._size * 3, 0)
-        records = read_records(dataset, split, bounds[host], bounds[host + 1])
-        batches = decoded(records, self._size).batch(self._batch_size)
+        batches = decoded(examples.records(bounds[host], bounds[host + 1]), self._size).batch(self._batch_size)
         self._batches = (batches.cache() if cache == "decoded" else batches).prefetch(BATCHES_AHEAD)
 
     def batches(self) -> Iterator[HostBatch]:
@@ -299,15 +237,6 @@ class EvalData:
         }
         for _ in range(self._num_batches - done):
             yield pad_batch(empty, self._batch_size)
-
-
-def read_records(dataset: Dataset, split: str, start: int, stop: int) -> tf.data.Dataset:
-    """Returns records start <= i < stop of a split: {"image": encoded bytes, "label": int32}, in a fixed order."""
-    read = tfds.core.ReadInstruction(split, from_=start, to=stop, unit="abs")
-    records = dataset.builder.as_dataset(
-        split=read, shuffle_files=False, decoders={"image": tfds.decode.SkipDecoding()}
-    )
-    return records.map(lambda record: {"image": record["image"], "label": tf.cast(record["label"], tf.int32)})
 
 
 def decoded(records: tf.data.Dataset, size: int) -> tf.data.Dataset:

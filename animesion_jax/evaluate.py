@@ -7,7 +7,8 @@ import jax
 import ml_collections
 
 from animesion_jax import metrics, run, steps
-from animesion_jax.data import EvalData, load_dataset
+from animesion_jax.data import EvalData
+from animesion_jax.datasets import load_dataset
 
 
 def evaluate_split(

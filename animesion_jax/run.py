@@ -76,7 +76,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for name in POSITIVE:
         if not config[name] > 0:
             raise InputError(f"config.{name} is {config[name]}; allowed: more than 0")
-    for name in ("dropout_rate", "momentum"):
+    for name in ("held_out", "dropout_rate", "momentum"):
         if not 0 <= config[name] < 1:
             raise InputError(f"config.{name} is {config[name]}; allowed: 0 up to less than 1")
     for name in ("crop_margin", "eval_mode_after_epochs"):

@@ -13,7 +13,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from animesion_jax import metrics, optim, run, steps
 from animesion_jax.checkpoint import WEIGHTS, Checkpoints, latest_step
-from animesion_jax.data import EvalData, TrainData, load_dataset
+from animesion_jax.data import EvalData, TrainData
+from animesion_jax.datasets import load_dataset
 from animesion_jax.evaluate import evaluate_split
 from animesion_jax.journal import Journal
 from animesion_jax.models import abstract_variables, init_variables

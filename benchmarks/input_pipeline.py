@@ -12,7 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # for `from configs import common`
 
-from animesion_jax.data import TrainData, load_dataset  # noqa: E402
+from animesion_jax.data import TrainData  # noqa: E402
+from animesion_jax.datasets import load_dataset  # noqa: E402
 from configs import common  # noqa: E402
 
 

@@ -14,8 +14,8 @@ from animesion_jax.data import (
     choose_cache,
     decode_and_resize,
     group_bounds,
-    load_dataset,
 )  # fmt: skip
+from animesion_jax.datasets import load_dataset
 from animesion_jax.errors import InputError
 from animesion_jax.predict import resize
 from animesion_jax.steps import check_batch_size, on_devices
@@ -134,10 +134,8 @@ def test_groups_deal_every_record_once():
     assert (bounds[0], bounds[-1]) == (0, 1003) and sizes.max() - sizes.min() == 1
 
 
-def test_bad_input_is_named(toy_config, dataset, tmp_path):
+def test_bad_input_is_named(toy_config, dataset):
     cases = [
-        (lambda: load_dataset("dafre/min20", str(tmp_path)), ["dafre/min20", "tfds build --config=min20", "nothing"]),
-        (lambda: dataset.num_examples("val"), ["'val'", "test"]),
         (lambda: check_batch_size("batch_size", 66, 4), ["66", "4"]),
         (lambda: choose_cache("ram", 1, 1), ["ram", "decoded"]),
         (lambda: TrainData(toy_config, dataset, num_hosts=3), ["3 hosts", "read_groups"]),

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 import animesion_jax
-from animesion_jax.data import load_dataset
+from animesion_jax.datasets import load_dataset
 from animesion_jax.errors import InputError
 from animesion_jax.evaluate import evaluate
 from animesion_jax.export import load_bundle

@@ -6,7 +6,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from animesion_jax.data import load_dataset
+from animesion_jax.datasets import load_dataset
 from tfds_builders.splits import SPLITS, split_sizes
 from tfds_builders.toyfaces import draw
 from tfds_builders.toyfaces.characters import CHARACTERS, IMAGES_PER_CHARACTER
@@ -109,12 +109,12 @@ def test_draw_writes_new_faces_and_the_grid(tmp_path, monkeypatch, capsys):
 def test_logistic_regression_on_pixels_stays_under_60_per_cent(toyfaces_dir):
     from sklearn.linear_model import LogisticRegression
 
-    from animesion_jax.data import decoded, read_records
+    from animesion_jax.data import decoded
 
     dataset = load_dataset("toyfaces", str(toyfaces_dir))
     arrays = {}
     for split in ("train", "test"):
-        records = read_records(dataset, split, 0, dataset.num_examples(split))
+        records = dataset.examples(split).records(0, dataset.num_examples(split))
         (batch,) = decoded(records, 32).batch(5000).as_numpy_iterator()
         arrays[split] = batch["image"].reshape(len(batch["label"]), -1) / 255 - 0.5, batch["label"]
     # C = 0.1 was the best of 0.01 to 1.

@@ -1,0 +1,199 @@
+"""Built TFDS data sets: what is built where, and the examples of a split, or of a held-out part of one, undecoded."""
+
+import functools
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+
+import ml_collections
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from etils import epath
+
+from animesion_jax.errors import InputError
+
+# Our builders, with what their `tfds build` needs besides --config and --data_dir.
+BUILDERS = {"dafre": "--manual_dir=MANUAL ", "toyfaces": "--num_shards=4 "}
+# The split that is the part of config.train_split which is kept from training.
+HELD_OUT = "held_out"
+# Not config.seed: all seeds of a config are to be compared on the same images.
+HELD_OUT_SEED = 0x0DAF
+# TFDS interleaves the shards of a split unless told to read one after the other. Their sequence is the order that the
+# builder wrote, whatever the number of shards.
+IN_STORED_ORDER = tfds.ReadConfig(interleave_cycle_length=1)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A built TFDS data set of labelled images.
+
+    Attributes:
+      name: as in the config, "name" or "name/config".
+      builder: the TFDS builder that reads it.
+      class_names: names by class id.
+    """
+
+    name: str
+    builder: tfds.core.DatasetBuilder
+    class_names: tuple[str, ...]
+
+    def num_examples(self, split: str) -> int:
+        """Returns the number of examples of a split; InputError for a split that is unknown or empty."""
+        splits = self.builder.info.splits
+        if split not in splits:
+            raise InputError(f"{self.name} has no split '{split}'; allowed: {', '.join(splits)}")
+        if not splits[split].num_examples:
+            raise InputError(f"split '{split}' of {self.name} is empty; allowed: a split with examples")
+        return splits[split].num_examples
+
+    def examples(self, split: str) -> "Examples":
+        """Returns every example of a split; InputError for a split that is unknown or empty."""
+        return Examples(self, split, np.arange(self.num_examples(split)))
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """A split of a data set, or some of its examples.
+
+    Attributes:
+      dataset: the data set.
+      split: name of the split.
+      places: (n,) ascending int64 places of the examples in the stored order of the split.
+    """
+
+    dataset: Dataset
+    split: str
+    places: np.ndarray
+
+    @property
+    def num_examples(self) -> int:
+        """The number of examples."""
+        return len(self.places)
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of the encoded examples; of a part of a split its share by number."""
+        whole = self.dataset.builder.info.splits[self.split]
+        return whole.num_bytes * self.num_examples // whole.num_examples
+
+    def records(self, start: int, stop: int) -> tf.data.Dataset:
+        """Returns the examples of places[start:stop]: {"image": encoded bytes, "label": int32}, in a fixed order.
+
+        The order is the stored one where the range has gaps, else the one in which TFDS interleaves the shards.
+        """
+        if start == stop:
+            return self.records(0, 1).take(0)
+        places = self.places[start:stop]
+        first, last = int(places[0]), int(places[-1])
+        kept = np.zeros(last + 1 - first, bool)
+        kept[places - first] = True
+        records = self.dataset.builder.as_dataset(
+            split=tfds.core.ReadInstruction(self.split, from_=first, to=last + 1, unit="abs"),
+            shuffle_files=False,
+            read_config=tfds.ReadConfig() if kept.all() else IN_STORED_ORDER,
+            decoders={"image": tfds.decode.SkipDecoding()},
+        )
+        if not kept.all():
+            kept = tf.constant(kept)
+            records = records.enumerate().filter(lambda i, _: kept[i]).map(lambda _, record: record)
+        return records.map(lambda record: {"image": record["image"], "label": tf.cast(record["label"], tf.int32)})
+
+    def labels(self) -> np.ndarray:
+        """Returns the (n,) int32 class ids in the order of `places`; no image is decoded or copied."""
+        return _stored_labels(self.dataset, self.split)[self.places]
+
+
+@functools.lru_cache(maxsize=4)
+def _stored_labels(dataset: Dataset, split: str) -> np.ndarray:
+    """Returns the int32 class ids of a whole split in stored order; shared, so not to be written to."""
+    records = dataset.builder.as_dataset(
+        split=split,
+        shuffle_files=False,
+        read_config=IN_STORED_ORDER,
+        decoders=tfds.decode.PartialDecoding({"label": True}),
+    )
+    return np.concatenate([batch["label"].astype(np.int32) for batch in records.batch(8192).as_numpy_iterator()])
+
+
+def select_examples(config: ml_collections.ConfigDict, dataset: Dataset, split: str) -> Examples:
+    """Returns the examples that a config means by the name of a split.
+
+    `config.train_split` is that split without its held-out part, "held_out" is this part, any other name is the whole
+    split.
+
+    Raises:
+      InputError: a split that is unknown or empty, `config.held_out` out of range, or a held-out part without examples.
+    """
+    if not 0 <= config.held_out < 1:
+        raise InputError(f"config.held_out is {config.held_out}; allowed: 0 up to less than 1")
+    if split == HELD_OUT and not config.held_out:
+        raise InputError(
+            f"nothing is held out of '{config.train_split}' (config.held_out is 0); allowed: "
+            f"{', '.join(dataset.builder.info.splits)}, or a run with --config.held_out=0.125 for example"
+        )
+    if split not in (HELD_OUT, config.train_split) or not config.held_out:
+        return dataset.examples(split)
+    whole = dataset.examples(config.train_split)
+    mask = hold_out(whole.labels(), config.held_out)
+    if not mask.any():
+        raise InputError(
+            f"config.held_out {config.held_out} holds out no image of {dataset.name} '{config.train_split}', whose "
+            f"largest class has {np.bincount(whole.labels()).max()} images; allowed: 0 or a larger part"
+        )
+    return Examples(dataset, config.train_split, np.flatnonzero(mask if split == HELD_OUT else ~mask))
+
+
+def hold_out(labels: np.ndarray, part: float) -> np.ndarray:
+    """Returns the (n,) bool mask of the examples to keep from training.
+
+    Of a class with m images these are m * part, halves rounded up, but never all m; which ones is drawn by a fixed
+    seed and the class id.
+
+    Args:
+      labels: (n,) class ids in stored order.
+      part: 0 up to less than 1.
+    """
+    mask = np.zeros(len(labels), bool)
+    # Decimals, since 50 * 0.29 is 14.499999999999998.
+    part = Decimal(str(float(part)))
+    # One stable sort instead of a search per class: there may be thousands.
+    places = np.argsort(labels, kind="stable")
+    class_ids, starts = np.unique(labels[places], return_index=True)
+    for class_id, members in zip(class_ids, np.split(places, starts[1:]), strict=True):
+        size = int((len(members) * part).to_integral_value(ROUND_HALF_UP))
+        order = np.random.default_rng((HELD_OUT_SEED, class_id)).permutation(len(members))
+        mask[members[order[: min(size, len(members) - 1)]]] = True
+    return mask
+
+
+def load_dataset(name: str, data_dir: str) -> Dataset:
+    """Returns the newest built version of a data set below `data_dir`.
+
+    Raises:
+      InputError: not built there, or not a data set of images and labels.
+    """
+    root = epath.Path(data_dir).expanduser()
+    folder = root / name
+    versions = []
+    if folder.exists():
+        versions = [path for path in folder.iterdir() if (path / "dataset_info.json").exists()]
+    if not versions:
+        built = sorted(str(path.parent.parent.relative_to(root)) for path in _find_dataset_infos(root))
+        base, _, config = name.partition("/")
+        mend = f"allowed: a data set that is built there, or one to build first: {', '.join(BUILDERS)}"
+        if base in BUILDERS:
+            flags = f"{f'--config={config} ' if config else ''}{BUILDERS[base]}--data_dir={root.resolve()}"
+            mend = f"build it: (cd tfds_builders/{base} && tfds build {flags})"
+        raise InputError(f"data set '{name}' is not built in {root} (there: {', '.join(built) or 'nothing'}); {mend}")
+    newest = max(versions, key=lambda path: tfds.core.Version(path.name))
+    builder = tfds.builder_from_directory(newest)
+    features = builder.info.features
+    if not {"image", "label"} <= set(features) or not hasattr(features["label"], "names"):
+        raise InputError(f"data set '{name}' has features {sorted(features)}; needed: image, label (a ClassLabel)")
+    return Dataset(name, builder, tuple(features["label"].names))
+
+
+def _find_dataset_infos(root: epath.Path) -> list[epath.Path]:
+    if not root.exists():
+        return []
+    return [*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]
