@@ -23,7 +23,7 @@ from animesion_jax.augment import ROUNDING
 from animesion_jax.errors import InputError
 
 # Our builders, with what their `tfds build` needs besides --config and --data_dir.
-BUILDERS = {"dafre": "--manual_dir=MANUAL ", "toyfaces": "--num_shards=4 "}
+BUILDERS = {"dafre": "--manual_dir=MANUAL ", "moeimouto": "--manual_dir=MANUAL ", "toyfaces": "--num_shards=4 "}
 CACHES = ("auto", "decoded", "encoded", "none")
 # "auto" leaves this part of the free memory to the rest of the program.
 CACHE_FRACTION = 0.5
