@@ -6,7 +6,7 @@ PEERS := .venv-peers
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-lowest test-peers lint clean
+.PHONY: demo test test-slow test-lowest test-peers lint clean
 
 $(VENV)/.installed: setup.py
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "animesion_jax needs Python 3.11 or newer; say which with: make PYTHON=python3.11 ...")'
@@ -33,6 +33,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+# At the data sets' full size, with generated images: a minute or two.
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -m slow
 
 # The same tests with the oldest releases that setup.py allows; uv is what can resolve to those.
 $(LOWEST)/.installed: setup.py

@@ -13,7 +13,7 @@ from etils import epath
 from animesion_jax.errors import InputError
 
 # Our builders, with what their `tfds build` needs besides --config and --data_dir.
-BUILDERS = {"dafre": "--manual_dir=MANUAL ", "toyfaces": "--num_shards=4 "}
+BUILDERS = {"dafre": "--manual_dir=MANUAL ", "moeimouto": "--manual_dir=MANUAL ", "toyfaces": "--num_shards=4 "}
 # The split that is the part of config.train_split which is kept from training.
 HELD_OUT = "held_out"
 # Not config.seed: all seeds of a config are to be compared on the same images.

@@ -1,7 +1,8 @@
 import pytest
 
-from tfds_builders.dafre.label_files import Box, Row, parse_raw_line, read_class_names, read_faces, read_tag_names
+from tfds_builders.dafre.label_files import Box, Row, parse_raw_line, read_faces, read_tag_names
 from tfds_builders.manual_data import SHOWN, read_lines, relative_path
+from tfds_builders.released_labels import read_class_names
 
 
 def _file(folder, text: str | bytes):

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from conftest import ROOT, SHARED
 
-from tfds_builders.splits import assign_splits, keep_frequent, split_sizes
+from tfds_builders.splits import assign_splits, keep_frequent, split_sizes, train_test_sizes
 
 # Images of a class in the released val.csv and test.csv, and how many classes have as many.
 RELEASED = ROOT / "tests" / "data" / "dafre_split_sizes.csv"
@@ -66,6 +66,15 @@ def test_the_table_is_that_of_the_released_files():
         with (SHARED / "labels" / "dafre" / f"{name}.csv").open() as file:
             counts.append(Counter(int(line.split(",")[0]) for line in file))
     assert Counter((counts[0][c], counts[1][c]) for c in counts[1]) == _released()
+
+
+def test_moeimoutos_rule_makes_the_released_splits_of_every_class():
+    with (ROOT / "tests" / "data" / "moeimouto_split_sizes.csv").open() as file:
+        released = [(int(row["train"]), int(row["test"])) for row in csv.DictReader(file)]
+    assert [train_test_sizes(train + test) for train, test in released] == [
+        (train, 0, test) for train, test in released
+    ]
+    assert assign_splits([7] * 6, train_test_sizes) == ["train"] * 4 + ["test"] * 2
 
 
 def test_file_order_decides_within_each_class():

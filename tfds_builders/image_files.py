@@ -1,19 +1,33 @@
-"""Checks on the images of a manual folder: where they lie, and that each is a whole RGB JPEG."""
+"""Checks on the images of a manual folder: where they lie, and that each is whole, RGB and of the right format."""
 
+import functools
 import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 # How many broken images an error names.
 NAMED = 10
+# How the fault of an image begins that is whole as far as its header says, but grey, palette, CMYK or with alpha.
+NOT_RGB = "not RGB but "
 
 log = logging.getLogger(__name__)
+
+
+class ImageFile(Protocol):
+    """An image's file, by itself or in an archive; a Path is one. `str` of it is what errors and logs call it."""
+
+    def open(self, mode: str) -> BinaryIO:
+        """Opens the file for reading, `mode` "rb"; FileNotFoundError if there is none, else OSError if it fails."""
+
+    def read_bytes(self) -> bytes:
+        """Returns the file's bytes; raises what `open` raises."""
 
 
 class ImageFolder:
@@ -46,17 +60,17 @@ class ImageFolder:
                 yield self.path / f"{int(parent):0{digits}d}" / name
 
 
-def image_fault(path: Path) -> str | None:
-    """Returns why a file is no good RGB JPEG, or None; the file is decoded to the end."""
+def image_fault(image: ImageFile, encoding: str = "JPEG") -> str | None:
+    """Returns why a file is no good RGB image of Pillow's format `encoding`, or None; it is decoded to the end."""
     try:
-        with Image.open(path, formats=("JPEG",)) as image:
-            if image.mode != "RGB":
-                return f"not RGB but {image.mode}"
-            image.load()
+        with image.open("rb") as file, Image.open(file, formats=(encoding,)) as decoded:
+            if decoded.mode != "RGB":
+                return NOT_RGB + decoded.mode
+            decoded.load()
     except FileNotFoundError:
         return "missing"
     except UnidentifiedImageError:
-        return "not JPEG"
+        return f"not {encoding}"
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         return f"more than {Image.MAX_IMAGE_PIXELS} pixels, Pillow's limit"
     except (OSError, ValueError, SyntaxError) as error:
@@ -64,22 +78,32 @@ def image_fault(path: Path) -> str | None:
     return None
 
 
-def broken_images(paths: Sequence[Path]) -> dict[int, str]:
-    """Returns the faults of images by their place in `paths`; all are decoded, on every core."""
+def broken_images(images: Sequence[ImageFile], encoding: str = "JPEG") -> dict[int, str]:
+    """Returns the faults of images by their place in `images`; all are decoded, on every core."""
     with warnings.catch_warnings(), ThreadPool(os.cpu_count()) as pool:
         # Pillow only warns of up to twice its limit; filters hold for all threads.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        faults = pool.imap(image_fault, paths, chunksize=64)
-        checked = tqdm(faults, total=len(paths), desc="checking images", unit="img", disable=None)
+        faults = pool.imap(functools.partial(image_fault, encoding=encoding), images, chunksize=64)
+        checked = tqdm(faults, total=len(images), desc="checking images", unit="img", disable=None)
         return {place: fault for place, fault in enumerate(checked) if fault}
 
 
-def report_broken(paths: Sequence[Path], faults: Mapping[int, str], skip: bool) -> None:
-    """Logs the broken images when `skip` is set, else raises ValueError; both name the count and the first ten."""
+def name_faults(images: Sequence[ImageFile], faults: Mapping[int, str]) -> str:
+    """Returns the first ten of `faults`, by place in `images`, for an error or the log."""
+    return "; ".join(f"{images[place]} ({fault})" for place, fault in list(faults.items())[:NAMED])
+
+
+def report_broken(
+    images: Sequence[ImageFile], faults: Mapping[int, str], skip: bool, unfit: str = "not JPEG or not RGB"
+) -> None:
+    """Logs the broken images when `skip` is set, else raises ValueError; both name the count and the first ten.
+
+    `unfit` says what ails those that are neither missing nor broken.
+    """
     if not faults:
         return
-    named = "; ".join(f"{paths[place]} ({fault})" for place, fault in list(faults.items())[:NAMED])
-    message = f"{len(faults)} of {len(paths)} images are missing, broken, not JPEG or not RGB: {named}"
+    named = name_faults(images, faults)
+    message = f"{len(faults)} of {len(images)} images are missing, broken, {unfit}: {named}"
     if not skip:
         raise ValueError(f"{message}. Mend them, or leave them out with the config field skip_broken")
     log.warning("left out, as skip_broken says: %s", message)

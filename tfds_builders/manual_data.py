@@ -68,3 +68,12 @@ def note_image(seen: dict[str, str], path: str, where: str) -> None:
     if image in seen:
         raise ValueError(f"the image is listed twice, before in {seen[image]}; leave one of the lines out")
     seen[image] = where
+
+
+def check_distinct(path: Path, names: Iterable[str]) -> None:
+    """Raises ValueError naming the first class name that two classes share."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{path}: the class name {name!r} stands for two classes; names must differ")
+        seen.add(name)

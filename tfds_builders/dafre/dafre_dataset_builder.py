@@ -1,7 +1,6 @@
 """TFDS builder of DAF:re."""
 
 import dataclasses
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,9 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import image_files, manual_data, splits
+from tfds_builders import image_files, manual_data, released_labels, splits
 from tfds_builders.dafre import label_files
+from tfds_builders.faces_config import FacesConfig
 
+# The released files by the name of the split.
+SPLIT_FILES = {"train": "train.csv", "validation": "val.csv", "test": "test.csv"}
 RELEASED_SOURCE = (
     "expected: faces/ beside labels/ with train.csv, val.csv, test.csv and classid_classname.csv, from "
     "dafre_faces.tar.gz and labels.tar.gz, linked by github.com/arkel23/"
@@ -24,31 +26,23 @@ RAW_SOURCE = (
 
 
 @dataclasses.dataclass(eq=False)
-class DafreConfig(tfds.core.BuilderConfig):
+class DafreConfig(FacesConfig):
     """Which files to build from.
 
     Attributes:
       threshold: fewest images of a class that is kept, for raw DAF; None takes the released label files.
-      skip_broken: leave out images that are missing, broken, not JPEG or not RGB instead of failing.
     """
 
     threshold: int | None = None
-    skip_broken: bool = False
 
     def __post_init__(self):
-        # `tfds build --config='{...}'` passes whatever the JSON holds, and makes the name a folder's.
-        if not isinstance(self.name, str) or not re.fullmatch(r"\w[\w.-]*", self.name):
-            raise ValueError(
-                f"name is {self.name!r}; allowed: letters, digits, '_', '-' and '.', such as released_skip"
-            )
+        super().__post_init__()
         # To Python, a bool is an int.
         if self.threshold is not None and (type(self.threshold) is not int or self.threshold < 1):
             raise ValueError(
                 f"threshold is {self.threshold!r}; allowed: a whole number from 1 for raw DAF, "
                 "null for the released files"
             )
-        if not isinstance(self.skip_broken, bool):
-            raise ValueError(f"skip_broken is {self.skip_broken!r}; allowed: true or false")
 
 
 class Face(NamedTuple):
@@ -103,15 +97,17 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _released(self, folder: Path) -> tuple[list[str], dict[str, list[Face]]]:
         """Returns the class names and the faces by split, from the released label files."""
         labels = folder / "labels" if (folder / "labels").is_dir() else folder
-        files = [*label_files.SPLIT_FILES.values(), label_files.NAMES_FILE]
+        files = [*SPLIT_FILES.values(), released_labels.NAMES_FILE]
         prefix = "labels/" if labels != folder else ""
         manual_data.require(folder, ["faces", *(prefix + name for name in files)], RELEASED_SOURCE)
-        names = label_files.read_class_names(labels / label_files.NAMES_FILE)
+        names = released_labels.read_class_names(labels / released_labels.NAMES_FILE)
         images = image_files.ImageFolder(folder, "faces")
         seen: dict[str, str] = {}
         listed = {
-            split: label_files.read_released_split(labels / file, len(names), seen)
-            for split, file in label_files.SPLIT_FILES.items()
+            split: released_labels.read_released_split(
+                labels / file, lambda class_id, _: released_labels.check_named(class_id, names), seen
+            )
+            for split, file in SPLIT_FILES.items()
         }
         by_split = {
             split: [Face(images.find(path), path, label, None) for label, path in rows]

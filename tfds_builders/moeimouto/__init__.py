@@ -1,0 +1,1 @@
+"""moeimouto: anime faces by character, as on Kaggle."""

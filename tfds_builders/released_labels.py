@@ -1,0 +1,70 @@
+"""The released label files of DAF:re and moeimouto (CSVs); every outcome is a result or a ValueError."""
+
+from collections.abc import Callable, Mapping, Sized
+from pathlib import Path
+
+from tfds_builders.manual_data import check_distinct, naming, note_image, read_lines, relative_path
+
+NAMES_FILE = "classid_classname.csv"
+
+
+def parse_released_line(line: str) -> tuple[int, str]:
+    """Returns the class id and path of `class_id,path`, or of the older `path,class_id`."""
+    first, _, rest = line.partition(",")
+    if first.strip().isdecimal() and rest.strip() and not rest.strip().isdecimal():
+        return int(first), relative_path(rest)
+    rest, _, last = line.rpartition(",")
+    if last.strip().isdecimal() and rest.strip() and not rest.strip().isdecimal():
+        return int(last), relative_path(rest)
+    raise ValueError("expected class_id,path or path,class_id")
+
+
+def read_released_split(path: Path, check: Callable[[int, str], None], seen: dict[str, str]) -> list[tuple[int, str]]:
+    """Returns (class id, path) of every line of a split file and adds its images to `seen`.
+
+    A class need not have an image in every split: DAF's smaller classes have none to validate on.
+
+    Raises:
+      ValueError: no line at all; or, with file, line and content, one that cannot be parsed, a ValueError of
+        `check`, which gets class id and path, or an image in `seen`.
+    """
+    examples = []
+    for where, line in read_lines(path):
+        with naming(where, line):
+            class_id, image = parse_released_line(line)
+            check(class_id, image)
+            note_image(seen, image, where)
+        examples.append((class_id, image))
+    if not examples:
+        raise ValueError(f"{path} lists no image; every split needs at least one line class_id,path")
+    return examples
+
+
+def check_named(class_id: int, names: Sized) -> None:
+    """Raises ValueError if a class id is beyond the names."""
+    if class_id >= len(names):
+        raise ValueError(f"class id {class_id} has no name in {NAMES_FILE}; allowed: 0 to {len(names) - 1}")
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Returns the names by class id of `class_id,class_name` lines; ids must be 0 to K-1, names distinct."""
+    names: dict[int, str] = {}
+    for where, line in read_lines(path):
+        with naming(where, line):
+            class_id, _, name = line.partition(",")
+            if not class_id.strip().isdecimal() or not name.strip() or int(class_id) in names:
+                raise ValueError("expected class_id,class_name with a new class id")
+            names[int(class_id)] = name.strip()
+    if not names:
+        raise ValueError(f"{path} names no class; expected lines class_id,class_name")
+    return order_names(path, names)
+
+
+def order_names(path: Path, names: Mapping[int, str]) -> list[str]:
+    """Returns class names by class id; raises ValueError unless the ids are 0 to K-1 and the names distinct."""
+    if sorted(names) != list(range(len(names))):
+        absent = min(set(range(len(names) + 1)) - set(names))
+        raise ValueError(f"{path}: class ids must be 0 to {len(names) - 1} without a gap; {absent} is missing")
+    ordered = [names[class_id] for class_id in range(len(names))]
+    check_distinct(path, ordered)
+    return ordered
