@@ -15,20 +15,34 @@ from animesion_jax.errors import InputError, first_line
 
 log = logging.getLogger("animesion_jax")
 
-TRAIN_HELP = """\
-usage: animesion [train] --config=FILE[:ARGUMENT] --workdir=FOLDER [--config.FIELD=VALUE ...]
+CONFIG_HELP = """\
+usage: animesion {command} --config=FILE[:ARGUMENT] --workdir=FOLDER [--config.FIELD=VALUE ...]
 
-Trains a model, or goes on where an earlier start in the same workdir stopped.
+{text}
 
-  --config=FILE[:ARGUMENT]  a config, such as configs/dafre_128.py:vit_b16
+  --config=FILE[:ARGUMENT]  a config, such as {config}
   --config.FIELD=VALUE      overrides a field; configs/common.py lists and explains every field
   --workdir=FOLDER          where checkpoints, metrics and curves go; local or gs://
 
 example:
-  python -m animesion_jax.main --config=configs/demo.py --config.data_dir=data --workdir=runs/demo
+  python -m animesion_jax.main {example}
 
 other commands: {others}; each explains itself with --help
 """
+CONFIG_COMMANDS = {
+    "train": {
+        "text": "Trains a model, or goes on where an earlier start in the same workdir stopped.",
+        "config": "configs/dafre_128.py:vit_b16",
+        "example": "--config=configs/demo.py --config.data_dir=data --workdir=runs/demo",
+    },
+    "sweep": {
+        "text": """\
+Trains a run for every combination of a grid (config.grid), one after the other, each in a folder of the workdir. Runs
+that have ended are left as they are, and one that was interrupted goes on. config.base is the config of every run.""",
+        "config": "configs/sweep_size.py:vit_b32",
+        "example": "sweep --config=configs/sweep_size.py:shallownet --config.base.data_dir=data --workdir=runs/sweep",
+    },
+}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -96,8 +110,8 @@ def silent_native_stderr() -> Iterator[None]:
             os.close(kept)
 
 
-def load_config(arguments: Sequence[str]) -> tuple[Any, str]:
-    """Returns the config and the workdir of a train command line."""
+def load_config(arguments: Sequence[str], command: str = "train") -> tuple[Any, str]:
+    """Returns the config and the workdir of a command line of `CONFIG_COMMANDS`."""
     from absl import flags
     from ml_collections import config_flags
 
@@ -117,9 +131,9 @@ def load_config(arguments: Sequence[str]) -> tuple[Any, str]:
         unparsed = values(argv)[1:]
         config, workdir = values.config, values.workdir
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, SyntaxError, ImportError, NameError) as error:
-        raise InputError(f"{_explain(error)}; see animesion train --help") from error
+        raise InputError(f"{_explain(error)}; see animesion {command} --help") from error
     if unparsed:
-        raise InputError(f"unexpected argument '{unparsed[0]}'; see animesion train --help")
+        raise InputError(f"unexpected argument '{unparsed[0]}'; see animesion {command} --help")
     if config is None or not workdir:
         missing = "--config" if config is None else "--workdir"
         raise InputError(f"{missing} is missing; for example --config=configs/demo.py --workdir=runs/demo")
@@ -140,18 +154,42 @@ def _explain(error: BaseException) -> str:
     return first_line(error)
 
 
+def asks_for_help(arguments: Sequence[str], command: str) -> bool:
+    """Prints the help of a command of `CONFIG_COMMANDS` if asked to; returns whether it was."""
+    asked = bool({"-h", "--help", "-help"} & set(arguments))
+    if asked:
+        others = ", ".join(name for name in COMMANDS if name != command)
+        print(CONFIG_HELP.format(command=command, others=others, **CONFIG_COMMANDS[command]))
+    return asked
+
+
 def train_command(arguments: Sequence[str]) -> int:
     """Trains; prints the test metrics as JSON."""
-    if {"-h", "--help", "-help"} & set(arguments):
-        others = ", ".join(name for name in COMMANDS if name != "train")
-        print(TRAIN_HELP.format(others=others))
+    if asks_for_help(arguments, "train"):
         return 0
     config, workdir = load_config(arguments)
+    if "grid" in config:
+        raise InputError("the config has a grid of runs; train them with: python -m animesion_jax.main sweep ...")
     hide_accelerators_from_tensorflow()
     from animesion_jax.train import train
 
     print(json.dumps(train(config, workdir)))
     return 0
+
+
+def sweep_command(arguments: Sequence[str]) -> int:
+    """Trains the runs of a grid; prints their outcomes as JSON; exit status 1 when a run failed."""
+    if asks_for_help(arguments, "sweep"):
+        return 0
+    config, workdir = load_config(arguments, "sweep")
+    if "grid" not in config:
+        raise InputError("the config has no grid; allowed: one with base and grid, such as configs/sweep_size.py")
+    hide_accelerators_from_tensorflow()
+    from animesion_jax.sweep import sweep
+
+    outcomes = sweep(config, workdir)
+    print(json.dumps(outcomes, indent=2))
+    return 1 if any(outcome["status"] == "failed" for outcome in outcomes) else 0
 
 
 def parser_of(command: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -272,6 +310,7 @@ WRITERS: dict[str, Callable[[Sequence[dict[str, Any]]], None]] = {
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train_command,
+    "sweep": sweep_command,
     "evaluate": evaluate_command,
     "export": export_command,
     "predict": predict_command,

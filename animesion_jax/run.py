@@ -89,30 +89,51 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             raise InputError(f"config.{name} is {config[name]}; allowed: three numbers, those of std above 0")
 
 
+def changed_fields(workdir: str, config: ml_collections.ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """Returns (old, new) of every field in which a config differs from the one that a workdir was begun with."""
+    file = epath.Path(workdir).expanduser() / CONFIG_FILE
+    if not file.exists():
+        return {}
+    old, new = (traverse_util.flatten_dict(tree, sep=".") for tree in (read_json(file), json.loads(config.to_json())))
+    names = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
+    return {name: (old.get(name), new.get(name)) for name in names}
+
+
 def check_same_run(workdir: str, config: ml_collections.ConfigDict) -> None:
     """Raises InputError naming every field in which a config differs from the one that a workdir was begun with.
 
     Fields of `MAY_CHANGE` decide where the data is and how long and how often something is done, not what is trained.
     """
-    file = epath.Path(workdir).expanduser() / CONFIG_FILE
-    if not file.exists():
-        return
-    old, new = (traverse_util.flatten_dict(tree, sep=".") for tree in (read_json(file), json.loads(config.to_json())))
-    differing = [name for name in sorted(old | new) if old.get(name) != new.get(name) and name not in MAY_CHANGE]
+    differing = {name: pair for name, pair in changed_fields(workdir, config).items() if name not in MAY_CHANGE}
     if differing:
-        changes = "; ".join(f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in differing)
+        changes = "; ".join(f"{name} was {old!r}, is {new!r}" for name, (old, new) in differing.items())
         raise InputError(
             f"{workdir} was begun with another config: {changes}; give the same values or another --workdir"
         )
 
 
+def results_of(workdir: str, config: ml_collections.ConfigDict) -> dict[str, Any] | None:
+    """Returns results.json of a run that has ended with this config; None where there is something left to train.
+
+    Raises:
+      InputError: the workdir was begun with another config.
+    """
+    check_same_run(workdir, config)
+    results = epath.Path(workdir).expanduser() / RESULTS_FILE
+    if not results.exists() or "epochs" in changed_fields(workdir, config):
+        return None
+    return read_json(results)
+
+
 def save_description(workdir: str, config: ml_collections.ConfigDict, class_names: Sequence[str]) -> None:
-    """Writes config.json and classes.json, from which the other commands rebuild the model."""
+    """Writes config.json and classes.json, from which the other commands rebuild the model, and drops old results."""
     folder = epath.Path(workdir).expanduser()
     described = json.loads(config.to_json())
     if "://" not in config.data_dir:
         # So that `evaluate` finds the data from any current folder.
         described["data_dir"] = str(epath.Path(config.data_dir).expanduser().resolve())
+    # Results are those of a run that has ended; this one is about to go on.
+    (folder / RESULTS_FILE).unlink(missing_ok=True)
     write_json(folder / CONFIG_FILE, described)
     write_json(folder / CLASSES_FILE, list(class_names))
 

@@ -10,11 +10,13 @@ from conftest import ROOT
 from animesion_jax.main import COMMANDS, load_config, main, silent_native_stderr
 
 CONFIG = f"--config={ROOT / 'configs' / 'dafre_128.py'}"
+SWEEP = f"--config={ROOT / 'configs' / 'sweep_size.py'}:shallownet"
 LEAVES = {"errors", "augment", "metrics"}
 # Modules of the package that each module may import; what is not listed imports only the leaves.
 ALLOWED = {
-    "main": {"train", "evaluate", "export", "predict"},
+    "main": {"train", "sweep", "evaluate", "export", "predict"},
     "train": {"run", "optim", "steps", "checkpoint", "data", "datasets", "evaluate", "journal", "models", "pretrained"},
+    "sweep": {"run", "steps", "datasets", "train"},
     "pretrained": {"pretrained", "run", "export", "models"},
     "steps": {"optim"},
     "evaluate": {"run", "steps", "data", "datasets"},
@@ -107,6 +109,10 @@ def test_overrides_reach_the_config():
         ([f"{CONFIG}:shallownet"], ["--workdir"]),
         (["--workdir=w"], ["--config"]),
         (["--config=configs/none.py", "--workdir=w"], ["configs/none.py"]),
+        ([SWEEP, "--workdir=w"], ["grid", "sweep"]),
+        (["sweep", f"{CONFIG}:shallownet", "--workdir=w"], ["grid", "configs/sweep_size.py"]),
+        (["sweep", SWEEP, "--workdir=w", "--config.grid.batch_size=(8,)"], ["dafre/released", "not built"]),
+        (["sweep", SWEEP, "--workdir=w", "--config.gird.seed=(8,)"], ["field 'gird'", "grid", "animesion sweep"]),
         (["evaluate"], ["--workdir", "--help"]),
         (["evaluate", "--workdir=nowhere"], ["nowhere", "config.json"]),
         (["predict", "--bundle=none.msgpack", "x.png"], ["none.msgpack", "export"]),

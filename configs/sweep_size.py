@@ -1,0 +1,27 @@
+r"""The study that the DAF:re paper asks for in its future work: the effects of image size and batch size.
+
+    python -m animesion_jax.main sweep --config=configs/sweep_size.py:vit_b32,pretrained \
+        --config.base.data_dir=DATA --workdir=runs/sweep
+    python -m animesion_jax.main report runs/sweep
+
+The string after the colon is that of configs/dafre_128.py, whose recipe every run of the grid starts from.
+`--config.base.FIELD=VALUE` overrides a field of every run, `--config.grid.batch_size="(64,256)"` the values of one
+field of the grid.
+"""
+
+import ml_collections
+
+from configs import dafre_128
+
+
+def get_config(argument: str = "vit_b32") -> ml_collections.ConfigDict:
+    """Returns the config of a sweep; `argument` is `MODEL[,pretrained][,faithful]`."""
+    config = ml_collections.ConfigDict()
+    config.base = dafre_128.get_config(argument)
+    config.grid = ml_collections.ConfigDict()
+    config.grid.image_size = (64, 96, 128, 160, 224)
+    config.grid.batch_size = (64, 256, 1024)
+    config.grid.seed = (0,)
+    config.learning_rate_scaling = "none"  # "linear" or "sqrt" in the batch size, from base.batch_size on
+    config.scale_crop_margin = True  # base.crop_margin holds for base.image_size and grows with the image size
+    return config.lock()

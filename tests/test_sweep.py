@@ -1,0 +1,83 @@
+import json
+
+import jax
+import pytest
+
+from animesion_jax import sweep as sweep_module
+from animesion_jax.errors import InputError
+from animesion_jax.sweep import expand, sweep
+from configs import sweep_size
+
+
+def _config(toy_config, **grid):
+    config = sweep_size.get_config("shallownet").unlock()
+    config.base = toy_config
+    config.base.epochs = 1
+    config.grid = grid
+    return config
+
+
+def test_a_run_for_every_combination_with_the_crop_margin_in_proportion():
+    configs = expand(sweep_size.get_config("shallownet"))
+    assert len(configs) == 5 * 3
+    each = configs["batch_size_256-image_size_224-seed_0"]
+    assert (each.image_size, each.batch_size, each.crop_margin, each.learning_rate) == (224, 256, 56, 1e-3)
+
+
+@pytest.mark.parametrize(("scaling", "expected"), [("none", 1e-3), ("linear", 16e-3), ("sqrt", 4e-3)])
+def test_the_learning_rate_follows_the_batch_size(scaling, expected):
+    config = sweep_size.get_config("shallownet")
+    config.learning_rate_scaling = scaling
+    config.scale_crop_margin = False
+    configs = expand(config)
+    assert configs["batch_size_1024-image_size_64-seed_0"].learning_rate == pytest.approx(expected)
+    assert configs["batch_size_64-image_size_64-seed_0"].learning_rate == 1e-3
+    assert {each.crop_margin for each in configs.values()} == {32}
+
+
+@pytest.mark.parametrize(
+    ("grid", "words"),
+    [
+        ({"bach_size": (1,)}, "'bach_size'"),
+        ({"batch_size": ()}, r"batch_size is \(\)"),
+        ({"batch_size": ("many",)}, "'many'"),
+        ({"batch_size": (-1,)}, r"config\.batch_size is -1"),
+        ({"image_size": (16, 8)}, "run image_size_8 of the sweep: image_size 8 is too small"),
+        ({"batch_size": (64, 30)}, "run batch_size_30 of the sweep: batch_size 30 does not divide among 4"),
+    ],
+)
+def test_a_bad_grid_fails_before_anything_is_trained(toy_config, tmp_path, grid, words):
+    with pytest.raises(InputError, match=words):
+        sweep(_config(toy_config, **grid), str(tmp_path / "sweep"))
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_sweep_goes_on_where_it_stopped(toy_config, tmp_path, monkeypatch):
+    config = _config(toy_config, batch_size=(64, 2000, 128))
+    trained = []
+    train = sweep_module.train
+
+    def note(each, folder, devices):
+        trained.append(each.batch_size)
+        return train(each, folder, devices)
+
+    def stop(each, folder, devices):
+        if each.batch_size == 2000:
+            raise KeyboardInterrupt
+        return note(each, folder, devices)
+
+    monkeypatch.setattr(sweep_module, "train", stop)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(config, str(tmp_path))
+    monkeypatch.setattr(sweep_module, "train", note)
+    outcomes = sweep(config, str(tmp_path), jax.local_devices())
+    assert trained == [64, 2000, 128]
+    assert [outcome["status"] for outcome in outcomes] == ["had ended", "failed", "trained"]
+    # toyfaces has 1,411 training images: one run that cannot be trained does not stop the others.
+    assert "batch_size 2000 is more than the 1411 examples" in outcomes[1]["error"]
+    for outcome in (outcomes[0], outcomes[2]):
+        assert json.loads((tmp_path / outcome["run"] / "results.json").read_text()) == outcome["results"]
+    config.base.epochs = 2
+    del trained[:]
+    sweep(config, str(tmp_path))
+    assert trained == [64, 2000, 128]
