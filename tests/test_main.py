@@ -102,7 +102,10 @@ def test_overrides_reach_the_config():
         ([f"{CONFIG}:shallownet", "--workdir=w", "--config.std=(0.5,0.0,0.5)"], ["config.std", "above 0"]),
         ([f"{CONFIG}:shallownet", "--workdir=w", "--config.mean=(0.5,0.5)"], ["config.mean", "three numbers"]),
         ([f"{CONFIG}:shallownet", "--workdir=w", "--config.dropout_rate=1.0"], ["config.dropout_rate", "less than 1"]),
-        ([f"{CONFIG}:shallownet", "--workdir=w", "--config.dataset=toyface"], ["toyface", "dafre, toyfaces"]),
+        (
+            [f"{CONFIG}:shallownet", "--workdir=w", "--config.dataset=toyface"],
+            ["toyface", "dafre, moeimouto, toyfaces"],
+        ),
         ([f"--config={ROOT / 'README.md'}", "--workdir=w"], ["--help"]),
         ([f"{CONFIG}:shallownet,pretrained", "--workdir=w"], ["shallownet", "no published weights"]),
         ([f"{CONFIG}:shallownet,fast", "--workdir=w"], ["fast"]),
