@@ -13,12 +13,13 @@ CONFIG = f"--config={ROOT / 'configs' / 'dafre_128.py'}"
 LEAVES = {"errors", "augment", "metrics"}
 # Modules of the package that each module may import; what is not listed imports only the leaves.
 ALLOWED = {
-    "main": {"train", "evaluate", "export", "predict"},
+    "main": {"train", "evaluate", "export", "predict", "figures"},
     "train": {"run", "optim", "steps", "checkpoint", "data", "datasets", "evaluate", "journal", "models", "pretrained"},
     "pretrained": {"pretrained", "run", "export", "models"},
     "steps": {"optim"},
     "evaluate": {"run", "steps", "data", "datasets"},
     "data": {"datasets"},
+    "figures": {"run", "datasets"},
     "predict": {"export"},
     "export": {"run", "models", ""},
     "run": {"optim", "steps", "checkpoint", "models"},
