@@ -278,6 +278,24 @@ def predict_command(arguments: Sequence[str]) -> int:
     return 1 if any("error" in row for row in rows) else 0
 
 
+def figures_command(arguments: Sequence[str]) -> int:
+    """Writes a data set's figures and prints its statistics as JSON."""
+    parser = parser_of(
+        "figures",
+        "Writes samples.png, histogram.png and statistics.json of a built data set, and prints the statistics.",
+        "--dataset=toyfaces --data_dir=runs/demo/data --output=figures/",
+    )
+    parser.add_argument("--dataset", required=True, help="TFDS name, such as dafre/released")
+    parser.add_argument("--data_dir", required=True, help="where the data set is built; local or gs://")
+    parser.add_argument("--output", required=True, help="folder to write to; local or gs://")
+    flags = parser.parse_args(arguments)
+    hide_accelerators_from_tensorflow()
+    from animesion_jax.figures import make_figures
+
+    print(json.dumps(make_figures(flags.dataset, flags.data_dir, flags.output), indent=2))
+    return 0
+
+
 def write_table(rows: Sequence[dict[str, Any]]) -> None:
     """Prints a line per image: path, then characters with probabilities, likeliest first."""
     width = max(len(row["path"]) for row in rows)
@@ -314,6 +332,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "evaluate": evaluate_command,
     "export": export_command,
     "predict": predict_command,
+    "figures": figures_command,
 }
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ SWEEP = f"--config={ROOT / 'configs' / 'sweep_size.py'}:shallownet"
 LEAVES = {"errors", "augment", "metrics"}
 # Modules of the package that each module may import; what is not listed imports only the leaves.
 ALLOWED = {
-    "main": {"train", "sweep", "evaluate", "export", "predict"},
+    "main": {"train", "sweep", "evaluate", "export", "predict", "figures"},
     "train": {"run", "optim", "steps", "checkpoint", "data", "datasets", "evaluate", "journal", "models", "pretrained"},
     "sweep": {"run", "steps", "datasets", "train"},
     "pretrained": {"pretrained", "run", "export", "models"},
     "steps": {"optim"},
     "evaluate": {"run", "steps", "data", "datasets"},
     "data": {"datasets"},
+    "figures": {"run", "datasets"},
     "predict": {"export"},
     "export": {"run", "models", ""},
     "run": {"optim", "steps", "checkpoint", "models"},
