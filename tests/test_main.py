@@ -10,10 +10,10 @@ from conftest import ROOT
 from animesion_jax.main import COMMANDS, load_config, main, silent_native_stderr
 
 CONFIG = f"--config={ROOT / 'configs' / 'dafre_128.py'}"
-LEAVES = {"errors", "augment", "metrics"}
+LEAVES = {"errors", "augment", "metrics", "paper", "workdir"}
 # Modules of the package that each module may import; what is not listed imports only the leaves.
 ALLOWED = {
-    "main": {"train", "evaluate", "export", "predict"},
+    "main": {"train", "evaluate", "export", "predict", "report"},
     "train": {"run", "optim", "steps", "checkpoint", "data", "evaluate", "journal", "models", "pretrained"},
     "pretrained": {"pretrained", "run", "export", "models"},
     "steps": {"optim"},
@@ -22,6 +22,7 @@ ALLOWED = {
     "export": {"run", "models", ""},
     "run": {"optim", "steps", "checkpoint", "models"},
     "checkpoint": {"steps"},
+    "report": {"report"},
     "models": {"models"},
 }
 
@@ -108,6 +109,9 @@ def test_overrides_reach_the_config():
         (["--config=configs/none.py", "--workdir=w"], ["configs/none.py"]),
         (["evaluate"], ["--workdir", "--help"]),
         (["evaluate", "--workdir=nowhere"], ["nowhere", "config.json"]),
+        (["report"], ["RUN", "--help"]),
+        (["report", "nowhere"], ["nowhere", "workdirs"]),
+        (["report", "runs", "--weights=first"], ["first", "last", "best"]),
         (["predict", "--bundle=none.msgpack", "x.png"], ["none.msgpack", "export"]),
         (["predict", "--bundle=none.msgpack", "--format=xml", "x.png"], ["xml", "json"]),
     ],

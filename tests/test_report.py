@@ -191,12 +191,15 @@ def test_notes_name_every_difference_from_the_papers_row(tmp_path):
         tmp_path / "runs" / "short", epochs=20, decay_epochs=5, learning_rate=0.01, batch_size=8, schedule="piecewise"
     )
     write_run(tmp_path / "runs" / "frozen", model="resnet18", pretrained="r18", dataset="moeimouto/mine", held_out=0.2)
+    for rate in (0.1, 0.2):
+        write_run(tmp_path / "runs" / f"dropout{rate}", model="vit_b32", dropout_rate=rate)
     notes = {row["runs"][0].rsplit("/")[-1]: row["notes"] for row in lines_of(reported(tmp_path))}
-    assert notes["same"] == ["faithful, evaluation mode after 1 epochs"]
+    assert notes["same"] == ["faithful, evaluation mode from epoch 2 on"]
     assert notes["short"] == [
         "batch 8 (paper: 64)", "decay_epochs 5 (paper: 50)", "epochs 20 (paper: 200)", "lr 0.01 (paper: 0.001)",
         "not faithful",
     ]  # fmt: skip
+    assert notes["dropout0.2"] == ["dropout_rate 0.2", "not faithful"]
     assert notes["frozen"] == [
         "dataset moeimouto/mine (paper: moeimouto/kaggle)", "held_out 0.2 (paper: 0.0)",
         "trainable all (paper: head)", "from r18", "not faithful",

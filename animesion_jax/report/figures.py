@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 SIZES = {"image_size": "image size (px)", "batch_size": "batch size"}
 LINE_STYLES = ("-", "--", ":", "-.")
 MARKERS = "os^Dv"
+NO_BREAK = "\u00a0"
 
 
 def draw_curves(groups: Sequence[Group]) -> "Figure | None":
@@ -40,11 +41,12 @@ def draw_curves(groups: Sequence[Group]) -> "Figure | None":
         for run in runs:
             epochs = [row["epoch"] for row in run.validation]
             accuracies = [100 * row["top1_accuracy"] for row in run.validation]
-            axes.plot(epochs, accuracies, **style, label=label, marker="." if len(epochs) == 1 else None)
+            axes.plot(epochs, accuracies, **style, label=label, linewidth=1.2, marker="." if len(epochs) == 1 else None)
             if not run.results:
                 axes.plot(epochs[-1:], accuracies[-1:], "x", color=style["color"])
             label = None
-    axes.set(title="validation top-1 (%)", xlabel="epoch")
+    going = any(run.validation and not run.results for group in groups for run in group.runs)
+    axes.set(title="validation top-1 (%)" + going * ", a cross where a run has not ended", xlabel="epoch")
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
@@ -121,7 +123,8 @@ def _labels(groups: Sequence[Group]) -> list[str]:
 
 
 def _wrapped(words: Sequence[str]) -> str:
-    return textwrap.fill(", ".join(words), width=56)
+    # Lines break between two words of a label, not inside of "lr 0.001".
+    return textwrap.fill(", ".join(word.replace(" ", NO_BREAK) for word in words), width=56).replace(NO_BREAK, " ")
 
 
 def _height(labels: Iterable[str]) -> float:

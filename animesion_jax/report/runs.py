@@ -214,8 +214,10 @@ def differing(group: Group, groups: Iterable[Group], known: Iterable[str] = ()) 
     """Returns in words the settings, but for the `known` ones, in which the groups of its model and data disagree."""
     settings = group.settings
     trees = [each.settings for each in groups if (each.data, each.name) == (group.data, group.name)]
+    order = list(WORDINGS)
     names = sorted(
-        {name for tree in trees for name in tree} - set(known), key=lambda name: (name not in WORDINGS, name)
+        {name for tree in trees for name in tree} - set(known),
+        key=lambda name: (order.index(name) if name in order else len(order), name),
     )
     names = [name for name in names if len({tree.get(name) for tree in trees}) > 1]
     absent = [name for name in names if name not in settings]

@@ -61,7 +61,7 @@ def paper_tables(groups: Sequence[Group], weights: str) -> list[dict[str, Any]]:
                 if table_of(group) is table and (group.config["model"], group.pretrained) == (model, pretrained)
             ]
             for group in ours:
-                rows.append(row | line(group, weights) | {"notes": paper_notes(group, table) + run_notes(group)})
+                rows.append(row | line(group, weights) | {"notes": paper_notes(group, table, ours) + run_notes(group)})
             if not ours:
                 rows.append(row | line(None, weights) | {"notes": []})
         description = {
@@ -112,16 +112,17 @@ def line(group: Group | None, weights: str) -> dict[str, Any]:
     return values | {"faithful": (group.config.get(FAITHFUL) or 0) > 0 if group else None}
 
 
-def paper_notes(group: Group, table: Table) -> list[str]:
-    """Returns in words how a group's settings differ from those of its row in the paper."""
+def paper_notes(group: Group, table: Table, groups: Sequence[Group]) -> list[str]:
+    """Returns in words how a group's settings differ from its row in the paper and from the other groups of the row."""
     settings = group.settings
     theirs = recipe(table, settings["model"], group.pretrained)
     changed = [name for name in sorted(theirs) if name in settings and settings[name] != theirs[name]]
     notes = [f"{wording(name, settings[name])} (paper: {theirs[name]})" for name in changed]
+    notes += differing(group, groups, (*theirs, FAITHFUL, "pretrained"))
     if group.pretrained:
         notes.append(wording("pretrained", settings["pretrained"]))
     epochs = settings.get(FAITHFUL) or 0
-    return [*notes, f"faithful, evaluation mode after {epochs} epochs" if epochs > 0 else "not faithful"]
+    return [*notes, f"faithful, evaluation mode from epoch {epochs + 1} on" if epochs > 0 else "not faithful"]
 
 
 def run_notes(group: Group) -> list[str]:
