@@ -193,7 +193,9 @@ def test_notes_name_every_difference_from_the_papers_row(tmp_path):
     write_run(tmp_path / "runs" / "frozen", model="resnet18", pretrained="r18", dataset="moeimouto/mine", held_out=0.2)
     for rate in (0.1, 0.2):
         write_run(tmp_path / "runs" / f"dropout{rate}", model="vit_b32", dropout_rate=rate)
-    notes = {row["runs"][0].rsplit("/")[-1]: row["notes"] for row in lines_of(reported(tmp_path))}
+    lines = {row["runs"][0].rsplit("/")[-1]: row for row in lines_of(reported(tmp_path))}
+    assert [name for name, row in lines.items() if row["faithful"]] == ["same"]
+    notes = {name: row["notes"] for name, row in lines.items()}
     assert notes["same"] == ["faithful, evaluation mode from epoch 2 on"]
     assert notes["short"] == [
         "batch 8 (paper: 64)", "decay_epochs 5 (paper: 50)", "epochs 20 (paper: 200)", "lr 0.01 (paper: 0.001)",
@@ -233,6 +235,8 @@ def test_runs_without_results_are_named_and_left_out(tmp_path):
 def test_a_runs_folder_is_searched_and_other_files_are_passed_over(tmp_path):
     write_run(tmp_path / "runs" / "sweep" / "64" / "s0", seed=0)
     write_run(tmp_path / "runs" / "sweep" / "64" / "s1", seed=1)
+    # A run is not searched: its checkpoints may be many.
+    write_run(tmp_path / "runs" / "sweep" / "64" / "s1" / "checkpoints" / "7", seed=7)
     (tmp_path / "runs" / "sweep.log").write_text("")
     output = tmp_path / "runs" / "report"
     for _ in range(2):
@@ -305,7 +309,8 @@ def _arrays(line):
 
 def test_a_legend_of_thirty_groups_lies_beside_the_axes_and_in_the_picture(tmp_path):
     for index in range(30):
-        write_run(tmp_path / "runs" / f"{index}", learning_rate=0.001 * (index + 1), dtype="bfloat16" * (1 + index % 3))
+        options = {"dropout_rate": index / 64, "momentum": index / 32, "train_split": f"train[{index}%:]"}
+        write_run(tmp_path / "runs" / f"{index}", learning_rate=0.001 * (index + 1), **options)
     figure = draw_curves(groups_of(tmp_path))
     figure.draw_without_rendering()
     (axes,) = figure.axes
