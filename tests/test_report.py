@@ -130,6 +130,20 @@ def test_a_run_on_anything_else_never_stands_beside_the_papers_figures(tmp_path,
     assert len(markdown_rows((tmp_path / "report" / "report.md").read_text(), title)) == 1
 
 
+def test_runs_find_the_table_of_their_data_set_and_size(tmp_path):
+    dafre = {"dataset": "dafre/released", "classes": 3263}
+    write_run(tmp_path / "runs" / "1", model="resnet18", **dafre)
+    write_run(tmp_path / "runs" / "2", model="resnet18")
+    write_run(tmp_path / "runs" / "3", model="shallownet", image_size=224, **dafre)
+    write_run(tmp_path / "runs" / "4", model="vit_b32", image_size=224, pretrained="b32")
+    write_run(tmp_path / "runs" / "none", model="shallownet", **dafre)
+    content = reported(tmp_path)
+    found = [(table["number"], *row["runs"]) for table in content["tables"] for row in table["rows"] if row["n"]]
+    assert found == [(number, str(tmp_path / "runs" / f"{number}")) for number in (1, 2, 3, 4)]
+    assert [row["paper_top5"] for row in lines_of(content)] == [0.8464, 0.9086, 0.7204, 0.5403]
+    assert [row["runs"] for row in lines_of(content, paper_rows=False)] == [[str(tmp_path / "runs" / "none")]]
+
+
 def test_pretrained_and_scratch_are_rows_of_their_own(tmp_path):
     write_run(tmp_path / "runs" / "scratch", top1=0.25)
     write_run(tmp_path / "runs" / "tuned", top1=0.75, pretrained="weights.npz")
@@ -309,7 +323,8 @@ def _arrays(line):
 
 def test_a_legend_of_thirty_groups_lies_beside_the_axes_and_in_the_picture(tmp_path):
     for index in range(30):
-        options = {"dropout_rate": index / 64, "momentum": index / 32, "train_split": f"train[{index}%:]"}
+        options = {"decay_epochs": index, "crop_margin": index, "dropout_rate": index / 64}
+        options |= {"momentum": index / 32, "train_split": f"train[{index}%:]"}
         write_run(tmp_path / "runs" / f"{index}", learning_rate=0.001 * (index + 1), **options)
     figure = draw_curves(groups_of(tmp_path))
     figure.draw_without_rendering()
