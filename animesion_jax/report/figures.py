@@ -129,7 +129,7 @@ def _wrapped(words: Sequence[str]) -> str:
 
 def _height(labels: Iterable[str]) -> float:
     """Returns the inches that a legend needs beside its axes."""
-    return max(4.0, 1.2 + sum(0.06 + 0.14 * (1 + label.count("\n")) for label in labels))
+    return max(4.0, 1.2 + sum(0.06 + 0.15 * (1 + label.count("\n")) for label in labels))
 
 
 def _style(index: int, count: int) -> dict[str, Any]:

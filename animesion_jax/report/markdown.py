@@ -82,14 +82,19 @@ def render(content: dict[str, Any], groups: Sequence[Group], pictures: Sequence[
 def _table(columns: dict[str, Callable[[dict[str, Any]], str]], rows: Sequence[dict[str, Any]]) -> str:
     """Returns a table, and below it a note on the runs of each line that has some."""
     noted = [row for row in rows if row["n"]]
-    lines = list(_grid([*columns, "note"] if noted else [*columns], [
-        [cell(row) for cell in columns.values()] + ([str(noted.index(row) + 1) if row["n"] else ""] if noted else [])
-        for row in rows
-    ]))  # fmt: skip
-    for number, row in enumerate(noted, start=1):
-        paths = ", ".join(f"`{path}`" for path in row["runs"])
-        lines.append(f"{'' if number > 1 else chr(10)}{number}. {paths}{'; '.join(['', *row['notes']])}")
-    return "\n".join(lines) + "\n"
+    cells = [[cell(row) for cell in columns.values()] for row in rows]
+    titles, notes = list(columns), []
+    if noted:
+        titles.append("note")
+        for row, line in zip(rows, cells, strict=True):
+            line.append(str(noted.index(row) + 1) if row["n"] else "")
+        notes = ["", *(f"{number}. {_note(row)}" for number, row in enumerate(noted, start=1))]
+    return "\n".join([*_grid(titles, cells), *notes]) + "\n"
+
+
+def _note(row: dict[str, Any]) -> str:
+    paths = ", ".join(f"`{path}`" for path in row["runs"])
+    return "; ".join([paths, *row["notes"]])
 
 
 def _size_study(groups: Sequence[Group], weights: str) -> Iterator[str]:
