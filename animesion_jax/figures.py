@@ -8,8 +8,8 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from animesion_jax import run
 from animesion_jax.datasets import Dataset, Examples, load_dataset
+from animesion_jax.workdir import write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +53,7 @@ def make_figures(name: str, data_dir: str, output: str) -> dict[str, dict[str, A
     _save(draw_samples(dataset, read_samples(largest)), folder / SAMPLES_FILE)
     _save(draw_histogram(dataset, counts["all"]), folder / HISTOGRAM_FILE)
     result = {split: statistics(each) for split, each in counts.items()}
-    run.write_json(folder / STATISTICS_FILE, result)
+    write_json(folder / STATISTICS_FILE, result)
     return result
 
 

@@ -7,23 +7,11 @@ from typing import Any
 from clu import metric_writers
 from etils import epath
 
-FILE = "metrics.jsonl"
+from animesion_jax.workdir import ROWS_FILE, read_rows
+
 CURVES = "curves.png"
 
 log = logging.getLogger(__name__)
-
-
-def read_rows(workdir: str) -> list[dict[str, Any]]:
-    """Returns the rows of a run's metrics.jsonl in order; empty when there is none. A torn last line is left out."""
-    path = epath.Path(workdir).expanduser() / FILE
-    rows = []
-    if path.exists():
-        for line in path.read_text().splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-    return rows
 
 
 class Journal:
@@ -38,10 +26,10 @@ class Journal:
         self._rows = [
             row for row in read_rows(workdir) if row["step"] <= start_step and not row["split"].startswith("test_")
         ]
-        fresh = self._folder / f"{FILE}.tmp"
+        fresh = self._folder / f"{ROWS_FILE}.tmp"
         fresh.write_text("".join(json.dumps(row) + "\n" for row in self._rows))
-        fresh.replace(self._folder / FILE)
-        self._file = (self._folder / FILE).open("a")
+        fresh.replace(self._folder / ROWS_FILE)
+        self._file = (self._folder / ROWS_FILE).open("a")
         self._tensorboard = metric_writers.SummaryWriter(str(self._folder / "tensorboard"))
 
     def write(self, step: int, epoch: float, split: str, metrics: dict[str, float]) -> None:

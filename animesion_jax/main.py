@@ -296,6 +296,28 @@ def figures_command(arguments: Sequence[str]) -> int:
     return 0
 
 
+def report_command(arguments: Sequence[str]) -> int:
+    """Prints the Markdown of a report and writes it with its CSV, JSON and pictures."""
+    parser = parser_of(
+        "report",
+        "Sets training runs beside the paper's tables: mean and standard deviation over seeds, and curves.",
+        "runs/* --output=report",
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="workdir, or a folder with workdirs below it")
+    parser.add_argument("--output", default="report", help="folder to write into; local or gs://; default: report")
+    parser.add_argument(
+        "--weights",
+        choices=("last", "best"),
+        default="last",
+        help="last (what the paper's tables report), or best by validation top-1; default: last",
+    )
+    flags = parser.parse_args(arguments)
+    from animesion_jax.report import report
+
+    print(report(flags.runs, flags.output, flags.weights), end="")
+    return 0
+
+
 def write_table(rows: Sequence[dict[str, Any]]) -> None:
     """Prints a line per image: path, then characters with probabilities, likeliest first."""
     width = max(len(row["path"]) for row in rows)
@@ -333,6 +355,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "export": export_command,
     "predict": predict_command,
     "figures": figures_command,
+    "report": report_command,
 }
 
 if __name__ == "__main__":

@@ -12,12 +12,9 @@ from flax import traverse_util
 
 from animesion_jax import optim, steps
 from animesion_jax.checkpoint import WEIGHTS, Checkpoints
-from animesion_jax.errors import InputError, first_line
+from animesion_jax.errors import InputError
 from animesion_jax.models import OPTIONS, abstract_variables, create_model, family
-
-CONFIG_FILE = "config.json"
-CLASSES_FILE = "classes.json"
-RESULTS_FILE = "results.json"
+from animesion_jax.workdir import CLASSES_FILE, CONFIG_FILE, RESULTS_FILE, read_json, write_json
 
 # Fields of a config that must be more than 0.
 POSITIVE = (
@@ -52,23 +49,6 @@ class Run:
     weights: str
     step: int
     metrics: dict[str, Any]
-
-
-def read_json(path: epath.Path) -> Any:
-    """Returns the content of a JSON file; InputError if it is damaged."""
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(
-            f"{path} is damaged ({first_line(error)}); restore it or train into another workdir"
-        ) from error
-
-
-def write_json(path: epath.Path, value: Any) -> None:
-    """Writes indented JSON; the file appears whole or not at all."""
-    fresh = path.parent / f"{path.name}.tmp"
-    fresh.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-    fresh.replace(path)
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:

@@ -12,7 +12,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 DROPOUT_RATES = {"shallownet": 0.2, "resnet": 0.0, "vit": 0.1}
 OPTIONS = ("pretrained", "faithful")
 # By the name in the table: as built from the released files.
-DATASETS = {"dafre": "dafre/released", "moeimouto": "moeimouto"}
+DATASETS = {"dafre": "dafre/released", "moeimouto": "moeimouto/kaggle"}
 
 
 def get_table_config(table: Table, argument: str) -> ml_collections.ConfigDict:

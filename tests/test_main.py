@@ -11,21 +11,23 @@ from animesion_jax.main import COMMANDS, load_config, main, silent_native_stderr
 
 CONFIG = f"--config={ROOT / 'configs' / 'dafre_128.py'}"
 SWEEP = f"--config={ROOT / 'configs' / 'sweep_size.py'}:shallownet"
-LEAVES = {"errors", "augment", "metrics"}
+LEAVES = {"errors", "augment", "metrics", "paper", "workdir"}
 # Modules of the package that each module may import; what is not listed imports only the leaves.
 ALLOWED = {
-    "main": {"train", "sweep", "evaluate", "export", "predict", "figures"},
+    "main": {"train", "sweep", "evaluate", "export", "predict", "report", "figures"},
     "train": {"run", "optim", "steps", "checkpoint", "data", "datasets", "evaluate", "journal", "models", "pretrained"},
     "sweep": {"run", "steps", "datasets", "train"},
     "pretrained": {"pretrained", "run", "export", "models"},
     "steps": {"optim"},
     "evaluate": {"run", "steps", "data", "datasets"},
     "data": {"datasets"},
-    "figures": {"run", "datasets"},
+    "figures": {"datasets"},
+    "report": {"report"},
     "predict": {"export"},
     "export": {"run", "models", ""},
     "run": {"optim", "steps", "checkpoint", "models"},
     "checkpoint": {"steps"},
+    "report": {"report"},
     "models": {"models"},
 }
 
@@ -119,6 +121,9 @@ def test_overrides_reach_the_config():
         (["sweep", SWEEP, "--workdir=w", "--config.gird.seed=(8,)"], ["field 'gird'", "grid", "animesion sweep"]),
         (["evaluate"], ["--workdir", "--help"]),
         (["evaluate", "--workdir=nowhere"], ["nowhere", "config.json"]),
+        (["report"], ["RUN", "--help"]),
+        (["report", "nowhere"], ["nowhere", "workdirs"]),
+        (["report", "runs", "--weights=first"], ["first", "last", "best"]),
         (["predict", "--bundle=none.msgpack", "x.png"], ["none.msgpack", "export"]),
         (["predict", "--bundle=none.msgpack", "--format=xml", "x.png"], ["xml", "json"]),
     ],

@@ -1,0 +1,121 @@
+"""The Markdown of a report."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from animesion_jax.report.runs import Group, differing
+from animesion_jax.report.tables import size_studies
+
+NO_RUN = "—"
+INTRODUCTION = """\
+# Report
+
+Test accuracies in percent with the {weights} weights{paper}. Ours are mean ± sample standard deviation over the runs
+of a line, which differ in nothing but the seed; {no_run}: no run.
+
+A note names the settings in which runs differ from their row in the paper: data set config, batch size, epochs,
+learning rate and its decay, momentum, what is trained, splits, crop, and compute dtype. The paper's layers ran in
+evaluation mode from the second epoch on; runs that do so are called faithful.
+"""
+PICTURES = {
+    "curves.png": "Validation top-1 of every run against the epoch",
+    "sizes.png": "Test top-1 against image size and batch size",
+}
+
+# Column titles and what stands below them; figures go to the right.
+MODEL_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "model": lambda row: f"{row['name']} (`{row['model']}`)" if row["name"] else f"`{row['model']}`",
+    "pretrained": lambda row: "yes" if row["pretrained"] else "no",
+}
+PAPER_COLUMNS = {
+    "paper top-1": lambda row: percent(row["paper_top1"]),
+    "paper top-5": lambda row: percent(row["paper_top5"]),
+}
+SETTING_COLUMNS = {
+    "image size": lambda row: str(row["image_size"]),
+    "batch size": lambda row: str(row["batch_size"]),
+    "epochs": lambda row: str(row["epochs"]),
+    "learning rate": lambda row: f"{row['learning_rate']:g}",
+}
+OUR_COLUMNS = {
+    "ours top-1": lambda row: percent(row["top1_mean"], row["top1_sd"]),
+    "ours top-5": lambda row: percent(row["top5_mean"], row["top5_sd"]),
+    "runs (seeds)": lambda row: f"{row['n']} ({', '.join(map(str, row['seeds']))})" if row["n"] else NO_RUN,
+}
+
+
+def percent(mean: float | None, sd: float | None = None) -> str:
+    """Returns fractions as percent with two decimals, as in the paper."""
+    if mean is None:
+        return NO_RUN
+    return f"{100 * mean:.2f}" + (f" ± {100 * sd:.2f}" if sd is not None else "")
+
+
+def render(content: dict[str, Any], groups: Sequence[Group], pictures: Sequence[str]) -> str:
+    """Returns report.md.
+
+    Args:
+      content: of report.json.
+      groups: those with results.
+      pictures: names of the PNGs beside the file.
+    """
+    paper = "" if content["weights"] == "last" else "; the paper's with the last epoch's"
+    parts = [INTRODUCTION.format(weights=content["weights"], paper=paper, no_run=NO_RUN)]
+    for table in content["tables"]:
+        parts.append(
+            f"## Table {table['number']}: {table['dataset']}, {table['num_classes']:,} classes, "
+            f"{table['image_size']} px, batch {table['batch_size']}, {table['epochs']} epochs\n"
+        )
+        parts.append(_table(MODEL_COLUMNS | PAPER_COLUMNS | OUR_COLUMNS, table["rows"]))
+    for table in content["other"]:
+        parts.append(f"## {table['dataset']}, {table['num_classes']:,} classes (not in the paper)\n")
+        parts.append(_table(MODEL_COLUMNS | SETTING_COLUMNS | OUR_COLUMNS, table["rows"]))
+    for study in size_studies(groups):
+        parts.extend(_size_study(study, content["weights"]))
+    if content["unfinished"]:
+        parts.append("## Without results\n")
+        parts.append("".join(f"- `{run['path']}`: {run['reached']}\n" for run in content["unfinished"]))
+    parts.extend(f"![{PICTURES[name]}]({name})\n" for name in pictures)
+    return "\n".join(parts)
+
+
+def _table(columns: dict[str, Callable[[dict[str, Any]], str]], rows: Sequence[dict[str, Any]]) -> str:
+    """Returns a table, and below it a note on the runs of each line that has some."""
+    noted = [row for row in rows if row["n"]]
+    cells = [[cell(row) for cell in columns.values()] for row in rows]
+    titles, notes = list(columns), []
+    if noted:
+        titles.append("note")
+        for row, line in zip(rows, cells, strict=True):
+            line.append(str(noted.index(row) + 1) if row["n"] else "")
+        notes = ["", *(f"{number}. {_note(row)}" for number, row in enumerate(noted, start=1))]
+    return "\n".join([*_grid(titles, cells), *notes]) + "\n"
+
+
+def _note(row: dict[str, Any]) -> str:
+    paths = ", ".join(f"`{path}`" for path in row["runs"])
+    return "; ".join([paths, *row["notes"]])
+
+
+def _size_study(groups: Sequence[Group], weights: str) -> Iterator[str]:
+    """Yields per model of one data set a table of top-1 by image size (down) and batch size (across)."""
+    dataset, class_names = groups[0].data
+    for name in sorted({group.name for group in groups}):
+        cells: dict[tuple[int, int], list[str]] = {}
+        for group in groups:
+            if group.name == name:
+                what = ", ".join(differing(group, groups, ("image_size", "batch_size")))
+                text = percent(*group.figures(weights, "top1_accuracy")) + (f" ({what})" if what else "")
+                cells.setdefault((group.config["image_size"], group.config["batch_size"]), []).append(text)
+        sizes, batches = (sorted({key[axis] for key in cells}) for axis in (0, 1))
+        yield f"## Size study: {name} on {dataset}, {len(class_names):,} classes, test top-1\n"
+        rows = [
+            [f"{size} px", *("<br>".join(cells.get((size, batch), [NO_RUN])) for batch in batches)] for size in sizes
+        ]
+        yield "\n".join(_grid(["", *(f"batch {batch}" for batch in batches)], rows)) + "\n"
+
+
+def _grid(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(titles)} |"
+    yield f"|---|{'---:|' * (len(titles) - 1)}"
+    yield from (f"| {' | '.join(row)} |" for row in rows)

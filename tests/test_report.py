@@ -1,0 +1,453 @@
+import csv
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, SHARED
+from PIL import Image
+
+from animesion_jax import paper, run
+from animesion_jax.main import main
+from animesion_jax.report import report
+from animesion_jax.report.figures import draw_curves, draw_sizes
+from animesion_jax.report.runs import NEUTRAL, group_runs, read_run
+
+# A row of Table 2: 66.56 / 87.43.
+L16 = {
+    "dataset": "moeimouto/kaggle", "data_dir": "data", "train_split": "train", "validation_split": "test",
+    "test_split": "test", "data": {"cache": "auto"}, "image_size": 128, "crop_margin": 32, "mean": [0.5, 0.5, 0.5],
+    "model": "vit_l16", "dtype": "float32", "vit": {"pool": "token"}, "resnet": {"initializer": "xavier"},
+    "pretrained": "", "trainable": "all", "batch_size": 64, "epochs": 200, "learning_rate": 0.001, "momentum": 0.9,
+    "schedule": "piecewise", "decay_epochs": 50, "decay_factor": 3.0, "seed": 0, "eval_batch_size": 256,
+}  # fmt: skip
+
+
+def write_run(folder, top1=0.5, top5=0.75, classes=173, curve=(0.1, 0.2), ended=True, **changes):
+    """Writes a workdir as training leaves it; best weights are 1/8 above the last ones."""
+    folder.mkdir(parents=True)
+    config = L16 | changes
+    rows = [
+        {"step": 10 * epoch, "epoch": float(epoch), "split": "validation", "loss": 1.0, "top1_accuracy": value}
+        for epoch, value in enumerate(curve, start=1)
+    ]
+    if ended:
+        results = {
+            weights: {"step": 20, "split": "test", "top1_accuracy": top1 + more, "top5_accuracy": top5 + more}
+            for weights, more in (("last", 0.0), ("best", 0.125))
+        }
+        (folder / "results.json").write_text(json.dumps(results))
+        rows.append({"step": 20, "epoch": 2.0, "split": "test_last", "top1_accuracy": top1})
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "classes.json").write_text(json.dumps([f"class {index}" for index in range(classes)]))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def reported(tmp_path, *runs, weights="last"):
+    """Returns report.json of the runs, by default of all in tmp_path/runs."""
+    report([str(each) for each in runs] or [str(tmp_path / "runs")], str(tmp_path / "report"), weights)
+    return json.loads((tmp_path / "report" / "report.json").read_text())
+
+
+def lines_of(content, paper_rows=True):
+    tables = content["tables"] if paper_rows else content["other"]
+    return [row for table in tables for row in table["rows"] if row["n"]]
+
+
+def groups_of(tmp_path):
+    return group_runs(read_run(folder) for folder in sorted((tmp_path / "runs").iterdir()))
+
+
+def markdown_rows(text, title):
+    """Returns the cells of the table below a title, without its two head lines."""
+    section = text.split(f"## {title}")[1].split("\n## ")[0]
+    return [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")][2:]
+
+
+def test_every_row_of_the_paper_is_there_and_empty_without_a_run(tmp_path):
+    write_run(tmp_path / "runs" / "toy", dataset="toyfaces", classes=20)
+    content = reported(tmp_path)
+    text = (tmp_path / "report" / "report.md").read_text()
+    with (tmp_path / "report" / "report.csv").open() as file:
+        table = [row for row in csv.DictReader(file) if row["table"]]
+    shown = [markdown_rows(text, f"Table {number}:") for number in (1, 2, 3, 4)]
+    assert [len(rows) for rows in shown] == [12, 12, 5, 5]
+    assert all(row[4:] == ["—", "—", "—"] for rows in shown for row in rows)
+    assert shown[1][9] == ["L-16 (`vit_l16`)", "yes", "92.80", "98.44", "—", "—", "—"]
+    assert len(table) == 34 and not lines_of(content)
+    assert all(row["top1_mean"] == row["top5_mean"] == row["runs"] == "" and row["n"] == "0" for row in table)
+    assert [row["paper_top1"] for row in table][:2] == ["0.6909", "0.2647"]
+
+
+def test_seeds_become_mean_and_sample_deviation_beside_the_papers_figures(tmp_path):
+    for seed, top1 in enumerate((0.60, 0.62, 0.67)):
+        write_run(tmp_path / "runs" / f"seed{seed}", top1=top1, top5=0.875, seed=seed)
+    (line,) = lines_of(reported(tmp_path))
+    assert line["top1_mean"] == pytest.approx(0.63, abs=1e-12)
+    assert line["top1_sd"] == pytest.approx(math.sqrt((0.03**2 + 0.01**2 + 0.04**2) / 2), abs=1e-12)
+    assert (line["top5_mean"], line["top5_sd"], line["n"], line["seeds"]) == (0.875, 0.0, 3, [0, 1, 2])
+    rows = markdown_rows((tmp_path / "report" / "report.md").read_text(), "Table 2:")
+    l16 = ["L-16 (`vit_l16`)", "no", "66.56", "87.43", "63.00 ± 3.61", "87.50 ± 0.00", "3 (0, 1, 2)", "1"]
+    assert [row for row in rows if row[4] != "—"] == [l16]
+    with (tmp_path / "report" / "report.csv").open() as file:
+        (row,) = [row for row in csv.DictReader(file) if row["n"] == "3"]
+    assert float(row["top1_mean"]) == line["top1_mean"] and float(row["top1_sd"]) == line["top1_sd"]
+    assert (row["table"], row["seeds"], row["weights"]) == ("2", "0; 1; 2", "last")
+
+
+def test_one_seed_has_no_deviation_and_best_weights_are_another_column_of_results(tmp_path):
+    write_run(tmp_path / "runs" / "one", top1=0.5)
+    (line,) = lines_of(reported(tmp_path, weights="best"))
+    assert (line["top1_mean"], line["top1_sd"]) == (0.625, None)
+    assert "| 62.50 |" in (tmp_path / "report" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"classes": 10},
+        {"classes": 172},
+        {"image_size": 112},
+        {"image_size": 224},
+        {"model": "vit_s16"},
+        {"dataset": "mymoeimouto/kaggle"},
+        {"dataset": "dafre/released"},
+    ],
+)
+def test_a_run_on_anything_else_never_stands_beside_the_papers_figures(tmp_path, changes):
+    write_run(tmp_path / "runs" / "other", **changes)
+    content = reported(tmp_path)
+    assert not lines_of(content)
+    (line,) = lines_of(content, paper_rows=False)
+    assert line["top1_mean"] == 0.5 and "paper_top1" not in line
+    (table,) = content["other"]
+    assert table["num_classes"] == changes.get("classes", 173)
+    title = f"{table['dataset']}, {table['num_classes']} classes"
+    assert len(markdown_rows((tmp_path / "report" / "report.md").read_text(), title)) == 1
+
+
+def test_runs_find_the_table_of_their_data_set_and_size(tmp_path):
+    dafre = {"dataset": "dafre/released", "classes": 3263}
+    write_run(tmp_path / "runs" / "1", model="resnet18", **dafre)
+    write_run(tmp_path / "runs" / "2", model="resnet18")
+    write_run(tmp_path / "runs" / "3", model="shallownet", image_size=224, **dafre)
+    write_run(tmp_path / "runs" / "4", model="vit_b32", image_size=224, pretrained="b32")
+    write_run(tmp_path / "runs" / "none", model="shallownet", **dafre)
+    content = reported(tmp_path)
+    found = [(table["number"], *row["runs"]) for table in content["tables"] for row in table["rows"] if row["n"]]
+    assert found == [(number, str(tmp_path / "runs" / f"{number}")) for number in (1, 2, 3, 4)]
+    assert [row["paper_top5"] for row in lines_of(content)] == [0.8464, 0.9086, 0.7204, 0.5403]
+    assert [row["runs"] for row in lines_of(content, paper_rows=False)] == [[str(tmp_path / "runs" / "none")]]
+
+
+def test_pretrained_and_scratch_are_rows_of_their_own(tmp_path):
+    write_run(tmp_path / "runs" / "scratch", top1=0.25)
+    write_run(tmp_path / "runs" / "tuned", top1=0.75, pretrained="weights.npz")
+    lines = lines_of(reported(tmp_path))
+    assert [(row["pretrained"], row["paper_top1"], row["top1_mean"]) for row in lines] == [
+        (False, 0.6656, 0.25),
+        (True, 0.9280, 0.75),
+    ]
+    assert "from weights.npz" in lines[1]["notes"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "groups"),
+    [
+        ({"data_dir": "elsewhere", "data": {"cache": "none"}, "eval_batch_size": 1, "log_every_steps": 1}, 1),
+        ({"keep_last_checkpoints": 9, "default_weights": "last"}, 1),
+        # What the model or the schedule does not read.
+        ({"resnet": {"initializer": "he"}, "warmup_epochs": 3.0, "keep_head": True}, 1),
+        ({"vit": {"pool": "mean"}}, 2),
+        ({"batch_size": 32}, 2),
+        ({"epochs": 100}, 2),
+        ({"learning_rate": 0.002}, 2),
+        ({"momentum": 0.8}, 2),
+        ({"mean": [0.4, 0.5, 0.5]}, 2),
+        ({"held_out": 0.125}, 2),
+        ({"eval_mode_after_epochs": 1}, 2),
+    ],
+)
+def test_what_can_change_the_result_parts_the_runs(tmp_path, changes, groups):
+    write_run(tmp_path / "runs" / "a", seed=0)
+    write_run(tmp_path / "runs" / "b", seed=1, **changes)
+    lines = lines_of(reported(tmp_path))
+    assert [row["n"] for row in lines] == [2 // groups] * groups
+
+
+def test_fields_that_the_report_ignores_are_those_that_a_second_start_may_change():
+    assert set(NEUTRAL) - {"default_weights"} < set(run.MAY_CHANGE)
+
+
+def test_a_copy_is_no_seed_and_one_seed_with_two_results_is_told(tmp_path):
+    runs = tmp_path / "runs"
+    write_run(runs / "a", top1=0.25, seed=0)
+    shutil.copytree(runs / "a", runs / "b")
+    write_run(runs / "c", top1=0.75, seed=1)
+    (line,) = lines_of(reported(tmp_path, runs, runs / "a"))
+    assert (line["n"], line["seeds"], line["top1_mean"]) == (2, [0, 1], 0.5)
+    assert (line["runs"], line["copies"]) == ([str(runs / "a"), str(runs / "c")], [str(runs / "b")])
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert f"`{runs / 'b'}` is a copy of `{runs / 'a'}`, not counted" in text
+    write_run(runs / "d", top1=0.25, top5=0.5, seed=1)
+    (line,) = lines_of(reported(tmp_path))
+    assert (line["n"], line["seeds"]) == (3, [0, 1, 1])
+    assert any(note.startswith("seed 1 ran 2 times") for note in line["notes"])
+
+
+def test_notes_name_every_difference_from_the_papers_row(tmp_path):
+    write_run(tmp_path / "runs" / "same", eval_mode_after_epochs=1, seed=3)
+    write_run(
+        tmp_path / "runs" / "short", epochs=20, decay_epochs=5, learning_rate=0.01, batch_size=8, schedule="piecewise"
+    )
+    write_run(tmp_path / "runs" / "frozen", model="resnet18", pretrained="r18", dataset="moeimouto/mine", held_out=0.2)
+    for rate in (0.1, 0.2):
+        write_run(tmp_path / "runs" / f"dropout{rate}", model="vit_b32", dropout_rate=rate)
+    lines = {row["runs"][0].rsplit("/")[-1]: row for row in lines_of(reported(tmp_path))}
+    assert [name for name, row in lines.items() if row["faithful"]] == ["same"]
+    notes = {name: row["notes"] for name, row in lines.items()}
+    assert notes["same"] == ["faithful, evaluation mode from epoch 2 on"]
+    assert notes["short"] == [
+        "batch 8 (paper: 64)", "decay_epochs 5 (paper: 50)", "epochs 20 (paper: 200)", "lr 0.01 (paper: 0.001)",
+        "not faithful",
+    ]  # fmt: skip
+    assert notes["dropout0.2"] == ["dropout_rate 0.2", "not faithful"]
+    assert notes["frozen"] == [
+        "dataset moeimouto/mine (paper: moeimouto/kaggle)", "held_out 0.2 (paper: 0.0)",
+        "trainable all (paper: head)", "from r18", "not faithful",
+    ]  # fmt: skip
+
+
+def test_runs_without_results_are_named_and_left_out(tmp_path):
+    runs = tmp_path / "runs"
+    write_run(runs / "ended", top1=0.5)
+    write_run(runs / "going", ended=False, seed=1)
+    write_run(runs / "begun", ended=False, curve=(), seed=2)
+    # Begun again for more epochs: results.json is of the earlier end.
+    again = write_run(runs / "again", top1=0.9, seed=3)
+    rows = (again / "metrics.jsonl").read_text().splitlines()
+    (again / "metrics.jsonl").write_text("\n".join(rows[:2]) + "\n")
+    untested = write_run(runs / "untested", seed=4, test_split="")
+    (untested / "results.json").write_text("{}")
+    content = reported(tmp_path)
+    (line,) = lines_of(content)
+    assert line["runs"] == [str(runs / "ended")]
+    assert {each["path"].split("/")[-1]: each["reached"] for each in content["unfinished"]} == {
+        "going": "at epoch 2 of 200, step 20",
+        "again": "at epoch 2 of 200, step 20",
+        "begun": "nothing logged of 200 epochs",
+        "untested": "it has no test split",
+    }
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert f"`{runs / 'going'}`: at epoch 2 of 200, step 20" in text
+
+
+def test_a_runs_folder_is_searched_and_other_files_are_passed_over(tmp_path):
+    write_run(tmp_path / "runs" / "sweep" / "64" / "s0", seed=0)
+    write_run(tmp_path / "runs" / "sweep" / "64" / "s1", seed=1)
+    # A run is not searched: its checkpoints may be many.
+    write_run(tmp_path / "runs" / "sweep" / "64" / "s1" / "checkpoints" / "7", seed=7)
+    (tmp_path / "runs" / "sweep.log").write_text("")
+    output = tmp_path / "runs" / "report"
+    for _ in range(2):
+        # The second time the shell's runs/* holds the report of the first.
+        report([str(each) for each in (tmp_path / "runs").iterdir()], str(output))
+        (line,) = lines_of(json.loads((output / "report.json").read_text()))
+        assert line["seeds"] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: shutil.rmtree(folder), ["no folder", "run"]),
+        (lambda folder: (folder / "config.json").unlink(), ["not a training run", "config.json", "configs/demo.py"]),
+        (lambda folder: (folder / "config.json").write_text("{"), ["config.json is damaged"]),
+        (lambda folder: (folder / "config.json").write_text("{}"), ["config.json", "'dataset'"]),
+        (lambda folder: (folder / "config.json").write_text("[]"), ["config.json is damaged", "dict"]),
+        (lambda folder: (folder / "classes.json").write_text(""), ["classes.json is damaged"]),
+        (lambda folder: (folder / "results.json").write_text('{"last": {'), ["results.json is damaged"]),
+        (
+            lambda folder: (folder / "results.json").write_text('{"best": {}}'),
+            ["results.json", "top1_accuracy", "last"],
+        ),
+    ],
+)
+def test_what_is_no_run_or_damaged_is_one_line(tmp_path, capsys, damage, words):
+    folder = write_run(tmp_path / "run")
+    damage(folder)
+    assert main(["animesion", "report", str(folder), f"--output={tmp_path / 'report'}"]) == 2
+    message = capsys.readouterr().err.strip()
+    assert len(message.splitlines()) == 1 and all(word in message for word in words), message
+    assert not (tmp_path / "report").exists()
+
+
+def test_the_command_prints_what_it_writes(tmp_path, capsys):
+    write_run(tmp_path / "run")
+    assert main(["animesion", "report", str(tmp_path / "run"), f"--output={tmp_path / 'out'}"]) == 0
+    assert capsys.readouterr().out == (tmp_path / "out" / "report.md").read_text()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "report.md", "report.csv", "report.json", "curves.png",
+    }  # fmt: skip
+
+
+def test_curves_share_one_axis_and_seeds_a_colour(tmp_path, caplog):
+    runs = tmp_path / "runs"
+    write_run(runs / "a0", curve=(0.1, 0.3, 0.4), seed=0)
+    write_run(runs / "a1", curve=(0.2, 0.35), ended=False, seed=1)
+    write_run(runs / "b", curve=(0.5, 0.6), batch_size=32)
+    write_run(runs / "blind", curve=(), validation_split="")
+    with caplog.at_level("INFO", logger="animesion_jax"):
+        figure = draw_curves(groups_of(tmp_path))
+    (axes,) = figure.axes
+    curves = [line for line in axes.lines if line.get_marker() != "x"]
+    points = {tuple(line.get_ydata().round(6)): line for line in map(_arrays, curves)}
+    assert set(points) == {(10, 30, 40), (20, 35), (50, 60)}
+    assert list(points[10, 30, 40].get_xdata()) == [1, 2, 3]
+    assert points[10, 30, 40].get_color() == points[20, 35].get_color() != points[50, 60].get_color()
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "vit_l16, batch 32", "vit_l16, batch 64, 2 runs",
+    ]  # fmt: skip
+    (cross,) = [line for line in axes.lines if line.get_marker() == "x"]
+    assert (*cross.get_xdata(), *cross.get_ydata()) == (2, 35)
+    assert f"{runs / 'blind'} has no validation rows" in caplog.text
+
+
+def _arrays(line):
+    line.set_data(*line.get_data(orig=False))
+    return line
+
+
+def test_a_legend_of_thirty_groups_lies_beside_the_axes_and_in_the_picture(tmp_path):
+    for index in range(30):
+        options = {"decay_epochs": index, "crop_margin": index, "dropout_rate": index / 64}
+        options |= {"momentum": index / 32, "train_split": f"train[{index}%:]"}
+        write_run(tmp_path / "runs" / f"{index}", learning_rate=0.001 * (index + 1), **options)
+    figure = draw_curves(groups_of(tmp_path))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    legend, plot = axes.get_legend().get_window_extent(), axes.get_window_extent()
+    assert plot.x1 < legend.x0 and legend.x1 <= figure.bbox.x1
+    assert figure.bbox.y0 <= legend.y0 and legend.y1 <= figure.bbox.y1
+    assert plot.width > 0.4 * figure.bbox.width
+    styles = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
+    assert len(styles) == 30
+
+
+def _joined(axes):
+    """Returns (x, y) of every line of a panel by its label; error bars as a third entry."""
+    joined = {}
+    for container in axes.containers:
+        line, _, bars = container.lines
+        heights = [
+            (segment[1][1] - segment[0][1]) / 2 if len(segment) else math.nan for segment in bars[0].get_segments()
+        ]
+        joined[container.get_label()] = (list(line.get_xdata()), [round(y, 6) for y in line.get_ydata()], heights)
+    return joined
+
+
+def test_sizes_join_only_what_differs_in_the_size_alone(tmp_path):
+    runs = tmp_path / "runs"
+    write_run(runs / "64-16-0", image_size=64, batch_size=16, top1=0.25)
+    write_run(runs / "64-16-1", image_size=64, batch_size=16, top1=0.5, seed=1)
+    write_run(runs / "128-16", image_size=128, batch_size=16, top1=0.5)
+    # The learning rate grew with the batch: no line joins it with batch 16.
+    write_run(runs / "64-32", image_size=64, batch_size=32, learning_rate=0.002, top1=0.75)
+    write_run(runs / "64-64", image_size=64, batch_size=64, learning_rate=0.002, top1=0.125)
+    write_run(runs / "alone", model="resnet18", top1=1.0)
+    figure = draw_sizes(groups_of(tmp_path), "last")
+    by_image, by_batch = map(_joined, figure.axes)
+    assert {label: line[:2] for label, line in by_image.items()} == {
+        "vit_l16, batch 16, lr 0.001": ([64, 128], [37.5, 50.0]),
+        "vit_l16, batch 32, lr 0.002": ([64], [75.0]),
+        "vit_l16, batch 64, lr 0.002": ([64], [12.5]),
+    }
+    assert {label: line[:2] for label, line in by_batch.items()} == {
+        "vit_l16, 64 px, lr 0.001": ([16], [37.5]),
+        "vit_l16, 128 px, lr 0.001": ([16], [50.0]),
+        "vit_l16, 64 px, lr 0.002": ([32, 64], [75.0, 12.5]),
+    }
+    # Of 0.25 and 0.5: 0.125 * sqrt(2).
+    assert by_image["vit_l16, batch 16, lr 0.001"][2][0] == pytest.approx(12.5 * math.sqrt(2))
+    assert figure.axes[0].get_xscale() == "linear" and figure.axes[1].get_xscale() == "log"
+    assert figure.axes[1].xaxis.get_transform().base == 2
+    reported(tmp_path)
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert markdown_rows(text, "Size study: vit_l16 on moeimouto/kaggle") == [
+        ["64 px", "37.50 ± 17.68 (lr 0.001)", "75.00 (lr 0.002)", "12.50 (lr 0.002)"],
+        ["128 px", "50.00 (lr 0.001)", "—", "—"],
+    ]
+    with Image.open(tmp_path / "report" / "sizes.png") as picture:
+        assert picture.size[0] > 1000
+
+
+@pytest.mark.parametrize(
+    "changes", [{"seed": 1}, {"model": "vit_b16", "image_size": 64}, {"dataset": "x", "batch_size": 2}]
+)
+def test_no_sizes_without_two_sizes_of_one_model_and_data_set(tmp_path, changes):
+    write_run(tmp_path / "runs" / "a")
+    write_run(tmp_path / "runs" / "b", **changes)
+    assert draw_sizes(groups_of(tmp_path), "last") is None
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "sizes.png").write_text("of an earlier report")
+    reported(tmp_path)
+    assert not (tmp_path / "report" / "sizes.png").exists()
+
+
+@pytest.mark.shared
+def test_the_papers_figures_are_those_of_its_text():
+    models = {short: model for model, short in paper.SHORT_NAMES.items()}
+    text = (SHARED / "paper.txt").read_text()
+    captions = re.findall(
+        r"^Table (\d)\. Classification accuracy \(%\) for \*(.+?)\* trained for (\d+) epochs with batch size: (\d+) "
+        r"and image size: (\d+)x\d+\.\n((?:.*\t.*\n|\n)+)",
+        text,
+        re.MULTILINE,
+    )
+    classes = re.findall(r"representing ([\d,]+)(?: character)? classes", text)
+    datasets = dict(zip(("DAF:re", "moelmouto"), zip(("dafre", "moeimouto"), classes, strict=True), strict=True))
+    assert len(captions) == len(paper.TABLES) == 4
+    for table, (number, dataset, epochs, batch_size, image_size, body) in zip(paper.TABLES, captions, strict=True):
+        assert (table.dataset, f"{table.num_classes:,}") == datasets[dataset]
+        printed = tuple(map(int, (number, epochs, batch_size, image_size)))
+        assert (table.number, table.epochs, table.batch_size, table.image_size) == printed
+        # "after each 20 epochs if training for 50 epochs, and after 50 epochs if training for 200 epochs"
+        assert f"{table.decay_epochs} epochs if training for {table.epochs} epochs" in text
+        rows = {}
+        for line in body.strip().splitlines()[2:]:
+            short, *cells = line.split("\t")
+            for pretrained, pair in ((False, cells[:2]), (True, cells[2:])):
+                if pair[0]:
+                    rows[models[short], pretrained] = tuple(map(float, pair))
+        assert table.rows == rows
+    assert sum(len(table.rows) for table in paper.TABLES) == 34
+
+
+def test_a_real_run_is_reported_from_its_json_files_without_jax_or_tensorflow(trained, tmp_path):
+    workdir, results = trained
+    for name in ("config.json", "classes.json", "metrics.jsonl", "results.json"):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        shutil.copy(workdir / name, tmp_path / "run")
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('jax', 'flax', 'tensorflow', 'orbax'), None))\n"
+        "from animesion_jax.main import main; sys.exit(main(['animesion', *sys.argv[1:]]))"
+    )
+    command = [sys.executable, "-c", code, "report", str(tmp_path / "run"), f"--output={tmp_path / 'out'}"]
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    content = json.loads((tmp_path / "out" / "report.json").read_text())
+    (table,) = content["other"]
+    (line,) = table["rows"]
+    assert (table["dataset"], table["num_classes"], line["model"], line["image_size"]) == (
+        "toyfaces",
+        20,
+        "shallownet",
+        32,
+    )
+    assert (
+        line["top1_mean"] == results["last"]["top1_accuracy"] and line["top5_mean"] == results["last"]["top5_accuracy"]
+    )
+    assert content["runs"] == [{"path": str(tmp_path / "run"), "seed": 0, **results["last"]}]
+    assert not content["unfinished"]
