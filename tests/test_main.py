@@ -27,7 +27,6 @@ ALLOWED = {
     "export": {"run", "models", ""},
     "run": {"optim", "steps", "checkpoint", "models"},
     "checkpoint": {"steps"},
-    "report": {"report"},
     "models": {"models"},
 }
 
