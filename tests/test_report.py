@@ -217,7 +217,7 @@ def test_notes_name_every_difference_from_the_papers_row(tmp_path):
     ]  # fmt: skip
     assert notes["dropout0.2"] == ["dropout_rate 0.2", "not faithful"]
     assert notes["frozen"] == [
-        "dataset moeimouto/mine (paper: moeimouto/kaggle)", "held_out 0.2 (paper: 0.0)",
+        "dataset moeimouto/mine (paper: moeimouto/kaggle)", "held_out 0.2 (paper: 0)",
         "trainable all (paper: head)", "from r18", "not faithful",
     ]  # fmt: skip
 

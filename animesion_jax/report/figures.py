@@ -65,7 +65,7 @@ def draw_sizes(groups: Sequence[Group], weights: str) -> "Figure | None":
     if not studies:
         return None
     panels = [[_lines(study, field) for field in SIZES] for study in studies]
-    heights = [max(map(_height, row)) for row in panels]
+    heights = [max(_height(label for label, _ in lines) for lines in row) for row in panels]
     figure = Figure(figsize=(18, sum(heights)), layout="constrained")
     grid = figure.subplots(len(studies), 2, squeeze=False, height_ratios=heights)
     for study, row, pair in zip(studies, panels, grid, strict=True):
@@ -76,8 +76,8 @@ def draw_sizes(groups: Sequence[Group], weights: str) -> "Figure | None":
     return figure
 
 
-def _draw_lines(axes: "Axes", lines: dict[str, list[Group]], field: str, weights: str) -> None:
-    for index, (label, groups) in enumerate(lines.items()):
+def _draw_lines(axes: "Axes", lines: Sequence[tuple[str, list[Group]]], field: str, weights: str) -> None:
+    for index, (label, groups) in enumerate(lines):
         groups = sorted(groups, key=lambda group: group.config[field])
         figures = [group.figures(weights, "top1_accuracy") for group in groups]
         axes.errorbar(
@@ -89,15 +89,15 @@ def _draw_lines(axes: "Axes", lines: dict[str, list[Group]], field: str, weights
         )  # fmt: skip
     if field == "batch_size":
         axes.set_xscale("log", base=2)
-    sizes = sorted({group.config[field] for groups in lines.values() for group in groups})
+    sizes = sorted({group.config[field] for _, groups in lines for group in groups})
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize="small", frameon=False)
 
 
-def _lines(groups: Sequence[Group], field: str) -> dict[str, list[Group]]:
-    """Returns the groups that differ in nothing but the field, by what tells them from the other lines."""
+def _lines(groups: Sequence[Group], field: str) -> list[tuple[str, list[Group]]]:
+    """Returns (label, groups) of lines whose groups differ in nothing but the field."""
     (other,) = set(SIZES) - {field}
     lines: dict[Any, list[Group]] = {}
     for group in groups:
@@ -107,7 +107,7 @@ def _lines(groups: Sequence[Group], field: str) -> dict[str, list[Group]]:
         _wrapped([members[0].name, wording(other, members[0].config[other]), *differing(members[0], groups, SIZES)])
         for members in lines.values()
     ]
-    return dict(zip(labels, lines.values(), strict=True))
+    return list(zip(labels, lines.values(), strict=True))
 
 
 def _labels(groups: Sequence[Group]) -> list[str]:

@@ -227,4 +227,9 @@ def differing(group: Group, groups: Iterable[Group], known: Iterable[str] = ()) 
 
 def wording(name: str, value: Any) -> str:
     """Returns a setting in a few words."""
-    return WORDINGS.get(name, name + " {}").format(value)
+    return WORDINGS.get(name, name + " {}").format(shown(value))
+
+
+def shown(value: Any) -> str:
+    """Returns a value as a reader expects it: 0.003, not 0.0030000000000000001."""
+    return f"{value:g}" if isinstance(value, float) else str(value)

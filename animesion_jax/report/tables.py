@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from animesion_jax.paper import SHORT_NAMES, TABLES, Table
-from animesion_jax.report.runs import ACCURACIES, Group, differing, wording
+from animesion_jax.report.runs import ACCURACIES, Group, differing, shown, wording
 
 # The paper's settings that are the same in all of its tables.
 RECIPE = {
@@ -117,7 +117,7 @@ def paper_notes(group: Group, table: Table, groups: Sequence[Group]) -> list[str
     settings = group.settings
     theirs = recipe(table, settings["model"], group.pretrained)
     changed = [name for name in sorted(theirs) if name in settings and settings[name] != theirs[name]]
-    notes = [f"{wording(name, settings[name])} (paper: {theirs[name]})" for name in changed]
+    notes = [f"{wording(name, settings[name])} (paper: {shown(theirs[name])})" for name in changed]
     notes += differing(group, groups, (*theirs, FAITHFUL, "pretrained"))
     if group.pretrained:
         notes.append(wording("pretrained", settings["pretrained"]))
