@@ -142,9 +142,11 @@ def load_config(arguments: Sequence[str], command: str = "train") -> tuple[Any, 
 
 def _explain(error: BaseException) -> str:
     """Returns in one line what is wrong with a config or with a value given for one of its fields."""
-    if isinstance(error, AttributeError):
-        # ml_collections names the field, and on a second line the nearest one.
-        named = (error.__cause__ or error.__context__ or error).args[0]
+    if isinstance(error, AttributeError | KeyError):
+        # ml_collections names the field, or the one it would be below, and on a second line the nearest one.
+        named = (
+            error.args[0] if isinstance(error, KeyError) else (error.__cause__ or error.__context__ or error).args[0]
+        )
         return f"unknown config field {' '.join(str(named).split())}"
     if str(error).startswith("flag --config."):
         return first_line(error).removeprefix("flag ")

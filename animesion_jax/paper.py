@@ -13,6 +13,9 @@ SHORT_NAMES = {
     "vit_l32": "L-32",
 }
 
+# TFDS names of the data sets as the paper had them.
+DATASETS = {"dafre": "dafre/released", "moeimouto": "moeimouto/kaggle"}
+
 
 @dataclass(frozen=True)
 class Table:
@@ -21,7 +24,7 @@ class Table:
     Attributes:
       number: in the paper.
       config: the file of configs/ that trains its rows.
-      dataset: TFDS name of the data set, without a config's.
+      dataset: a key of `DATASETS`, the data set's name without that of a builder's config.
       num_classes: classes of the data set.
       image_size: side of the model's input in pixels.
       batch_size, epochs: of the training.

@@ -3,7 +3,7 @@
 import ml_collections
 
 from animesion_jax.models import family
-from animesion_jax.paper import Table
+from animesion_jax.paper import DATASETS, Table
 from animesion_jax.pretrained.sources import DEFAULTS
 from configs import common
 
@@ -11,8 +11,6 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 DROPOUT_RATES = {"shallownet": 0.2, "resnet": 0.0, "vit": 0.1}
 OPTIONS = ("pretrained", "faithful")
-# By the name in the table: as built from the released files.
-DATASETS = {"dafre": "dafre/released", "moeimouto": "moeimouto/kaggle"}
 
 
 def get_table_config(table: Table, argument: str) -> ml_collections.ConfigDict:

@@ -117,7 +117,7 @@ def test_overrides_reach_the_config():
         ([SWEEP, "--workdir=w"], ["grid", "sweep"]),
         (["sweep", f"{CONFIG}:shallownet", "--workdir=w"], ["grid", "configs/sweep_size.py"]),
         (["sweep", SWEEP, "--workdir=w", "--config.grid.batch_size=(8,)"], ["dafre/released", "not built"]),
-        (["sweep", SWEEP, "--workdir=w", "--config.gird.seed=(8,)"], ["field 'gird'", "grid", "animesion sweep"]),
+        (["sweep", SWEEP, "--workdir=w", "--config.gird.seed=(8,)"], ["field 'gird'", "animesion sweep"]),
         (["evaluate"], ["--workdir", "--help"]),
         (["evaluate", "--workdir=nowhere"], ["nowhere", "config.json"]),
         (["report"], ["RUN", "--help"]),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from animesion_jax.paper import SHORT_NAMES, TABLES, Table
+from animesion_jax.paper import DATASETS, SHORT_NAMES, TABLES, Table
 from animesion_jax.report.runs import ACCURACIES, Group, differing, shown, wording
 
 # The paper's settings that are the same in all of its tables.
@@ -11,8 +11,6 @@ RECIPE = {
     "train_split": "train", "test_split": "test", "held_out": 0.0, "crop_margin": 32, "dtype": "float32",
     "learning_rate": 1e-3, "momentum": 0.9, "schedule": "piecewise", "decay_factor": 3.0,
 }  # fmt: skip
-# The TFDS config that holds the images and splits of the paper.
-DATASETS = {"dafre": "dafre/released", "moeimouto": "moeimouto/kaggle"}
 FAITHFUL = "eval_mode_after_epochs"
 # What a line of a further table says in columns of its own.
 COLUMNS = ("dataset", "model", "image_size", "batch_size", "epochs", "learning_rate")
