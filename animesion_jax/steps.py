@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from animesion_jax.augment import Augmentation, augment, normalize
 from animesion_jax.errors import InputError
-from animesion_jax.metrics import cross_entropy, metric_sums
+from animesion_jax.metrics import cross_entropy, label_ranks, metric_sums
 from animesion_jax.optim import split_params
 
 AXIS = "batch"
@@ -166,3 +166,24 @@ def make_eval_step(
         return jax.lax.psum(metric_sums(logits, batch["label"], batch["mask"]), AXIS)
 
     return jax.pmap(eval_step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
+
+
+def make_classify_step(
+    model: nn.Module, config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | None = None
+) -> Callable[[dict[str, Any], Batch], dict[str, jax.Array]]:
+    """Returns `classify_step(variables, batch)` -> {"predicted", "rank"}, both (global batch,) int32.
+
+    "predicted" is the class id of the highest logit, "rank" the `metrics.label_ranks` of the true class, in the order
+    of the batch before it was put on the devices. The batch is that of `make_eval_step`; what comes out for masked
+    examples means nothing.
+    """
+
+    def classify_step(variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
+        logits = model.apply(variables, normalize(batch["image"], config.mean, config.std))
+        each = {
+            "predicted": jnp.argmax(logits, axis=-1).astype(jnp.int32),
+            "rank": label_ranks(logits, batch["label"]),
+        }
+        return jax.lax.all_gather(each, AXIS, tiled=True)
+
+    return jax.pmap(classify_step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
