@@ -230,13 +230,22 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         "evaluate", "Evaluates a run on a whole split.", "--workdir=runs/demo --split=test --weights=last"
     )
     add_run_flags(parser)
-    parser.add_argument("--split", default="test", help="split of the data set; default: test")
+    parser.add_argument("--split", default="test", help="split of the data set, or held_out; default: test")
     parser.add_argument("--data_dir", help="where the data set is built now; default: where it was in training")
+    parser.add_argument(
+        "--per_class", action="store_true", help="also write per_class.csv and print means over classes"
+    )
+    parser.add_argument("--output", help="file that --per_class writes; default: per_class.csv in the workdir")
     flags = parser.parse_args(arguments)
+    if flags.output and not flags.per_class:
+        raise InputError(f"--output={flags.output} is for --per_class; give both")
     hide_accelerators_from_tensorflow()
     from animesion_jax.evaluate import evaluate
 
-    print(json.dumps(evaluate(flags.workdir, flags.split, flags.weights, flags.data_dir)))
+    result = evaluate(
+        flags.workdir, flags.split, flags.weights, flags.data_dir, per_class=flags.per_class, output=flags.output
+    )
+    print(json.dumps(result))
     return 0
 
 

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from animesion_jax.augment import Augmentation, augment, normalize
 from animesion_jax.errors import InputError
-from animesion_jax.metrics import SUMS, cross_entropy, metric_sums
+from animesion_jax.metrics import SUMS, cross_entropy, label_ranks, metric_sums
 from animesion_jax.optim import split_params
 
 AXIS = "batch"
@@ -189,3 +189,27 @@ def make_eval_step(
         return jax.lax.psum(metric_sums(logits, batch["label"], batch["mask"]), AXIS)
 
     return jax.pmap(eval_step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
+
+
+def make_classify_step(
+    model: nn.Module, config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | None = None
+) -> Callable[[dict[str, Any], Batch], tuple[Sums, dict[str, jax.Array]]]:
+    """Returns `classify_step(variables, batch)` -> (what the evaluation step returns, each example's outcome).
+
+    The outcome is {"label", "mask", "predicted", "rank"}, each (global batch,), in the order of the batch before it was
+    put on the devices: "predicted" is the int32 class id of the highest logit, "rank" the `metrics.label_ranks` of the
+    true class; neither means anything where the mask is 0. The batch is that of `make_eval_step`.
+    """
+
+    def classify_step(variables: dict[str, Any], batch: Batch) -> tuple[Sums, dict[str, jax.Array]]:
+        logits = model.apply(variables, normalize(batch["image"], config.mean, config.std))
+        each = {
+            "label": batch["label"],
+            "mask": batch["mask"],
+            "predicted": jnp.argmax(logits, axis=-1).astype(jnp.int32),
+            "rank": label_ranks(logits, batch["label"]),
+        }
+        sums = metric_sums(logits, batch["label"], batch["mask"])
+        return jax.lax.psum(sums, AXIS), jax.lax.all_gather(each, AXIS, tiled=True)
+
+    return jax.pmap(classify_step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), devices=devices)

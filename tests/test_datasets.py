@@ -1,3 +1,4 @@
+import csv
 import itertools
 
 import numpy as np
@@ -142,10 +143,13 @@ def test_a_host_without_a_share_pads(toy_config, dataset):
 def test_training_validates_on_the_held_out_part_and_evaluate_repeats_it(held_out_config, tmp_path):
     held_out_config.validation_split, held_out_config.epochs = HELD_OUT, 1
     train(held_out_config, str(tmp_path))
-    again = evaluate(str(tmp_path), HELD_OUT)
+    again = evaluate(str(tmp_path), HELD_OUT, per_class=True, output=str(tmp_path / "new" / "classes.csv"))
     (row,) = [row for row in read_rows(str(tmp_path)) if row["split"] == "validation"]
     assert again["examples"] == row["examples"] == 178
     assert again["loss"] == pytest.approx(row["loss"], rel=1e-6)
+    with (tmp_path / "new" / "classes.csv").open() as file:
+        counts = [(int(row["train_images"]), int(row["test_images"])) for row in csv.DictReader(file)]
+    assert counts == [(of - held, held) for of, held in zip(TRAIN_SIZES, HELD_OUT_SIZES, strict=True)]
     assert evaluate(str(tmp_path), "train")["examples"] == 1411 - 178
 
 

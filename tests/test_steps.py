@@ -207,3 +207,21 @@ def test_eval_step_ignores_padding_and_uses_running_statistics():
         (put,) = steps.on_devices([padded], devices)
         sums = steps.make_eval_step(model, config, devices)(variables, put)
         assert (float(sums["examples"]), float(sums["top1_accuracy"])) == (11, expected.sum())
+
+
+def test_classify_step_gives_every_example_in_order():
+    config = _config()
+    model = create_model("shallownet", num_classes=6, image_size=32)
+    variables = init_variables(model, 32, 0)
+    batch = _batches(1)[0]
+    batch["image"] = batch["image"][:, :32, :32]
+    logits = np.asarray(model.apply(variables, np.float32((batch["image"] / 255.0 - 0.5) / 0.5)))
+    order = np.argsort(-logits, axis=1)
+    assert len(set(order[:, 0])) > 1
+    for devices in (jax.local_devices()[:1], jax.local_devices()):
+        (put,) = steps.on_devices([batch], devices)
+        sums, each = jax.device_get(steps.make_classify_step(model, config, devices)(variables, put))
+        assert sums["top1_accuracy"] == np.sum(order[:, 0] == batch["label"])
+        np.testing.assert_array_equal(each["label"], batch["label"])
+        np.testing.assert_array_equal(each["predicted"], order[:, 0])
+        np.testing.assert_array_equal(each["rank"], np.argmax(order == batch["label"][:, None], axis=1))
