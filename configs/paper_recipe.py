@@ -3,7 +3,7 @@
 import ml_collections
 
 from animesion_jax.models import family
-from animesion_jax.paper import DATASETS, Table
+from animesion_jax.paper import DATASETS, FAITHFUL, Table
 from animesion_jax.pretrained.sources import DEFAULTS
 from configs import common
 
@@ -53,8 +53,7 @@ def get_table_config(table: Table, argument: str) -> ml_collections.ConfigDict:
         config.pretrained = DEFAULTS[model]
         config.trainable = "head" if kind == "resnet" else "all"
     if "faithful" in options:
-        config.eval_mode_after_epochs = 1
-        config.vit.gelu, config.vit.dropout_places = "erf", "animesion"
+        config.update_from_flattened_dict(FAITHFUL)
         config.default_weights = "last"
         if table.dataset == "moeimouto":
             config.held_out, config.validation_split = 0.0, "test"

@@ -200,7 +200,11 @@ def test_a_copy_is_no_seed_and_one_seed_with_two_results_is_told(tmp_path):
 
 
 def test_notes_name_every_difference_from_the_papers_row(tmp_path):
-    write_run(tmp_path / "runs" / "same", eval_mode_after_epochs=1, seed=3)
+    faithful = {"eval_mode_after_epochs": 1, "vit": {"gelu": "erf", "dropout_places": "animesion"}}
+    write_run(tmp_path / "runs" / "same", seed=3, **faithful)
+    write_run(tmp_path / "runs" / "half", model="vit_l32", eval_mode_after_epochs=1)
+    # A ResNet has no GELU.
+    write_run(tmp_path / "runs" / "resnet", model="resnet152", eval_mode_after_epochs=1)
     write_run(
         tmp_path / "runs" / "short", epochs=20, decay_epochs=5, learning_rate=0.01, batch_size=8, schedule="piecewise"
     )
@@ -208,9 +212,10 @@ def test_notes_name_every_difference_from_the_papers_row(tmp_path):
     for rate in (0.1, 0.2):
         write_run(tmp_path / "runs" / f"dropout{rate}", model="vit_b32", dropout_rate=rate)
     lines = {row["runs"][0].rsplit("/")[-1]: row for row in lines_of(reported(tmp_path))}
-    assert [name for name, row in lines.items() if row["faithful"]] == ["same"]
+    assert [name for name, row in lines.items() if row["faithful"]] == ["resnet", "same"]
     notes = {name: row["notes"] for name, row in lines.items()}
-    assert notes["same"] == ["faithful, evaluation mode from epoch 2 on"]
+    assert notes["same"] == ["faithful"]
+    assert notes["half"] == ["eval_mode_after_epochs 1", "not faithful"]
     assert notes["short"] == [
         "batch 8 (paper: 64)", "decay_epochs 5 (paper: 50)", "epochs 20 (paper: 200)", "lr 0.01 (paper: 0.001)",
         "not faithful",

@@ -39,7 +39,7 @@ def report(workdirs: Sequence[str], output: str, weights: str = "last") -> str:
       rows: {"model", "name", "pretrained", "paper_top1", "paper_top5", "top1_mean", "top1_sd", "top5_mean", "top5_sd",
         "n", "seeds", "runs", "copies", "image_size", "batch_size", "epochs", "learning_rate", "faithful", "notes"};
         "name" is the paper's, "n" the number of runs behind a mean, "copies" are runs that are not counted since seed
-        and results are another's, "faithful" tells whether layers went into evaluation mode early, as the paper's did.
+        and results are another's, "faithful" tells whether the runs trained as `paper.FAITHFUL` says.
       runs: those with results, {"path", "seed", "step", "split", "examples", "loss", "top1_accuracy", "top5_accuracy"}.
       unfinished: the others, {"path", "reached"}.
 

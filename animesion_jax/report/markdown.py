@@ -14,8 +14,8 @@ Test accuracies in percent with the {weights} weights{paper}. Ours are mean ± s
 of a line, which differ in nothing but the seed; {no_run}: no run.
 
 A note names the settings in which runs differ from their row in the paper: data set config, batch size, epochs,
-learning rate and its decay, momentum, what is trained, splits, crop, and compute dtype. The paper's layers ran in
-evaluation mode from the second epoch on; runs that do so are called faithful.
+learning rate and its decay, momentum, what is trained, splits, crop, and compute dtype. Faithful runs (configs with
+`,faithful`) repeat what the paper's did by accident, such as layers in evaluation mode from the second epoch on.
 """
 PICTURES = {
     "curves.png": "Validation top-1 of every run against the epoch",

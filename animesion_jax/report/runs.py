@@ -73,11 +73,10 @@ class Group:
     @property
     def settings(self) -> dict[str, Any]:
         """The part of the config that all its runs share and that decides the result."""
-        unused = tuple(prefix for prefix, holds in UNUSED.items() if holds(self.config))
         return {
             name: value
             for name, value in self.config.items()
-            if name not in ("seed", *NEUTRAL) and not name.startswith(unused)
+            if name not in ("seed", *NEUTRAL) and decides(name, self.config)
         }
 
     @property
@@ -208,6 +207,11 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
 def _order(group: Group) -> tuple:
     sizes = [group.config[name] for name in ("image_size", "batch_size", "epochs", "learning_rate")]
     return (group.data, group.config["model"], group.pretrained, *sizes)
+
+
+def decides(name: str, config: dict[str, Any]) -> bool:
+    """Returns whether a field has a say in runs of a config: `vit.gelu` has none in those of a ResNet."""
+    return not any(name.startswith(prefix) and holds(config) for prefix, holds in UNUSED.items())
 
 
 def differing(group: Group, groups: Iterable[Group], known: Iterable[str] = ()) -> list[str]:

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from animesion_jax.paper import DATASETS, SHORT_NAMES, TABLES, Table
-from animesion_jax.report.runs import ACCURACIES, Group, differing, shown, wording
+from animesion_jax.paper import DATASETS, FAITHFUL, SHORT_NAMES, TABLES, Table
+from animesion_jax.report.runs import ACCURACIES, Group, decides, differing, shown, wording
 
 # The paper's settings that are the same in all of its tables.
 RECIPE = {
     "train_split": "train", "test_split": "test", "held_out": 0.0, "crop_margin": 32, "dtype": "float32",
     "learning_rate": 1e-3, "momentum": 0.9, "schedule": "piecewise", "decay_factor": 3.0,
 }  # fmt: skip
-FAITHFUL = "eval_mode_after_epochs"
 # What a line of a further table says in columns of its own.
 COLUMNS = ("dataset", "model", "image_size", "batch_size", "epochs", "learning_rate")
 
@@ -106,8 +105,12 @@ def line(group: Group | None, weights: str) -> dict[str, Any]:
     }  # fmt: skip
     for name in ("image_size", "batch_size", "epochs", "learning_rate"):
         values[name] = group.config[name] if group else None
-    # Runs older than the field trained in training mode throughout.
-    return values | {"faithful": (group.config.get(FAITHFUL) or 0) > 0 if group else None}
+    return values | {"faithful": is_faithful(group) if group else None}
+
+
+def is_faithful(group: Group) -> bool:
+    """Returns whether a group trained as the runs behind the tables did; older runs, without the fields, did not."""
+    return all(group.settings.get(name) == value for name, value in FAITHFUL.items() if decides(name, group.config))
 
 
 def paper_notes(group: Group, table: Table, groups: Sequence[Group]) -> list[str]:
@@ -116,11 +119,13 @@ def paper_notes(group: Group, table: Table, groups: Sequence[Group]) -> list[str
     theirs = recipe(table, settings["model"], group.pretrained)
     changed = [name for name in sorted(theirs) if name in settings and settings[name] != theirs[name]]
     notes = [f"{wording(name, settings[name])} (paper: {shown(theirs[name])})" for name in changed]
-    notes += differing(group, groups, (*theirs, FAITHFUL, "pretrained"))
+    notes += differing(group, groups, (*theirs, *FAITHFUL, "pretrained"))
     if group.pretrained:
         notes.append(wording("pretrained", settings["pretrained"]))
-    epochs = settings.get(FAITHFUL) or 0
-    return [*notes, f"faithful, evaluation mode from epoch {epochs + 1} on" if epochs > 0 else "not faithful"]
+    if is_faithful(group):
+        return [*notes, "faithful"]
+    partly = [wording(name, value) for name, value in FAITHFUL.items() if settings.get(name) == value]
+    return [*notes, *partly, "not faithful"]
 
 
 def run_notes(group: Group) -> list[str]:
