@@ -200,7 +200,7 @@ def test_a_copy_is_no_seed_and_one_seed_with_two_results_is_told(tmp_path):
 
 
 def test_notes_name_every_difference_from_the_papers_row(tmp_path):
-    faithful = {"eval_mode_after_epochs": 1, "vit": {"gelu": "erf", "dropout_places": "animesion"}}
+    faithful = {"eval_mode_after_epochs": 1, "vit": {**L16["vit"], "gelu": "erf", "dropout_places": "animesion"}}
     write_run(tmp_path / "runs" / "same", seed=3, **faithful)
     write_run(tmp_path / "runs" / "half", model="vit_l32", eval_mode_after_epochs=1)
     # A ResNet has no GELU.
