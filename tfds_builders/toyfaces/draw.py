@@ -1,7 +1,7 @@
 r"""Draws faces of toyfaces that the data set does not hold, or its sample grid.
 
 python -m tfds_builders.toyfaces.draw --output=faces --per_class=1
-python -m tfds_builders.toyfaces.draw --grid=docs/toyfaces.png
+python -m tfds_builders.toyfaces.draw --grid=toyfaces.png
 """
 
 import argparse
