@@ -75,6 +75,10 @@ def test_accumulating_four_parts_gives_the_same_update(devices):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), whole, parts)
     for a, b in zip(whole_sums, parts_sums, strict=True):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), a, b)
+    # Every place in the batch draws for itself: other places, other crops and colours.
+    reversed_batches = [{name: array[::-1] for name, array in batch.items()} for batch in batches]
+    _, reversed_sums, _ = _train("vit_ti16", jax.local_devices()[:devices], reversed_batches, config)
+    assert abs(reversed_sums[1]["loss"] - parts_sums[1]["loss"]) > 1e-4 * parts_sums[1]["loss"]
 
 
 def _without_augmentation(config):
