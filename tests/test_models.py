@@ -121,13 +121,14 @@ def test_animesion_drops_attention_weights_after_the_softmax(tmp_path):
     np.testing.assert_allclose(trained, model.apply(variables, images), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("side", [1, 2])
+@pytest.mark.parametrize(("side", "size"), [(1, 3), (2, 3), (5, 7)])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("padding", ["SAME", ((1, 1), (1, 1))])
-def test_images_smaller_than_the_kernel_are_convolved_alike(side, stride, padding):
+@pytest.mark.parametrize("padding", ["SAME", "half"])
+def test_images_smaller_than_the_kernel_are_convolved_alike(side, size, stride, padding):
     rng = np.random.default_rng(0)
     images = rng.normal(size=(2, side, side, 5)).astype(np.float32)
-    kernel = rng.normal(size=(3, 3, 5, 4)).astype(np.float32)
+    kernel = rng.normal(size=(size, size, 5, 4)).astype(np.float32)
+    padding = padding if padding == "SAME" else [(size // 2, size // 2)] * 2
     options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
 
     def loss(convolution, images, kernel):
