@@ -41,7 +41,10 @@ class Dataset:
         """Returns the number of examples of a split; InputError for a split that is unknown or empty."""
         splits = self.builder.info.splits
         if split not in splits:
-            raise InputError(f"{self.name} has no split '{split}'; allowed: {', '.join(splits)}")
+            mend = f"allowed: {', '.join(splits)}"
+            if split == "validation":
+                mend += ", or a part of train: --config.held_out=0.125 --config.validation_split=held_out"
+            raise InputError(f"{self.name} has no split '{split}'; {mend}")
         if not splits[split].num_examples:
             raise InputError(f"split '{split}' of {self.name} is empty; allowed: a split with examples")
         return splits[split].num_examples

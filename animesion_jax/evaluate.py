@@ -67,7 +67,8 @@ def evaluate(
       weights: "best" (by validation top-1) or "last"; None for the default of the run's config.
       data_dir: where the data set is built; None takes the one of the training.
       per_class: also writes a CSV of every class, see `per_class.to_csv`, and adds the means over classes.
-      output: file for it, local or gs://; None takes per_class.csv in the workdir.
+      output: file for it, local or gs://; None takes per_class.csv, or SPLIT_per_class.csv for
+        another split than the test split, in the workdir.
 
     Returns:
       {"split", "examples", "loss", "top1_accuracy", "top5_accuracy", "weights", "step"}, and with per_class also what
@@ -81,7 +82,9 @@ def evaluate(
     data = EvalData(_streaming(saved.config), dataset, split)
     means = {}
     if per_class:
-        file = epath.Path(output or epath.Path(workdir) / PER_CLASS_FILE).expanduser()
+        # Of the test split unless the name says otherwise.
+        name = PER_CLASS_FILE if split == saved.config.test_split else f"{split}_{PER_CLASS_FILE}"
+        file = epath.Path(output or epath.Path(workdir) / name).expanduser()
         file.parent.mkdir(parents=True, exist_ok=True)
         classify_step = steps.make_classify_step(saved.model, saved.config, devices)
         result, examples = classify_split(classify_step, saved.variables, data, devices)

@@ -136,7 +136,7 @@ def load_config(arguments: Sequence[str], command: str = "train") -> tuple[Any, 
         raise InputError(f"unexpected argument '{unparsed[0]}'; see animesion {command} --help")
     if config is None or not workdir:
         missing = "--config" if config is None else "--workdir"
-        raise InputError(f"{missing} is missing; for example --config=configs/demo.py --workdir=runs/demo")
+        raise InputError(f"{missing} is missing; for example {CONFIG_COMMANDS[command]['example']}")
     return config, workdir
 
 
@@ -235,7 +235,9 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--per_class", action="store_true", help="also write per_class.csv and print means over classes"
     )
-    parser.add_argument("--output", help="file that --per_class writes; default: per_class.csv in the workdir")
+    parser.add_argument(
+        "--output", help="file that --per_class writes; default: per_class.csv in the workdir, or SPLIT_per_class.csv"
+    )
     flags = parser.parse_args(arguments)
     if flags.output and not flags.per_class:
         raise InputError(f"--output={flags.output} is for --per_class; give both")

@@ -27,6 +27,12 @@ MAY_CHANGE = (
     "validation_split", "test_split", "pretrained", "keep_head", "default_weights",
 )  # fmt: skip
 
+# Fields that configs of earlier versions lack, with the value that stands for what those versions did.
+ADDED = {
+    "held_out": 0.0, "vit.gelu": "tanh", "vit.dropout_places": "google", "grad_accumulation": 1,
+    "eval_mode_after_epochs": 0, "default_weights": "best",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Run:
@@ -56,7 +62,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for name in POSITIVE:
         if not config[name] > 0:
             raise InputError(f"config.{name} is {config[name]}; allowed: more than 0")
-    for name in ("held_out", "dropout_rate", "momentum"):
+    for name in ("dropout_rate", "momentum"):
         if not 0 <= config[name] < 1:
             raise InputError(f"config.{name} is {config[name]}; allowed: 0 up to less than 1")
     for name in ("crop_margin", "eval_mode_after_epochs"):
@@ -69,12 +75,21 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             raise InputError(f"config.{name} is {config[name]}; allowed: three numbers, those of std above 0")
 
 
+def read_config(workdir: str) -> ml_collections.ConfigDict:
+    """Returns the config that a workdir was begun with; fields that it lacks since it is older are filled in."""
+    config = ml_collections.ConfigDict(read_json(epath.Path(workdir).expanduser() / CONFIG_FILE))
+    flat = traverse_util.flatten_dict(config.to_dict(), sep=".")
+    config.update_from_flattened_dict({name: value for name, value in ADDED.items() if name not in flat})
+    return config
+
+
 def changed_fields(workdir: str, config: ml_collections.ConfigDict) -> dict[str, tuple[Any, Any]]:
     """Returns (old, new) of every field in which a config differs from the one that a workdir was begun with."""
-    file = epath.Path(workdir).expanduser() / CONFIG_FILE
-    if not file.exists():
+    if not (epath.Path(workdir).expanduser() / CONFIG_FILE).exists():
         return {}
-    old, new = (traverse_util.flatten_dict(tree, sep=".") for tree in (read_json(file), json.loads(config.to_json())))
+    old, new = (
+        traverse_util.flatten_dict(json.loads(each.to_json()), sep=".") for each in (read_config(workdir), config)
+    )
     names = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
     return {name: (old.get(name), new.get(name)) for name in names}
 
@@ -98,9 +113,11 @@ def results_of(workdir: str, config: ml_collections.ConfigDict) -> dict[str, Any
     Raises:
       InputError: the workdir was begun with another config.
     """
-    check_same_run(workdir, config)
     results = epath.Path(workdir).expanduser() / RESULTS_FILE
-    if not results.exists() or "epochs" in changed_fields(workdir, config):
+    if not results.exists():
+        return None
+    check_same_run(workdir, config)
+    if "epochs" in changed_fields(workdir, config):
         return None
     return read_json(results)
 
@@ -161,7 +178,7 @@ def load(workdir: str, weights: str | None = None) -> Run:
             f"{folder} is not a training run ({missing[0]} is missing); start one: "
             f"python -m animesion_jax.main --config=configs/demo.py --workdir={folder}"
         )
-    config = ml_collections.ConfigDict(read_json(folder / CONFIG_FILE))
+    config = read_config(workdir)
     weights = weights or config.default_weights
     class_names = tuple(read_json(folder / CLASSES_FILE))
     model = build_model(config, len(class_names))

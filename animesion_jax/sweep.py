@@ -10,8 +10,8 @@ import ml_collections
 from etils import epath
 
 from animesion_jax import run, steps
-from animesion_jax.datasets import load_dataset
-from animesion_jax.errors import InputError
+from animesion_jax.datasets import load_dataset, select_examples
+from animesion_jax.errors import InputError, first_line
 from animesion_jax.train import train
 
 # What a batch of `ratio` times the base's does to the learning rate.
@@ -40,9 +40,20 @@ def expand(config: ml_collections.ConfigDict) -> dict[str, ml_collections.Config
             f"unknown config.learning_rate_scaling '{config.learning_rate_scaling}'; allowed: {', '.join(SCALINGS)}"
         )
     base, grid = config.base, config.grid.to_dict()
+    derived = {
+        "crop_margin": config.scale_crop_margin and "config.scale_crop_margin=False",
+        "learning_rate": config.learning_rate_scaling != "none" and "config.learning_rate_scaling=none",
+        # Mean, dropout and initialisation belong to the model, and only its own config file sets them.
+        "model": "a sweep for each model",
+    }
     for field, values in grid.items():
-        if field not in base:
-            raise InputError(f"unknown field '{field}' in config.grid; allowed: those of configs/common.py")
+        if field not in base or isinstance(base[field], ml_collections.ConfigDict):
+            raise InputError(
+                f"unknown field '{field}' in config.grid; allowed: those of configs/common.py that have no fields "
+                "below them"
+            )
+        if derived.get(field):
+            raise InputError(f"config.grid.{field} would not decide alone; needed: {derived[field]}")
         if not isinstance(values, list | tuple) or not values:
             raise InputError(f"config.grid.{field} is {values!r}; allowed: one value or more, such as (32, 64)")
     configs = {}
@@ -79,14 +90,13 @@ def sweep(
       those of `train`.
 
     Raises:
-      InputError: before anything is trained, a model that some run cannot build.
+      InputError: before anything is trained, a data set, split, model or batch size that some run cannot have.
     """
     configs = expand(config)
     num_devices = len(devices or jax.local_devices())
     for name, each in configs.items():
         try:
-            run.build_model(each, len(load_dataset(each.dataset, each.data_dir).class_names))
-            steps.check_batch_size("batch_size", each.batch_size, num_devices, each.grad_accumulation)
+            _check(each, num_devices)
         except InputError as error:
             raise InputError(f"run {name} of the sweep: {error}") from error
     outcomes = []
@@ -94,12 +104,22 @@ def sweep(
         folder = str(epath.Path(workdir).expanduser() / name)
         log.info("run %d of %d: %s", number, len(configs), name)
         try:
-            results = run.results_of(folder, each)
-            status = "had ended" if results is not None else "trained"
-            outcomes.append({"run": name, "status": status, "results": results or train(each, folder, devices)})
-        except InputError as error:
-            log.warning("run %s failed: %s", name, error)
-            outcomes.append({"run": name, "status": "failed", "error": str(error)})
+            results, status = run.results_of(folder, each), "had ended"
+            if results is None:
+                results, status = train(each, folder, devices), "trained"
+            outcomes.append({"run": name, "status": status, "results": results})
+        except (InputError, jax.errors.JaxRuntimeError) as error:
+            # What the devices say is above all that their memory does not suffice.
+            log.warning("run %s failed: %s", name, first_line(error))
+            outcomes.append({"run": name, "status": "failed", "error": first_line(error)})
         # Every run has programs of its own; kept, they would fill the memory of a long sweep.
         jax.clear_caches()
     return outcomes
+
+
+def _check(config: ml_collections.ConfigDict, num_devices: int) -> None:
+    dataset = load_dataset(config.dataset, config.data_dir)
+    for split in filter(None, (config.train_split, config.validation_split, config.test_split)):
+        select_examples(config, dataset, split)
+    run.build_model(config, len(dataset.class_names))
+    steps.check_batch_size("batch_size", config.batch_size, num_devices, config.grad_accumulation)

@@ -15,6 +15,7 @@ from animesion_jax import metrics, optim, run, steps
 from animesion_jax.checkpoint import WEIGHTS, Checkpoints, latest_step
 from animesion_jax.data import EvalData, TrainData
 from animesion_jax.datasets import load_dataset
+from animesion_jax.errors import InputError
 from animesion_jax.evaluate import evaluate_split
 from animesion_jax.journal import Journal
 from animesion_jax.models import abstract_variables, init_variables
@@ -164,6 +165,11 @@ def train(
     if last is not None:
         run.check_same_run(workdir, config)
     trainer = Trainer(config, devices)
+    if last is not None and last > config.epochs * trainer.steps_per_epoch:
+        raise InputError(
+            f"{workdir} has trained {last / trainer.steps_per_epoch:g} epochs, config.epochs is {config.epochs}; "
+            "allowed: as many or more, or another --workdir"
+        )
     # Before anything is written: weights to start from may be missing or of another model.
     state = trainer.initial_state() if last is None else None
     folder = epath.Path(workdir).expanduser()

@@ -106,3 +106,9 @@ def test_evaluate_prints_the_same_metrics_and_writes_the_classes(trained, tmp_pa
     assert [result[name]["classes"] for name in ("many_shot", "medium_shot", "few_shot")] == [5, 12, 3]
     assert result["few_shot"]["top1_accuracy"] == pytest.approx(top1[train_images < 20].mean())
     assert train_images.sum() == 1411
+    # Another split does not overwrite those of the test.
+    written = (workdir / "per_class.csv").read_text()
+    assert evaluate(str(workdir), "validation", per_class=True)["per_class"] == str(
+        workdir / "validation_per_class.csv"
+    )
+    assert (workdir / "per_class.csv").read_text() == written

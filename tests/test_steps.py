@@ -64,20 +64,19 @@ def test_one_and_four_devices_give_the_same_run(name):
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-4)
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-def test_accumulating_four_parts_gives_the_same_update(devices):
+def test_accumulating_four_parts_on_two_devices_gives_the_same_update():
     """Augmentation and dropout included; the models without batch statistics."""
     config = _config()
     batches = _batches(3)
     whole, whole_sums, _ = _train("vit_ti16", jax.local_devices()[:1], batches, config)
     config.grad_accumulation = 4
-    parts, parts_sums, _ = _train("vit_ti16", jax.local_devices()[:devices], batches, config)
+    parts, parts_sums, _ = _train("vit_ti16", jax.local_devices()[:2], batches, config)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), whole, parts)
     for a, b in zip(whole_sums, parts_sums, strict=True):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), a, b)
     # Every place in the batch draws for itself: other places, other crops and colours.
     reversed_batches = [{name: array[::-1] for name, array in batch.items()} for batch in batches]
-    _, reversed_sums, _ = _train("vit_ti16", jax.local_devices()[:devices], reversed_batches, config)
+    _, reversed_sums, _ = _train("vit_ti16", jax.local_devices()[:2], reversed_batches, config)
     assert abs(reversed_sums[1]["loss"] - parts_sums[1]["loss"]) > 1e-4 * parts_sums[1]["loss"]
 
 
@@ -172,7 +171,7 @@ def test_a_frozen_body_gets_no_gradient_no_optimizer_state_and_keeps_its_statist
 
 def test_a_frozen_body_of_a_faithful_run_begins_in_training_mode():
     """As the paper's pretrained ResNets did: nothing but their running statistics moves in the first epoch."""
-    config = _config()
+    config = _without_augmentation(_config())
     config.trainable, config.eval_mode_after_epochs = "head", 1
     model = create_model("resnet18", num_classes=6, image_size=32, axis_name=steps.AXIS, **OPTIONS["resnet18"])
     optimizer = optim.make_optimizer(config, optim.make_schedule(config, 100))
@@ -181,7 +180,8 @@ def test_a_frozen_body_of_a_faithful_run_begins_in_training_mode():
         state = _on(devices, steps.create_state(init_variables(model, 32, 0), optimizer, "head"))
         before = jax.device_get(state)
         step = steps.make_train_step(model, optimizer, config, devices, train_mode=train_mode)
-        after, _ = step(state, next(steps.on_devices(_batches(1), devices)))
+        batch = {**_batches(1)[0], "image": RNG.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)}
+        after, _ = step(state, next(steps.on_devices([batch], devices)))
         after = jax.device_get(after)
         jax.tree.map(np.testing.assert_array_equal, after.params["layer1_0"], before.params["layer1_0"])
         moved = [

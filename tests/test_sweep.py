@@ -41,6 +41,9 @@ def test_the_learning_rate_follows_the_batch_size(scaling, expected):
         ({"bach_size": (1,)}, "'bach_size'"),
         ({"batch_size": ()}, r"batch_size is \(\)"),
         ({"batch_size": ("many",)}, "'many'"),
+        ({"augment": (0,)}, "'augment' in config.grid"),
+        ({"crop_margin": (4,)}, r"crop_margin would not decide alone; needed: config\.scale_crop_margin=False"),
+        ({"model": ("resnet18",)}, "needed: a sweep for each model"),
         ({"batch_size": (-1,)}, r"config\.batch_size is -1"),
         ({"image_size": (16, 8)}, "run image_size_8 of the sweep: image_size 8 is too small"),
         ({"batch_size": (64, 30)}, "run batch_size_30 of the sweep: batch_size 30 does not divide among 4"),
@@ -50,6 +53,44 @@ def test_a_bad_grid_fails_before_anything_is_trained(toy_config, tmp_path, grid,
     with pytest.raises(InputError, match=words):
         sweep(_config(toy_config, **grid), str(tmp_path / "sweep"))
     assert not (tmp_path / "sweep").exists()
+
+
+def test_a_missing_validation_split_is_named_before_anything_is_trained(toy_config, tmp_path):
+    config = _config(toy_config, batch_size=(64,))
+    config.base.validation_split = "val"
+    with pytest.raises(InputError, match="run batch_size_64 of the sweep: toyfaces has no split 'val'"):
+        sweep(config, str(tmp_path / "sweep"))
+
+
+def test_a_run_that_does_not_fit_into_memory_does_not_stop_the_others(toy_config, tmp_path, monkeypatch):
+    """Nor does one that another config left without a checkpoint."""
+    tried = []
+
+    def fake(each, folder, devices):
+        tried.append(each.batch_size)
+        if each.batch_size == 128:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nmore lines")
+        return {}
+
+    monkeypatch.setattr(sweep_module, "train", fake)
+    (tmp_path / "batch_size_64").mkdir()
+    (tmp_path / "batch_size_64" / "config.json").write_text('{"learning_rate": 7.0}')
+    outcomes = sweep(_config(toy_config, batch_size=(128, 64)), str(tmp_path))
+    assert tried == [128, 64]
+    assert [outcome["status"] for outcome in outcomes] == ["failed", "trained"]
+    assert outcomes[0]["error"] == "RESOURCE_EXHAUSTED: Out of memory"
+
+
+def test_a_sweep_without_a_test_split_leaves_ended_runs_alone(toy_config, tmp_path, monkeypatch):
+    config = _config(toy_config, batch_size=(64,))
+    config.base.test_split = ""
+    folder = tmp_path / "batch_size_64"
+    folder.mkdir()
+    (folder / "results.json").write_text("{}")
+    (each,) = expand(config).values()
+    (folder / "config.json").write_text(each.to_json())
+    monkeypatch.setattr(sweep_module, "train", None)
+    assert sweep(config, str(tmp_path)) == [{"run": "batch_size_64", "status": "had ended", "results": {}}]
 
 
 def test_a_sweep_goes_on_where_it_stopped(toy_config, tmp_path, monkeypatch):
@@ -77,7 +118,9 @@ def test_a_sweep_goes_on_where_it_stopped(toy_config, tmp_path, monkeypatch):
     assert "batch_size 2000 is more than the 1411 examples" in outcomes[1]["error"]
     for outcome in (outcomes[0], outcomes[2]):
         assert json.loads((tmp_path / outcome["run"] / "results.json").read_text()) == outcome["results"]
+    # More epochs than a run has had: it goes on.
     config.base.epochs = 2
-    del trained[:]
+    tried = []
+    monkeypatch.setattr(sweep_module, "train", lambda each, *_: tried.append(each.batch_size))
     sweep(config, str(tmp_path))
-    assert trained == [64, 2000, 128]
+    assert tried == [64, 2000, 128]

@@ -124,6 +124,26 @@ def test_a_workdir_of_another_config_is_refused_and_stays_as_it_is(trained, tmp_
     assert (workdir / "config.json").read_text() == before
 
 
+def test_a_run_has_no_fewer_epochs_than_it_has_done(trained):
+    workdir, _ = trained
+    config = ml_collections.ConfigDict(json.loads((workdir / "config.json").read_text()))
+    config.epochs = 2
+    with pytest.raises(InputError, match=r"has trained 3 epochs, config\.epochs is 2; allowed: as many or more"):
+        train(config, str(workdir))
+    assert json.loads((workdir / "config.json").read_text())["epochs"] == 3
+
+
+def test_workdirs_from_before_a_field_was_added_go_on(trained, tmp_path):
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    config = json.loads((workdir / "config.json").read_text())
+    for name in run.ADDED:
+        group, _, field = name.rpartition(".")
+        del (config[group] if group else config)[field]
+    (workdir / "config.json").write_text(json.dumps(config))
+    assert run.changed_fields(str(workdir), run.read_config(str(trained[0]))) == {}
+    assert evaluate(str(workdir), "validation") == evaluate(str(trained[0]), "validation")
+
+
 def test_a_refused_start_leaves_no_workdir(toy_config, tmp_path):
     toy_config.pretrained = str(tmp_path / "absent.npz")
     with pytest.raises(InputError, match="absent"):
