@@ -452,7 +452,9 @@ def _joined(axes):
         heights = [
             (segment[1][1] - segment[0][1]) / 2 if len(segment) else math.nan for segment in bars[0].get_segments()
         ]
-        joined[container.get_label()] = (list(line.get_xdata()), [round(y, 6) for y in line.get_ydata()], heights)
+        label = container.get_label().replace("\n", " ")
+        assert label not in joined
+        joined[label] = (list(line.get_xdata()), [round(y, 6) for y in line.get_ydata()], heights)
     return joined
 
 
@@ -558,6 +560,23 @@ def test_a_crop_margin_is_constant_or_goes_with_the_image_size(tmp_path, margins
     assert {label: line[0] for label, line in joined.items()} == {
         ", ".join(["vit_l16", "batch 64", *filter(None, [words])]): sizes for words, sizes in lines.items()
     }
+
+
+def test_two_lines_of_one_law_are_told_apart_by_where_they_begin(tmp_path):
+    # The margin of 128 px is 32 or, of the other sweep, 33; the one is no neighbour of the other.
+    for size, margin in ((128, 32), (128, 33), (256, 64), (256, 66)):
+        write_run(tmp_path / "runs" / f"{size}-{margin}", image_size=size, crop_margin=margin, momentum=0.8)
+    for batch_size, rate in ((16, 0.1), (32, 0.2), (16, 0.3), (32, 0.6)):
+        options = {"batch_size": batch_size, "learning_rate": rate, "model": "vit_b16"}
+        write_run(tmp_path / "runs" / f"{batch_size}-{rate}", **options)
+    by_image, by_batch = map(_joined, draw_sizes(groups_of(tmp_path), "last").axes)
+    lines = {label.removeprefix("vit_l16, batch 64, "): line[0] for label, line in by_image.items() if "l16" in label}
+    assert lines == {
+        "crop margin ∝ size, crop_margin 32 at 128 px": [128, 256],
+        "crop margin ∝ size, crop_margin 33 at 128 px": [128, 256],
+    }
+    lines = {label.removeprefix("vit_b16, 128 px, "): line[0] for label, line in by_batch.items() if "b16" in label}
+    assert lines == {"lr ∝ batch, lr 0.1 at batch 16": [16, 32], "lr ∝ batch, lr 0.3 at batch 16": [16, 32]}
 
 
 def test_a_size_study_has_two_sizes_that_differ_alone(tmp_path):

@@ -66,8 +66,7 @@ class Group:
         copies = {}
         for index, run in enumerate(self.runs):
             for earlier in self.runs[:index]:
-                # As text, since NaN equals nothing.
-                same = earlier.config["seed"] == run.config["seed"] and str(earlier.results) == str(run.results)
+                same = earlier.config["seed"] == run.config["seed"] and earlier.results == run.results
                 if run.results and same and earlier.path not in copies:
                     copies[run.path] = earlier.path
         return copies

@@ -78,7 +78,14 @@ def size_lines(study: Sequence[Group], size: str) -> list[tuple[list[str], list[
             else:
                 words = study_words(members[0], study)
             lines.append(([members[0].name, wording(other, members[0].config[other]), *words], members))
-    return lines
+    labels = [words for words, _ in lines]
+    return [(words + _start(members[0], size) * (labels.count(words) > 1), members) for words, members in lines]
+
+
+def _start(group: Group, size: str) -> list[str]:
+    """Returns in words where a line begins, which tells it from another one of the same law."""
+    partner, _ = PARTNERS[size]
+    return [f"{wording(partner, group.config.get(partner))} at {wording(size, group.config[size])}"]
 
 
 def _joined(groups: Sequence[Group], size: str) -> Iterator[tuple[Law, list[Group]]]:
