@@ -19,6 +19,7 @@ from animesion_jax.report import report
 from animesion_jax.report.figures import draw_curves, draw_sizes
 from animesion_jax.report.groups import NEUTRAL, group_runs
 from animesion_jax.report.runs import read_run
+from animesion_jax.report.sizes import size_lines
 from animesion_jax.report.tables import paper_tables
 from configs import sweep_size
 
@@ -577,6 +578,14 @@ def test_two_lines_of_one_law_are_told_apart_by_where_they_begin(tmp_path):
     }
     lines = {label.removeprefix("vit_b16, 128 px, "): line[0] for label, line in by_batch.items() if "b16" in label}
     assert lines == {"lr ∝ batch, lr 0.1 at batch 16": [16, 32], "lr ∝ batch, lr 0.3 at batch 16": [16, 32]}
+
+
+def test_a_line_has_one_group_of_a_size_also_where_their_margins_are_neighbours(tmp_path):
+    for size, margin in ((16, 4), (128, 32), (128, 33), (128, 34)):
+        write_run(tmp_path / "runs" / f"{size}-{margin}", image_size=size, crop_margin=margin)
+    groups = groups_of(tmp_path)
+    lines = [[group.config["crop_margin"] for group in line] for _, line in size_lines(groups, "image_size")]
+    assert sorted(lines) == [[4, 32], [4, 33], [4, 34]]
 
 
 def test_a_size_study_has_two_sizes_that_differ_alone(tmp_path):
