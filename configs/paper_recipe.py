@@ -3,13 +3,10 @@
 import ml_collections
 
 from animesion_jax.models import family
-from animesion_jax.paper import DATASETS, FAITHFUL, Table
+from animesion_jax.paper import DATASETS, DROPOUT_RATES, FAITHFUL, IMAGENET_MEAN, IMAGENET_STD, Table
 from animesion_jax.pretrained.sources import DEFAULTS
 from configs import common
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-DROPOUT_RATES = {"shallownet": 0.2, "resnet": 0.0, "vit": 0.1}
 OPTIONS = ("pretrained", "faithful")
 
 

@@ -1,4 +1,6 @@
 import csv
+import importlib
+import itertools
 import json
 import math
 import re
@@ -10,11 +12,16 @@ import pytest
 from conftest import ROOT, SHARED
 from PIL import Image
 
-from animesion_jax import paper, run
+from animesion_jax import paper, run, sweep
+from animesion_jax.errors import InputError
 from animesion_jax.main import main
 from animesion_jax.report import report
 from animesion_jax.report.figures import draw_curves, draw_sizes
-from animesion_jax.report.runs import NEUTRAL, group_runs, read_run
+from animesion_jax.report.groups import NEUTRAL, group_runs
+from animesion_jax.report.runs import read_run
+from animesion_jax.report.sizes import size_lines
+from animesion_jax.report.tables import paper_tables
+from configs import sweep_size
 
 # A row of Table 2: 66.56 / 87.43.
 L16 = {
@@ -23,6 +30,7 @@ L16 = {
     "model": "vit_l16", "dtype": "float32", "vit": {"pool": "token"}, "resnet": {"initializer": "xavier"},
     "pretrained": "", "trainable": "all", "batch_size": 64, "epochs": 200, "learning_rate": 0.001, "momentum": 0.9,
     "schedule": "piecewise", "decay_epochs": 50, "decay_factor": 3.0, "seed": 0, "eval_batch_size": 256,
+    "held_out": 0.0,
 }  # fmt: skip
 
 
@@ -204,7 +212,10 @@ def test_notes_name_every_difference_from_the_papers_row(tmp_path):
     write_run(tmp_path / "runs" / "same", seed=3, **faithful)
     write_run(tmp_path / "runs" / "half", model="vit_l32", eval_mode_after_epochs=1)
     # A ResNet has no GELU.
-    write_run(tmp_path / "runs" / "resnet", model="resnet152", eval_mode_after_epochs=1)
+    imagenet = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    write_run(tmp_path / "runs" / "resnet", model="resnet152", eval_mode_after_epochs=1, **imagenet)
+    # Nor was the paper's run chosen on a validation split of its own.
+    write_run(tmp_path / "runs" / "blind", model="vit_b16", validation_split="", **faithful)
     write_run(
         tmp_path / "runs" / "short", epochs=20, decay_epochs=5, learning_rate=0.01, batch_size=8, schedule="piecewise"
     )
@@ -220,11 +231,57 @@ def test_notes_name_every_difference_from_the_papers_row(tmp_path):
         "batch 8 (paper: 64)", "decay_epochs 5 (paper: 50)", "epochs 20 (paper: 200)", "lr 0.01 (paper: 0.001)",
         "not faithful",
     ]  # fmt: skip
-    assert notes["dropout0.2"] == ["dropout_rate 0.2", "not faithful"]
+    assert notes["dropout0.2"] == ["dropout_rate 0.2 (paper: 0.1)", "not faithful"]
+    assert notes["dropout0.1"] == ["not faithful"]
+    assert notes["blind"][0] == "validation_split none (paper: test)" and notes["blind"][-1] == "not faithful"
     assert notes["frozen"] == [
         "dataset moeimouto/mine (paper: moeimouto/kaggle)", "held_out 0.2 (paper: 0)",
+        "mean (0.5, 0.5, 0.5) (paper: (0.485, 0.456, 0.406))",
         "trainable all (paper: head)", "from r18", "not faithful",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"augment": {"flip": 0.0}}, "augment.flip 0 (paper: 0.5)"),
+        ({"augment": {"brightness": 0.2}}, "augment.brightness 0.2 (paper: 0.1)"),
+        ({"augment": {"contrast": 0.2}}, "augment.contrast 0.2 (paper: 0.1)"),
+        ({"augment": {"saturation": 0.2}}, "augment.saturation 0.2 (paper: 0.1)"),
+        ({"augment": {"hue": 0.0}}, "augment.hue 0 (paper: 0.1)"),
+        ({"vit": {"pool": "mean"}}, "vit.pool mean (paper: token)"),
+        ({"vit": {"pre_logits": True}}, "vit.pre_logits True (paper: False)"),
+        ({"std": [1.0, 1.0, 1.0]}, "std (1.0, 1.0, 1.0) (paper: (0.5, 0.5, 0.5))"),
+        ({"schedule": "cosine", "warmup_epochs": 2.0}, "warmup_epochs 2 (paper: 0)"),
+        ({"model": "resnet18", "resnet": {"initializer": "he"}}, "resnet.initializer he (paper: xavier)"),
+        ({"model": "resnet18", "dropout_rate": 0.1}, "dropout_rate 0.1 (paper: 0)"),
+        ({"model": "resnet18", "std": [0.5, 0.5, 0.5]}, "std (0.5, 0.5, 0.5) (paper: (0.229, 0.224, 0.225))"),
+        ({"model": "shallownet", "image_size": 224, "dropout_rate": 0.1}, "dropout_rate 0.1 (paper: 0.2)"),
+    ],
+)
+def test_a_note_names_each_setting_that_is_not_the_papers(tmp_path, changes, note):
+    write_run(tmp_path / "runs" / "changed", **changes)
+    (group,) = groups_of(tmp_path)
+    assert note in lines_of({"tables": paper_tables([group], "last")})[0]["notes"]
+
+
+def test_configs_of_the_papers_rows_differ_from_them_in_nothing(tmp_path):
+    for table, option in itertools.product(paper.TABLES, ("", ",faithful")):
+        module = importlib.import_module(table.config.removesuffix(".py").replace("/", "."))
+        for index, (model, pretrained) in enumerate(table.rows):
+            config = module.get_config(model + ",pretrained" * pretrained + option)
+            folder = tmp_path / "runs" / f"{table.number}-{index}{option}"
+            write_run(folder, classes=table.num_classes, curve=(), **config.to_dict())
+    tables = paper_tables(groups_of(tmp_path), "last")
+    lines = [(table["number"], row) for table in tables for row in table["rows"]]
+    assert len(lines) == 2 * 34
+    for number, row in lines:
+        faithful = row["runs"][0].endswith(",faithful")
+        held_out = ["held_out 0.125 (paper: 0)"] if number in (2, 4) and not faithful else []
+        start = [note for note in row["notes"] if note.startswith("from ")]
+        assert len(start) == row["pretrained"]
+        assert row["notes"] == [*held_out, *start, "faithful" if faithful else "not faithful"]
+        assert row["faithful"] == faithful
 
 
 def test_runs_without_results_are_named_and_left_out(tmp_path):
@@ -265,11 +322,57 @@ def test_a_runs_folder_is_searched_and_other_files_are_passed_over(tmp_path):
         assert line["seeds"] == [0, 1]
 
 
+def test_folders_without_a_run_are_passed_over_while_there_is_one(tmp_path, caplog):
+    for name in ("empty", "older report"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    (tmp_path / "runs" / "older report" / "report.json").write_text("{}")
+    with pytest.raises(InputError, match="no training run"):
+        reported(tmp_path, *(tmp_path / "runs").iterdir())
+    write_run(tmp_path / "runs" / "run")
+    with caplog.at_level("INFO", logger="animesion_jax"):
+        (line,) = lines_of(reported(tmp_path, *sorted((tmp_path / "runs").iterdir())))
+    assert line["runs"] == [str(tmp_path / "runs" / "run")]
+    passed = [message.split(" is no workdir")[0] for message in caplog.messages if "passed over" in message]
+    assert passed == [str(tmp_path / "runs" / name) for name in ("empty", "older report")]
+
+
+def test_damaged_runs_are_named_with_what_is_damaged_and_the_others_reported(tmp_path):
+    good, config, results = (write_run(tmp_path / "runs" / name) for name in ("good", "config", "results"))
+    (config / "config.json").write_text("{")
+    (results / "results.json").write_text('{"last": {"top1_accuracy": null}}')
+    content = reported(tmp_path)
+    assert [row["runs"] for row in lines_of(content)] == [[str(good)]]
+    reasons = {each["path"]: each["reached"] for each in content["unfinished"]}
+    assert set(reasons) == {str(config), str(results)}
+    assert "config.json is damaged" in reasons[str(config)]
+    assert "no top1_accuracy of the last weights" in reasons[str(results)]
+    assert reasons[str(config)] in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_what_is_not_finite_is_said_and_null_in_json(tmp_path):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    for seed, top1 in enumerate((0.5, math.nan)):
+        write_run(tmp_path / "runs" / f"{seed}", top1=top1, seed=seed)
+    shutil.copytree(tmp_path / "runs" / "1", tmp_path / "runs" / "copy")
+    write_run(tmp_path / "runs" / "other", image_size=64, top1=math.inf)
+    reported(tmp_path)
+    content = json.loads((tmp_path / "report" / "report.json").read_text(), parse_constant=refuse)
+    (line,) = lines_of(content)
+    assert (line["top1_mean"], line["top1_sd"], line["top5_mean"], line["n"]) == (None, None, 0.75, 2)
+    assert f"top1_accuracy of `{tmp_path / 'runs' / '1'}` not finite" in line["notes"]
+    text = (tmp_path / "report" / "report.md").read_text()
+    (row,) = [row for row in markdown_rows(text, "Table 2:") if row[4] != "—"]
+    assert row[4:6] == ["not finite", "75.00 ± 0.00"]
+    assert not re.search(r"\b(nan|inf)\b", text + (tmp_path / "report" / "report.csv").read_text())
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
         (lambda folder: shutil.rmtree(folder), ["no folder", "run"]),
-        (lambda folder: (folder / "config.json").unlink(), ["not a training run", "config.json", "configs/demo.py"]),
+        (lambda folder: (folder / "config.json").unlink(), ["no training run", "config.json", "configs/demo.py"]),
         (lambda folder: (folder / "config.json").write_text("{"), ["config.json is damaged"]),
         (lambda folder: (folder / "config.json").write_text("{}"), ["config.json", "'dataset'"]),
         (lambda folder: (folder / "config.json").write_text("[]"), ["config.json is damaged", "dict"]),
@@ -350,16 +453,18 @@ def _joined(axes):
         heights = [
             (segment[1][1] - segment[0][1]) / 2 if len(segment) else math.nan for segment in bars[0].get_segments()
         ]
-        joined[container.get_label()] = (list(line.get_xdata()), [round(y, 6) for y in line.get_ydata()], heights)
+        label = container.get_label().replace("\n", " ")
+        assert label not in joined
+        joined[label] = (list(line.get_xdata()), [round(y, 6) for y in line.get_ydata()], heights)
     return joined
 
 
-def test_sizes_join_only_what_differs_in_the_size_alone(tmp_path):
+def test_sizes_join_what_differs_in_the_size_and_what_goes_with_it(tmp_path):
     runs = tmp_path / "runs"
     write_run(runs / "64-16-0", image_size=64, batch_size=16, top1=0.25)
     write_run(runs / "64-16-1", image_size=64, batch_size=16, top1=0.5, seed=1)
     write_run(runs / "128-16", image_size=128, batch_size=16, top1=0.5)
-    # The learning rate grew with the batch: no line joins it with batch 16.
+    # Its learning rate is twice that of batch 16, as its batch, and that of batch 64 is, as the root of its batch.
     write_run(runs / "64-32", image_size=64, batch_size=32, learning_rate=0.002, top1=0.75)
     write_run(runs / "64-64", image_size=64, batch_size=64, learning_rate=0.002, top1=0.125)
     write_run(runs / "alone", model="resnet18", top1=1.0)
@@ -371,9 +476,10 @@ def test_sizes_join_only_what_differs_in_the_size_alone(tmp_path):
         "vit_l16, batch 64, lr 0.002": ([64], [12.5]),
     }
     assert {label: line[:2] for label, line in by_batch.items()} == {
-        "vit_l16, 64 px, lr 0.001": ([16], [37.5]),
-        "vit_l16, 128 px, lr 0.001": ([16], [50.0]),
         "vit_l16, 64 px, lr 0.002": ([32, 64], [75.0, 12.5]),
+        "vit_l16, 64 px, lr ∝ batch": ([16, 32], [37.5, 75.0]),
+        "vit_l16, 64 px, lr ∝ √batch": ([16, 64], [37.5, 12.5]),
+        "vit_l16, 128 px, lr 0.001": ([16], [50.0]),
     }
     # Of 0.25 and 0.5: 0.125 * sqrt(2).
     assert by_image["vit_l16, batch 16, lr 0.001"][2][0] == pytest.approx(12.5 * math.sqrt(2))
@@ -387,6 +493,111 @@ def test_sizes_join_only_what_differs_in_the_size_alone(tmp_path):
     ]
     with Image.open(tmp_path / "report" / "sizes.png") as picture:
         assert picture.size[0] > 1000
+
+
+def write_sweep(folder, argument, scaling, top1):
+    """Writes the runs of a sweep of 3 image sizes and 3 batch sizes; `top1(image size, batch size)`."""
+    config = sweep_size.get_config(argument)
+    with config.unlocked():
+        config.grid = {"image_size": (64, 96, 224), "batch_size": (64, 256, 1024)}
+    config.learning_rate_scaling = scaling
+    for name, each in sweep.expand(config).items():
+        write_run(
+            folder / scaling / f"{argument}-{name}", top1=top1(each.image_size, each.batch_size), **each.to_dict()
+        )
+
+
+def test_the_runs_of_our_own_sweeps_are_joined(tmp_path):
+    for scaling, lost in (("none", 0.05), ("linear", 0.02)):
+        for argument, base in (("vit_b32", 0.2), ("resnet18", 0.5)):
+            # A run of the reference batch is the same in both sweeps, and so are its results.
+            write_sweep(
+                tmp_path / "runs", argument, scaling,
+                lambda image, batch, base=base, lost=lost: base + image / 1000 - lost * math.log2(batch / 64),
+            )  # fmt: skip
+    reported(tmp_path)
+    groups = group_runs(read_run(folder) for folder in sorted((tmp_path / "runs").glob("*/*")))
+    assert len(groups) == 2 * (9 + 6)
+    by_image, by_batch = map(_joined, draw_sizes(groups, "last").axes)
+    models = ("resnet18", "vit_b32")
+    crop = "crop margin ∝ size"
+    rates = {"batch 64": ["0.001"], "batch 256": ["0.001", "0.004"], "batch 1024": ["0.001", "0.016"]}
+    assert set(by_image) == {
+        f"{model}, {batch}, {crop}, lr {rate}" for model in models for batch in rates for rate in rates[batch]
+    }
+    assert set(by_batch) == {
+        f"{model}, {size} px, {rate}"
+        for model in models
+        for size in (64, 96, 224)
+        for rate in ("lr 0.001", "lr ∝ batch")
+    }
+    assert all(line[0] == [64, 96, 224] for line in by_image.values())
+    assert all(line[0] == [64, 256, 1024] for line in by_batch.values())
+    # 100 * (0.2 + 0.096 - 0.02 * (0, 2, 4)), and the lone sweep's 0.05.
+    assert by_batch["vit_b32, 96 px, lr ∝ batch"][1] == pytest.approx([29.6, 25.6, 21.6])
+    assert by_batch["vit_b32, 96 px, lr 0.001"][1] == pytest.approx([29.6, 19.6, 9.6])
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert markdown_rows(text, "Size study: vit_b32 on dafre/released")[1] == [
+        "96 px", "29.60 (lr 0.001)", "19.60 (lr 0.001)<br>25.60 (lr 0.004)", "9.60 (lr 0.001)<br>21.60 (lr 0.016)",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("margins", "lines"),
+    [
+        # At 50 px and a margin of 32 for 128 px: 12.5, to be rounded.
+        ({50: 12, 128: 32, 130: 33}, {"crop margin ∝ size": [50, 128, 130]}),
+        ({50: 13, 128: 32, 150: 38}, {"crop margin ∝ size": [50, 128, 150]}),
+        ({64: 32, 128: 32, 256: 32}, {"": [64, 128, 256]}),
+        ({64: 20, 128: 32, 192: 32}, {"crop_margin 20": [64], "crop_margin 32": [128, 192]}),
+        ({64: 16, 128: 32, 192: 32}, {"crop margin ∝ size": [64, 128], "crop_margin 32": [128, 192]}),
+        ({64: 16, 128: 33, 192: 51}, {"crop margin ∝ size": [64, 128], "crop_margin 51": [192]}),
+    ],
+)
+def test_a_crop_margin_is_constant_or_goes_with_the_image_size(tmp_path, margins, lines):
+    for size, margin in margins.items():
+        write_run(tmp_path / "runs" / f"{size}", image_size=size, crop_margin=margin)
+    joined = _joined(draw_sizes(groups_of(tmp_path), "last").axes[0])
+    assert {label: line[0] for label, line in joined.items()} == {
+        ", ".join(["vit_l16", "batch 64", *filter(None, [words])]): sizes for words, sizes in lines.items()
+    }
+
+
+def test_two_lines_of_one_law_are_told_apart_by_where_they_begin(tmp_path):
+    # The margin of 128 px is 32 or, of the other sweep, 33; the one is no neighbour of the other.
+    for size, margin in ((128, 32), (128, 33), (256, 64), (256, 66)):
+        write_run(tmp_path / "runs" / f"{size}-{margin}", image_size=size, crop_margin=margin, momentum=0.8)
+    for batch_size, rate in ((16, 0.1), (32, 0.2), (16, 0.3), (32, 0.6)):
+        options = {"batch_size": batch_size, "learning_rate": rate, "model": "vit_b16"}
+        write_run(tmp_path / "runs" / f"{batch_size}-{rate}", **options)
+    by_image, by_batch = map(_joined, draw_sizes(groups_of(tmp_path), "last").axes)
+    lines = {label.removeprefix("vit_l16, batch 64, "): line[0] for label, line in by_image.items() if "l16" in label}
+    assert lines == {
+        "crop margin ∝ size, crop_margin 32 at 128 px": [128, 256],
+        "crop margin ∝ size, crop_margin 33 at 128 px": [128, 256],
+    }
+    lines = {label.removeprefix("vit_b16, 128 px, "): line[0] for label, line in by_batch.items() if "b16" in label}
+    assert lines == {"lr ∝ batch, lr 0.1 at batch 16": [16, 32], "lr ∝ batch, lr 0.3 at batch 16": [16, 32]}
+
+
+def test_a_line_has_one_group_of_a_size_also_where_their_margins_are_neighbours(tmp_path):
+    for size, margin in ((16, 4), (128, 32), (128, 33), (128, 34)):
+        write_run(tmp_path / "runs" / f"{size}-{margin}", image_size=size, crop_margin=margin)
+    groups = groups_of(tmp_path)
+    lines = [[group.config["crop_margin"] for group in line] for _, line in size_lines(groups, "image_size")]
+    assert sorted(lines) == [[4, 32], [4, 33], [4, 34]]
+
+
+def test_a_size_study_has_two_sizes_that_differ_alone(tmp_path):
+    write_run(tmp_path / "runs" / "a")
+    write_run(tmp_path / "runs" / "diagonal", image_size=64, batch_size=32)
+    write_run(tmp_path / "runs" / "pretrained", batch_size=32, pretrained="x")
+    assert draw_sizes(groups_of(tmp_path), "last") is None
+    reported(tmp_path)
+    assert "Size study" not in (tmp_path / "report" / "report.md").read_text()
+    write_run(tmp_path / "runs" / "b", batch_size=32)
+    reported(tmp_path)
+    assert (tmp_path / "report" / "report.md").read_text().count("Size study") == 1
 
 
 @pytest.mark.parametrize(

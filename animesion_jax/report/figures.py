@@ -5,8 +5,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from animesion_jax.report.runs import Group, differing, wording
-from animesion_jax.report.tables import size_studies
+from animesion_jax.report.groups import Group, differing
+from animesion_jax.report.sizes import size_lines, size_studies
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SIZES = {"image_size": "image size (px)", "batch_size": "batch size"}
+AXES = {"image_size": "image size (px)", "batch_size": "batch size"}
 LINE_STYLES = ("-", "--", ":", "-.")
 MARKERS = "os^Dv"
 NO_BREAK = "\u00a0"
@@ -55,30 +55,33 @@ def draw_curves(groups: Sequence[Group]) -> "Figure | None":
 
 
 def draw_sizes(groups: Sequence[Group], weights: str) -> "Figure | None":
-    """Returns test top-1 against image size and batch size, two panels per data set; None where neither differs.
+    """Returns test top-1 against image size and batch size, two panels per data set; None where nothing is studied.
 
-    A line joins groups that differ in the size on its axis and in nothing else. Error bars are standard deviations.
+    Lines are those of `size_lines`. Error bars are standard deviations.
     """
     from matplotlib.figure import Figure
 
-    studies = size_studies(groups)
+    studies: dict[Any, list[list[Group]]] = {}
+    for study in size_studies(groups):
+        studies.setdefault(study[0].data, []).append(study)
     if not studies:
         return None
-    panels = [[_lines(study, field) for field in SIZES] for study in studies]
+    panels = [
+        [[(_wrapped(words), line) for study in each for words, line in size_lines(study, field)] for field in AXES]
+        for each in studies.values()
+    ]
     heights = [max(_height(label for label, _ in lines) for lines in row) for row in panels]
     figure = Figure(figsize=(18, sum(heights)), layout="constrained")
     grid = figure.subplots(len(studies), 2, squeeze=False, height_ratios=heights)
-    for study, row, pair in zip(studies, panels, grid, strict=True):
-        dataset, class_names = study[0].data
-        for field, lines, axes in zip(SIZES, row, pair, strict=True):
+    for (dataset, class_names), row, pair in zip(studies, panels, grid, strict=True):
+        for field, lines, axes in zip(AXES, row, pair, strict=True):
             _draw_lines(axes, lines, field, weights)
-            axes.set(title=f"{dataset} ({len(class_names)} classes): test top-1 (%)", xlabel=SIZES[field])
+            axes.set(title=f"{dataset} ({len(class_names)} classes): test top-1 (%)", xlabel=AXES[field])
     return figure
 
 
 def _draw_lines(axes: "Axes", lines: Sequence[tuple[str, list[Group]]], field: str, weights: str) -> None:
     for index, (label, groups) in enumerate(lines):
-        groups = sorted(groups, key=lambda group: group.config[field])
         figures = [group.figures(weights, "top1_accuracy") for group in groups]
         axes.errorbar(
             [group.config[field] for group in groups],
@@ -94,20 +97,6 @@ def _draw_lines(axes: "Axes", lines: Sequence[tuple[str, list[Group]]], field: s
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize="small", frameon=False)
-
-
-def _lines(groups: Sequence[Group], field: str) -> list[tuple[str, list[Group]]]:
-    """Returns (label, groups) of lines whose groups differ in nothing but the field."""
-    (other,) = set(SIZES) - {field}
-    lines: dict[Any, list[Group]] = {}
-    for group in groups:
-        fixed = frozenset((name, value) for name, value in group.settings.items() if name != field)
-        lines.setdefault(fixed, []).append(group)
-    labels = [
-        _wrapped([members[0].name, wording(other, members[0].config[other]), *differing(members[0], groups, SIZES)])
-        for members in lines.values()
-    ]
-    return list(zip(labels, lines.values(), strict=True))
 
 
 def _labels(groups: Sequence[Group]) -> list[str]:

@@ -1,20 +1,23 @@
 """The Markdown of a report."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from animesion_jax.report.runs import Group, differing
-from animesion_jax.report.tables import size_studies
+from animesion_jax.report.groups import Group
+from animesion_jax.report.sizes import size_studies, study_words
 
 NO_RUN = "—"
+NOT_FINITE = "not finite"
 INTRODUCTION = """\
 # Report
 
 Test accuracies in percent with the {weights} weights{paper}. Ours are mean ± sample standard deviation over the runs
 of a line, which differ in nothing but the seed; {no_run}: no run.
 
-A note names the settings in which runs differ from their row in the paper: data set config, batch size, epochs,
-learning rate and its decay, momentum, what is trained, splits, crop, and compute dtype. Faithful runs (configs with
+A note names the settings in which runs differ from their row in the paper: data set config, splits, crop,
+augmentation, normalisation, the model's options and dropout, compute dtype, what is trained, batch size, epochs,
+learning rate and its schedule, and momentum. Faithful runs (configs with
 `,faithful`) repeat what the paper's did by accident, such as layers in evaluation mode from the second epoch on.
 """
 PICTURES = {
@@ -48,6 +51,8 @@ def percent(mean: float | None, sd: float | None = None) -> str:
     """Returns fractions as percent with two decimals, as in the paper."""
     if mean is None:
         return NO_RUN
+    if not math.isfinite(mean):
+        return NOT_FINITE
     return f"{100 * mean:.2f}" + (f" ± {100 * sd:.2f}" if sd is not None else "")
 
 
@@ -97,22 +102,18 @@ def _note(row: dict[str, Any]) -> str:
     return "; ".join([paths, *row["notes"]])
 
 
-def _size_study(groups: Sequence[Group], weights: str) -> Iterator[str]:
-    """Yields per model of one data set a table of top-1 by image size (down) and batch size (across)."""
-    dataset, class_names = groups[0].data
-    for name in sorted({group.name for group in groups}):
-        cells: dict[tuple[int, int], list[str]] = {}
-        for group in groups:
-            if group.name == name:
-                what = ", ".join(differing(group, groups, ("image_size", "batch_size")))
-                text = percent(*group.figures(weights, "top1_accuracy")) + (f" ({what})" if what else "")
-                cells.setdefault((group.config["image_size"], group.config["batch_size"]), []).append(text)
-        sizes, batches = (sorted({key[axis] for key in cells}) for axis in (0, 1))
-        yield f"## Size study: {name} on {dataset}, {len(class_names):,} classes, test top-1\n"
-        rows = [
-            [f"{size} px", *("<br>".join(cells.get((size, batch), [NO_RUN])) for batch in batches)] for size in sizes
-        ]
-        yield "\n".join(_grid(["", *(f"batch {batch}" for batch in batches)], rows)) + "\n"
+def _size_study(study: Sequence[Group], weights: str) -> Iterator[str]:
+    """Yields a table of top-1 by image size (down) and batch size (across)."""
+    (dataset, class_names), name = study[0].data, study[0].name
+    cells: dict[tuple[int, int], list[str]] = {}
+    for group in study:
+        what = ", ".join(study_words(group, study))
+        text = percent(*group.figures(weights, "top1_accuracy")) + (f" ({what})" if what else "")
+        cells.setdefault((group.config["image_size"], group.config["batch_size"]), []).append(text)
+    sizes, batches = (sorted({key[axis] for key in cells}) for axis in (0, 1))
+    rows = [[f"{size} px", *("<br>".join(cells.get((size, batch), [NO_RUN])) for batch in batches)] for size in sizes]
+    yield f"## Size study: {name} on {dataset}, {len(class_names):,} classes, test top-1\n"
+    yield "\n".join(_grid(["", *(f"batch {batch}" for batch in batches)], rows)) + "\n"
 
 
 def _grid(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -1,15 +1,30 @@
 """Groups of runs as lines of tables: the paper's, and further ones for what the paper has not run."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from animesion_jax.paper import DATASETS, FAITHFUL, SHORT_NAMES, TABLES, Table
-from animesion_jax.report.runs import ACCURACIES, Group, decides, differing, shown, wording
+from animesion_jax.paper import (
+    DATASETS,
+    DROPOUT_RATES,
+    FAITHFUL,
+    FAITHFUL_SPLITS,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    SHORT_NAMES,
+    TABLES,
+    Table,
+)
+from animesion_jax.report.groups import Group, decides, differing, shown, wording
+from animesion_jax.report.runs import ACCURACIES
 
 # The paper's settings that are the same in all of its tables.
 RECIPE = {
     "train_split": "train", "test_split": "test", "held_out": 0.0, "crop_margin": 32, "dtype": "float32",
-    "learning_rate": 1e-3, "momentum": 0.9, "schedule": "piecewise", "decay_factor": 3.0,
+    "learning_rate": 1e-3, "momentum": 0.9, "schedule": "piecewise", "decay_factor": 3.0, "warmup_epochs": 0.0,
+    "augment.flip": 0.5, "augment.brightness": 0.1, "augment.contrast": 0.1, "augment.saturation": 0.1,
+    "augment.hue": 0.1, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "vit.pool": "token", "vit.pre_logits": False,
+    "resnet.initializer": "xavier",
 }  # fmt: skip
 # What a line of a further table says in columns of its own.
 COLUMNS = ("dataset", "model", "image_size", "batch_size", "epochs", "learning_rate")
@@ -17,13 +32,17 @@ COLUMNS = ("dataset", "model", "image_size", "batch_size", "epochs", "learning_r
 
 def recipe(table: Table, model: str, pretrained: bool) -> dict[str, Any]:
     """Returns the settings of a row of the paper, as far as a config's fields can be compared with them."""
-    frozen = pretrained and model.startswith("resnet")
-    return RECIPE | {
+    kind = next(kind for kind in DROPOUT_RATES if kind in model)
+    shared = RECIPE | FAITHFUL_SPLITS.get(table.dataset, {})
+    if kind == "resnet":
+        shared |= {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    return shared | {
         "dataset": DATASETS[table.dataset],
+        "dropout_rate": DROPOUT_RATES[kind],
         "batch_size": table.batch_size,
         "epochs": table.epochs,
         "decay_epochs": table.decay_epochs,
-        "trainable": "head" if frozen else "all",
+        "trainable": "head" if pretrained and kind == "resnet" else "all",
     }
 
 
@@ -58,7 +77,8 @@ def paper_tables(groups: Sequence[Group], weights: str) -> list[dict[str, Any]]:
                 if table_of(group) is table and (group.config["model"], group.pretrained) == (model, pretrained)
             ]
             for group in ours:
-                rows.append(row | line(group, weights) | {"notes": paper_notes(group, table, ours) + run_notes(group)})
+                notes = paper_notes(group, table, ours) + run_notes(group, weights)
+                rows.append(row | line(group, weights) | {"notes": notes})
             if not ours:
                 rows.append(row | line(None, weights) | {"notes": []})
         description = {
@@ -77,20 +97,10 @@ def other_tables(groups: Sequence[Group], weights: str) -> list[dict[str, Any]]:
         dataset, class_names = group.data
         table = tables.setdefault(group.data, {"dataset": dataset, "num_classes": len(class_names), "rows": []})
         start = [wording("pretrained", group.config["pretrained"])] if group.pretrained else []
-        notes = start + differing(group, others, (*COLUMNS, "pretrained")) + run_notes(group)
+        notes = start + differing(group, others, (*COLUMNS, "pretrained")) + run_notes(group, weights)
         model = {"model": group.config["model"], "name": SHORT_NAMES.get(group.config["model"])}
         table["rows"].append({**model, "pretrained": group.pretrained, **line(group, weights), "notes": notes})
     return list(tables.values())
-
-
-def size_studies(groups: Sequence[Group]) -> list[list[Group]]:
-    """Returns per data set the groups whose model ran there at several image sizes or batch sizes."""
-    studies: dict[Any, list[Group]] = {}
-    for group in groups:
-        same = [each for each in groups if (each.data, each.config["model"]) == (group.data, group.config["model"])]
-        if len({(each.config["image_size"], each.config["batch_size"]) for each in same}) > 1:
-            studies.setdefault(group.data, []).append(group)
-    return list(studies.values())
 
 
 def line(group: Group | None, weights: str) -> dict[str, Any]:
@@ -110,7 +120,8 @@ def line(group: Group | None, weights: str) -> dict[str, Any]:
 
 def is_faithful(group: Group) -> bool:
     """Returns whether a group trained as the runs behind the tables did; older runs, without the fields, did not."""
-    return all(group.settings.get(name) == value for name, value in FAITHFUL.items() if decides(name, group.config))
+    asked = FAITHFUL | FAITHFUL_SPLITS.get(group.data[0].split("/")[0], {})
+    return all(group.settings.get(name) == value for name, value in asked.items() if decides(name, group.config))
 
 
 def paper_notes(group: Group, table: Table, groups: Sequence[Group]) -> list[str]:
@@ -118,6 +129,9 @@ def paper_notes(group: Group, table: Table, groups: Sequence[Group]) -> list[str
     settings = group.settings
     theirs = recipe(table, settings["model"], group.pretrained)
     changed = [name for name in sorted(theirs) if name in settings and settings[name] != theirs[name]]
+    if "held_out" in changed and "validation_split" in changed:
+        # What is held out is validated on.
+        changed.remove("validation_split")
     notes = [f"{wording(name, settings[name])} (paper: {shown(theirs[name])})" for name in changed]
     notes += differing(group, groups, (*theirs, *FAITHFUL, "pretrained"))
     if group.pretrained:
@@ -128,10 +142,15 @@ def paper_notes(group: Group, table: Table, groups: Sequence[Group]) -> list[str
     return [*notes, *partly, "not faithful"]
 
 
-def run_notes(group: Group) -> list[str]:
-    """Returns in words what is odd about a group's runs: copies, and one seed with several results."""
+def run_notes(group: Group, weights: str) -> list[str]:
+    """Returns in words what is odd about a group's runs: copies, one seed with several results, and NaN or infinity."""
     notes = [f"`{copy}` is a copy of `{original}`, not counted" for copy, original in group.copies.items()]
     seeds = [run.config["seed"] for run in group.counted]
     for seed in sorted({seed for seed in seeds if seeds.count(seed) > 1}):
         notes.append(f"seed {seed} ran {seeds.count(seed)} times with different results, all counted")
+    for run in group.counted:
+        result = run.results[weights]
+        odd = [name for name in ("loss", *ACCURACIES) if not math.isfinite(result.get(name, 0.0))]
+        if odd:
+            notes.append(f"{', '.join(odd)} of `{run.path}` not finite")
     return notes
