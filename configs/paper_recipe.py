@@ -3,7 +3,7 @@
 import ml_collections
 
 from animesion_jax.models import family
-from animesion_jax.paper import DATASETS, DROPOUT_RATES, FAITHFUL, IMAGENET_MEAN, IMAGENET_STD, Table
+from animesion_jax.paper import DATASETS, DROPOUT_RATES, FAITHFUL, FAITHFUL_SPLITS, IMAGENET_MEAN, IMAGENET_STD, Table
 from animesion_jax.pretrained.sources import DEFAULTS
 from configs import common
 
@@ -50,8 +50,6 @@ def get_table_config(table: Table, argument: str) -> ml_collections.ConfigDict:
         config.pretrained = DEFAULTS[model]
         config.trainable = "head" if kind == "resnet" else "all"
     if "faithful" in options:
-        config.update_from_flattened_dict(FAITHFUL)
+        config.update_from_flattened_dict(FAITHFUL | FAITHFUL_SPLITS.get(table.dataset, {}))
         config.default_weights = "last"
-        if table.dataset == "moeimouto":
-            config.held_out, config.validation_split = 0.0, "test"
     return config
