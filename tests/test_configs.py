@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 from animesion_jax import optim, run, steps
-from animesion_jax.main import load_config
+from animesion_jax.command_line import load_config
 from animesion_jax.models import MODELS, abstract_variables
 from animesion_jax.paper import SHORT_NAMES, TABLES
 from animesion_jax.pretrained.sources import DEFAULTS

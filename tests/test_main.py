@@ -7,14 +7,15 @@ import sys
 import pytest
 from conftest import ROOT
 
-from animesion_jax.main import COMMANDS, load_config, main, silent_native_stderr
+from animesion_jax.command_line import load_config
+from animesion_jax.main import COMMANDS, main, silent_native_stderr
 
 CONFIG = f"--config={ROOT / 'configs' / 'dafre_128.py'}"
 SWEEP = f"--config={ROOT / 'configs' / 'sweep_size.py'}:shallownet"
 LEAVES = {"errors", "augment", "metrics", "paper", "workdir"}
 # Modules of the package that each module may import; what is not listed imports only the leaves.
 ALLOWED = {
-    "main": {"train", "sweep", "evaluate", "export", "predict", "report", "figures"},
+    "main": {"command_line", "train", "sweep", "evaluate", "export", "predict", "report", "figures"},
     "train": {"run", "optim", "steps", "checkpoint", "data", "datasets", "evaluate", "journal", "models", "pretrained"},
     "sweep": {"run", "steps", "datasets", "train"},
     "pretrained": {"pretrained", "run", "export", "models"},

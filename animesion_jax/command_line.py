@@ -1,0 +1,123 @@
+"""What commands have in common: their help, their flags, and a config with its overrides."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from animesion_jax.errors import InputError, first_line
+
+CONFIG_HELP = """\
+usage: animesion {command} --config=FILE[:ARGUMENT] --workdir=FOLDER [--config.FIELD=VALUE ...]
+
+{text}
+
+  --config=FILE[:ARGUMENT]  a config, such as {config}
+  --config.FIELD=VALUE      overrides a field; configs/common.py lists and explains every field
+  --workdir=FOLDER          where checkpoints, metrics and curves go; local or gs://
+
+example:
+  python -m animesion_jax.main {example}
+
+other commands: {others}; each explains itself with --help
+"""
+CONFIG_COMMANDS = {
+    "train": {
+        "text": "Trains a model, or goes on where an earlier start in the same workdir stopped.",
+        "config": "configs/dafre_128.py:vit_b16",
+        "example": "--config=configs/demo.py --config.data_dir=data --workdir=runs/demo",
+    },
+    "sweep": {
+        "text": """\
+Trains a run for every combination of a grid (config.grid), one after the other, each in a folder of the workdir. Runs
+that have ended are left as they are, and one that was interrupted goes on. config.base is the config of every run.""",
+        "config": "configs/sweep_size.py:vit_b32",
+        "example": "sweep --config=configs/sweep_size.py:shallownet --config.base.data_dir=data --workdir=runs/sweep",
+    },
+}
+
+
+def load_config(arguments: Sequence[str], command: str = "train") -> tuple[Any, str]:
+    """Returns the config and the workdir of a command line of `CONFIG_COMMANDS`."""
+    from absl import flags
+    from ml_collections import config_flags
+
+    argv = ["animesion", *arguments]
+    for argument in arguments:
+        if argument.startswith("--config="):
+            file = argument.removeprefix("--config=").split(":")[0]
+            if not os.path.isfile(file):
+                raise InputError(f"no config file {file}; allowed: a Python file such as configs/demo.py")
+            folder = os.path.dirname(os.path.abspath(file))
+            # Configs import their neighbours as `from configs import common`, from any current folder.
+            sys.path.insert(0, os.path.dirname(folder))
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    flags.DEFINE_string("workdir", None, "", flag_values=values)
+    try:
+        unparsed = values(argv)[1:]
+        config, workdir = values.config, values.workdir
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, SyntaxError, ImportError, NameError) as error:
+        raise InputError(f"{_explain(error)}; see animesion {command} --help") from error
+    if unparsed:
+        raise InputError(f"unexpected argument '{unparsed[0]}'; see animesion {command} --help")
+    if config is None or not workdir:
+        missing = "--config" if config is None else "--workdir"
+        raise InputError(f"{missing} is missing; for example {CONFIG_COMMANDS[command]['example']}")
+    return config, workdir
+
+
+def _explain(error: BaseException) -> str:
+    """Returns in one line what is wrong with a config or with a value given for one of its fields."""
+    if isinstance(error, AttributeError | KeyError):
+        # ml_collections names the field, or the one it would be below, and on a second line the nearest one.
+        named = (
+            error.args[0] if isinstance(error, KeyError) else (error.__cause__ or error.__context__ or error).args[0]
+        )
+        return f"unknown config field {' '.join(str(named).split())}"
+    if str(error).startswith("flag --config."):
+        return first_line(error).removeprefix("flag ")
+    # What a config file raised is wrapped in errors of absl's own.
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
+    return first_line(error)
+
+
+def asks_for_help(arguments: Sequence[str], command: str, commands: Iterable[str]) -> bool:
+    """Prints the help of a command of `CONFIG_COMMANDS`, one of `commands`, if asked to; returns whether it was."""
+    asked = bool({"-h", "--help", "-help"} & set(arguments))
+    if asked:
+        others = ", ".join(name for name in commands if name != command)
+        print(CONFIG_HELP.format(command=command, others=others, **CONFIG_COMMANDS[command]))
+    return asked
+
+
+def parser_of(command: str, description: str, example: str) -> argparse.ArgumentParser:
+    """Returns the argument parser of a command, with an example in its help."""
+    return Parser(
+        prog=f"animesion {command}",
+        description=description,
+        epilog=f"example:\n  python -m animesion_jax.main {command} {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage text before it."""
+
+    def error(self, message: str) -> None:
+        """Raises InputError with the message and how to get help."""
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds --workdir and --weights, which choose a checkpoint."""
+    parser.add_argument("--workdir", required=True, help="folder of a training run")
+    parser.add_argument(
+        "--weights",
+        choices=("best", "last"),
+        help="best by validation top-1, or last (what the paper's tables report); default: config.default_weights of "
+        "the run, which is best but for faithful runs",
+    )
