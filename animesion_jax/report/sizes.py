@@ -89,7 +89,10 @@ def _start(group: Group, size: str) -> list[str]:
 
 
 def _joined(groups: Sequence[Group], size: str) -> Iterator[tuple[Law, list[Group]]]:
-    """Yields the largest lines through groups that are equal but for the size and its partner, then the lone groups."""
+    """Yields the largest lines through groups that are equal but for the size and its partner, then the lone groups.
+
+    A line whose groups all lie on longer ones is left out: two sweeps at different learning rates cross by chance.
+    """
     partner, laws = PARTNERS[size]
     found: dict[frozenset[int], Law] = {}
     for law in laws:
@@ -101,7 +104,11 @@ def _joined(groups: Sequence[Group], size: str) -> Iterator[tuple[Law, list[Grou
             sizes = {groups[index].config[size] for index in members}
             if len(sizes) == len(members) > 1:
                 found.setdefault(members, law)
-    largest = {members: law for members, law in found.items() if not any(members < others for others in found)}
+    largest = {
+        members: law
+        for members, law in found.items()
+        if not members <= frozenset().union(*(others for others in found if len(others) > len(members)))
+    }
     for members, law in largest.items():
         yield law, [groups[index] for index in sorted(members)]
     for index in sorted(set(range(len(groups))).difference(*largest)):
