@@ -14,7 +14,7 @@ usage: animesion {command} --config=FILE[:ARGUMENT] --workdir=FOLDER [--config.F
 {text}
 
   --config=FILE[:ARGUMENT]  a config, such as {config}
-  --config.FIELD=VALUE      overrides a field; configs/common.py lists and explains every field
+  --config.FIELD=VALUE      overrides a field; {fields}
   --workdir=FOLDER          where checkpoints, metrics and curves go; local or gs://
 
 example:
@@ -26,6 +26,7 @@ CONFIG_COMMANDS = {
     "train": {
         "text": "Trains a model, or goes on where an earlier start in the same workdir stopped.",
         "config": "configs/dafre_128.py:vit_b16",
+        "fields": "configs/common.py lists and explains every field",
         "example": "--config=configs/demo.py --config.data_dir=data --workdir=runs/demo",
     },
     "sweep": {
@@ -33,7 +34,8 @@ CONFIG_COMMANDS = {
 Trains a run for every combination of a grid (config.grid), one after the other, each in a folder of the workdir. Runs
 that have ended are left as they are, and one that was interrupted goes on. config.base is the config of every run.""",
         "config": "configs/sweep_size.py:vit_b32",
-        "example": "sweep --config=configs/sweep_size.py:shallownet --config.base.data_dir=data --workdir=runs/sweep",
+        "fields": "config.base.FIELD is one of configs/common.py, for every run",
+        "example": "sweep --config=configs/sweep_size.py:shallownet --config.base.data_dir=data --workdir=runs/sizes",
     },
 }
 

@@ -123,7 +123,15 @@ def _stored_labels(dataset: Dataset, split: str) -> np.ndarray:
         read_config=IN_STORED_ORDER,
         decoders=LabelsOnly({"label": True}),
     )
-    return np.concatenate([batch["label"].astype(np.int32) for batch in records.batch(8192).as_numpy_iterator()])
+    labels = np.concatenate([batch["label"].astype(np.int32) for batch in records.batch(8192).as_numpy_iterator()])
+    num_classes = len(dataset.class_names)
+    if labels.min() < 0 or labels.max() >= num_classes:
+        odd = next(label for label in labels if not 0 <= label < num_classes)
+        raise InputError(
+            f"split '{split}' of {dataset.name} has the label {odd}; allowed: 0 to {num_classes - 1} "
+            "(public test splits often come without labels)"
+        )
+    return labels
 
 
 def select_examples(config: ml_collections.ConfigDict, dataset: Dataset, split: str) -> Examples:

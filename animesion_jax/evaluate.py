@@ -11,6 +11,7 @@ from etils import epath
 from animesion_jax import metrics, run, steps
 from animesion_jax.data import EvalData
 from animesion_jax.datasets import Dataset, load_dataset, select_examples
+from animesion_jax.errors import InputError
 from animesion_jax.per_class import ClassResults, count_by_class, summarize, to_csv
 
 PER_CLASS_FILE = "per_class.csv"
@@ -85,6 +86,8 @@ def evaluate(
         # Of the test split unless the name says otherwise.
         name = PER_CLASS_FILE if split == saved.config.test_split else f"{split}_{PER_CLASS_FILE}"
         file = epath.Path(output or epath.Path(workdir) / name).expanduser()
+        if file.is_dir():
+            raise InputError(f"--output={file} is a folder; allowed: a file, such as {file / PER_CLASS_FILE}")
         file.parent.mkdir(parents=True, exist_ok=True)
         classify_step = steps.make_classify_step(saved.model, saved.config, devices)
         result, examples = classify_split(classify_step, saved.variables, data, devices)

@@ -14,7 +14,7 @@ from animesion_jax import optim, steps
 from animesion_jax.checkpoint import WEIGHTS, Checkpoints
 from animesion_jax.errors import InputError
 from animesion_jax.models import OPTIONS, abstract_variables, create_model, family
-from animesion_jax.workdir import CLASSES_FILE, CONFIG_FILE, RESULTS_FILE, read_json, write_json
+from animesion_jax.workdir import ADDED, CLASSES_FILE, CONFIG_FILE, RESULTS_FILE, read_json, write_json
 
 # Fields of a config that must be more than 0.
 POSITIVE = (
@@ -26,12 +26,6 @@ MAY_CHANGE = (
     "data_dir", "data.cache", "epochs", "eval_batch_size", "log_every_steps", "keep_last_checkpoints",
     "validation_split", "test_split", "pretrained", "keep_head", "default_weights",
 )  # fmt: skip
-
-# Fields that configs of earlier versions lack, with the value that stands for what those versions did.
-ADDED = {
-    "held_out": 0.0, "vit.gelu": "tanh", "vit.dropout_places": "google", "grad_accumulation": 1,
-    "eval_mode_after_epochs": 0, "default_weights": "best",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -108,7 +102,7 @@ def check_same_run(workdir: str, config: ml_collections.ConfigDict) -> None:
 
 
 def results_of(workdir: str, config: ml_collections.ConfigDict) -> dict[str, Any] | None:
-    """Returns results.json of a run that has ended with this config; None where there is something left to train.
+    """Returns results.json of a run that has ended with this config; None where something is left to train or test.
 
     Raises:
       InputError: the workdir was begun with another config.
@@ -117,7 +111,7 @@ def results_of(workdir: str, config: ml_collections.ConfigDict) -> dict[str, Any
     if not results.exists():
         return None
     check_same_run(workdir, config)
-    if "epochs" in changed_fields(workdir, config):
+    if {"epochs", "test_split"} & set(changed_fields(workdir, config)):
         return None
     return read_json(results)
 

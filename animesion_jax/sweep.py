@@ -40,11 +40,12 @@ def expand(config: ml_collections.ConfigDict) -> dict[str, ml_collections.Config
             f"unknown config.learning_rate_scaling '{config.learning_rate_scaling}'; allowed: {', '.join(SCALINGS)}"
         )
     base, grid = config.base, config.grid.to_dict()
+    run.check_config(base)
     derived = {
         "crop_margin": config.scale_crop_margin and "config.scale_crop_margin=False",
         "learning_rate": config.learning_rate_scaling != "none" and "config.learning_rate_scaling=none",
         # Mean, dropout and initialisation belong to the model, and only its own config file sets them.
-        "model": "a sweep for each model",
+        "model": "a sweep for each model, in a workdir of its own",
     }
     for field, values in grid.items():
         if field not in base or isinstance(base[field], ml_collections.ConfigDict):
@@ -64,10 +65,10 @@ def expand(config: ml_collections.ConfigDict) -> dict[str, ml_collections.Config
                 chosen[field] = value
             except TypeError as error:
                 raise InputError(f"config.grid.{field} has {value!r}; allowed: values like {base[field]!r}") from error
+        run.check_config(chosen)
         chosen.learning_rate *= SCALINGS[config.learning_rate_scaling](chosen.batch_size / base.batch_size)
         if config.scale_crop_margin:
             chosen.crop_margin = round(base.crop_margin * chosen.image_size / base.image_size)
-        run.check_config(chosen)
         configs["-".join(f"{field}_{value}" for field, value in zip(grid, values, strict=True))] = chosen
     return configs
 
@@ -90,7 +91,8 @@ def sweep(
       those of `train`.
 
     Raises:
-      InputError: before anything is trained, a data set, split, model or batch size that some run cannot have.
+      InputError: before anything is trained, a data set, split or model that some run cannot have, or a batch that
+        does not divide among the devices.
     """
     configs = expand(config)
     num_devices = len(devices or jax.local_devices())
@@ -123,3 +125,4 @@ def _check(config: ml_collections.ConfigDict, num_devices: int) -> None:
         select_examples(config, dataset, split)
     run.build_model(config, len(dataset.class_names))
     steps.check_batch_size("batch_size", config.batch_size, num_devices, config.grad_accumulation)
+    steps.check_batch_size("eval_batch_size", config.eval_batch_size, num_devices)

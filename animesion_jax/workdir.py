@@ -12,6 +12,12 @@ CLASSES_FILE = "classes.json"
 RESULTS_FILE = "results.json"
 ROWS_FILE = "metrics.jsonl"
 
+# Fields that configs of earlier versions lack, by dotted name, with the value that stands for what those versions did.
+ADDED = {
+    "held_out": 0.0, "vit.gelu": "tanh", "vit.dropout_places": "google", "grad_accumulation": 1,
+    "eval_mode_after_epochs": 0, "default_weights": "best",
+}  # fmt: skip
+
 
 def read_json(path: epath.Path) -> Any:
     """Returns the content of a JSON file; InputError if it is damaged."""
@@ -35,7 +41,7 @@ def read_rows(workdir: str) -> list[dict[str, Any]]:
     path = epath.Path(workdir).expanduser() / ROWS_FILE
     rows = []
     if path.exists():
-        for line in path.read_text().splitlines():
+        for line in path.read_bytes().decode(errors="replace").splitlines():
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:

@@ -50,7 +50,7 @@ def get_config() -> ml_collections.ConfigDict:
     # Weights to start from.
     config.pretrained = ""  # file, workdir, bundle, gs://, https:// or a name of pretrained/sources.py; "" for none
     config.keep_head = False  # keep the classifier of such a file where its shape fits; else it starts at zero
-    config.trainable = "all"  # "all", or "head": all but the classifier is frozen and in evaluation mode
+    config.trainable = "all"  # "all", or "head": all but the classifier is frozen, and runs in evaluation mode
 
     # Optimisation: SGD with momentum.
     config.batch_size = 64  # global, over all devices and hosts

@@ -2,11 +2,11 @@ r"""The study that the DAF:re paper asks for in its future work: the effects of 
 
     python -m animesion_jax.main sweep --config=configs/sweep_size.py:vit_b32,pretrained \
         --config.base.data_dir=DATA --workdir=runs/sweep
-    python -m animesion_jax.main report runs/sweep
+    python -m animesion_jax.main report runs/sweep --output=report_sizes
 
 The string after the colon is that of configs/dafre_128.py, whose recipe every run of the grid starts from.
 `--config.base.FIELD=VALUE` overrides a field of every run, `--config.grid.batch_size="(64,256)"` the values of one
-field of the grid.
+field of the grid. Sweeps that differ in anything but the grid want workdirs of their own.
 """
 
 import ml_collections

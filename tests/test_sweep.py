@@ -44,7 +44,7 @@ def test_the_learning_rate_follows_the_batch_size(scaling, expected):
         ({"augment": (0,)}, "'augment' in config.grid"),
         ({"crop_margin": (4,)}, r"crop_margin would not decide alone; needed: config\.scale_crop_margin=False"),
         ({"model": ("resnet18",)}, "needed: a sweep for each model"),
-        ({"batch_size": (-1,)}, r"config\.batch_size is -1"),
+        ({"batch_size": (-1, 0)}, r"config\.batch_size is -1"),
         ({"image_size": (16, 8)}, "run image_size_8 of the sweep: image_size 8 is too small"),
         ({"batch_size": (64, 30)}, "run batch_size_30 of the sweep: batch_size 30 does not divide among 4"),
     ],
@@ -91,6 +91,31 @@ def test_a_sweep_without_a_test_split_leaves_ended_runs_alone(toy_config, tmp_pa
     (folder / "config.json").write_text(each.to_json())
     monkeypatch.setattr(sweep_module, "train", None)
     assert sweep(config, str(tmp_path)) == [{"run": "batch_size_64", "status": "had ended", "results": {}}]
+
+
+def test_a_bad_base_is_named_and_not_divided_by():
+    config = sweep_size.get_config("shallownet")
+    config.learning_rate_scaling = "sqrt"
+    for field in ("batch_size", "image_size"):
+        config.base[field], kept = 0, config.base[field]
+        with pytest.raises(InputError, match=rf"config\.{field} is 0"):
+            expand(config)
+        config.base[field] = kept
+    config.grid.batch_size = (-1,)
+    with pytest.raises(InputError, match=r"config\.batch_size is -1"):
+        expand(config)
+
+
+def test_a_test_split_that_is_asked_for_later_is_evaluated(toy_config, tmp_path, monkeypatch):
+    config = _config(toy_config, batch_size=(64,))
+    folder = tmp_path / "batch_size_64"
+    folder.mkdir()
+    (folder / "results.json").write_text("{}")
+    (each,) = expand(config).values()
+    each.test_split = ""
+    (folder / "config.json").write_text(each.to_json())
+    monkeypatch.setattr(sweep_module, "train", lambda *_: {"last": "tested"})
+    assert sweep(config, str(tmp_path))[0]["results"] == {"last": "tested"}
 
 
 def test_a_sweep_goes_on_where_it_stopped(toy_config, tmp_path, monkeypatch):

@@ -50,7 +50,7 @@ def report(workdirs: Sequence[str], output: str, weights: str = "last") -> str:
       output: folder to write into; local or gs://.
       weights: "last", as in the paper's tables, or "best" by validation top-1.
     """
-    runs, damaged = read_runs(find_runs(workdirs, output))
+    runs, damaged = read_runs(find_runs(workdirs))
     groups = group_runs(runs)
     finished = [group for group in groups if group.counted]
     content = {

@@ -20,6 +20,8 @@ UNUSED: dict[str, Callable[[dict[str, Any]], bool]] = {
     "keep_head": lambda config: not config.get("pretrained"),
     "decay_": lambda config: config.get("schedule") == "cosine",
     "warmup_epochs": lambda config: config.get("schedule") == "piecewise",
+    # Without batch statistics, parts of a batch give the update of the whole.
+    "grad_accumulation": lambda config: "vit" in config["model"],
 }
 # How a setting is written where the bare "name value" would be long.
 WORDINGS = {"image_size": "{} px", "batch_size": "batch {}", "learning_rate": "lr {}", "pretrained": "from {}"}

@@ -1,6 +1,7 @@
 """The runs of a report, read from their JSON files alone."""
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,11 +9,11 @@ from typing import Any
 from etils import epath
 
 from animesion_jax.errors import InputError
-from animesion_jax.workdir import CLASSES_FILE, CONFIG_FILE, RESULTS_FILE, read_json, read_rows
+from animesion_jax.workdir import ADDED, CLASSES_FILE, CONFIG_FILE, RESULTS_FILE, ROWS_FILE, read_json, read_rows
 
 log = logging.getLogger(__name__)
 
-# Fields without which a config tells too little; any other may be absent, as in runs older than the field.
+# Fields without which a config tells too little; any other may be absent.
 REQUIRED = ("dataset", "model", "image_size", "batch_size", "epochs", "learning_rate", "seed")
 ACCURACIES = ("top1_accuracy", "top5_accuracy")
 
@@ -43,18 +44,17 @@ class Run:
         return [row for row in self.rows if row["split"] == "validation"]
 
 
-def find_runs(paths: Sequence[str], output: str = "") -> list[epath.Path]:
+def find_runs(paths: Sequence[str]) -> list[epath.Path]:
     """Returns the workdirs among and below the given folders, each once; InputError where there is none at all.
 
-    Files, folders without a run, and that of the report itself are passed over: a shell's `runs/*` brings them along.
+    Files, broken links and folders without a run are passed over: a shell's `runs/*` brings them along.
     """
     found = {}
     for name in paths:
         path = epath.Path(name).expanduser()
-        if not path.exists():
+        if not path.exists() and not os.path.islink(path):
             raise InputError(f"no folder {name}; allowed: workdirs of training runs, and folders of them")
-        own = output and path.resolve() == epath.Path(output).expanduser().resolve()
-        below = list(_workdirs(path)) if path.is_dir() and not own else []
+        below = list(_workdirs(path)) if path.is_dir() else []
         if not below:
             log.info("%s is no workdir and holds none: passed over", name)
         found |= {str(each.resolve()): each for each in below}
@@ -92,16 +92,16 @@ def read_runs(folders: Iterable[epath.Path]) -> tuple[list[Run], dict[str, str]]
 
 def read_run(folder: epath.Path) -> Run:
     """Returns the run in a workdir; InputError where its files are damaged."""
-    config = dict(_flat(_read(folder / CONFIG_FILE, dict)))
+    config = ADDED | dict(_flat(_read(folder / CONFIG_FILE, dict)))
     for name in REQUIRED:
         if name not in config:
             raise InputError(f"{folder / CONFIG_FILE} has no field '{name}'; restore it or leave {folder} out")
     class_names = tuple(_read(folder / CLASSES_FILE, list))
     rows = read_rows(str(folder))
+    if not all(isinstance(row, dict) and {"step", "epoch", "split"} <= row.keys() for row in rows):
+        raise InputError(f"{folder / ROWS_FILE} is damaged (a row lacks step, epoch or split); leave {folder} out")
     results, missing = {}, _reached(config, rows)
-    # A start after the end, for more epochs, takes the test rows away and leaves the old results until its own end.
-    ended = not rows or any(row["split"].startswith("test_") for row in rows)
-    if (folder / RESULTS_FILE).exists() and ended:
+    if (folder / RESULTS_FILE).exists():
         results = _read(folder / RESULTS_FILE, dict)
         missing = "" if results else "it has no test split"
     for weights in ("last", "best") if results else ():

@@ -17,6 +17,7 @@ from animesion_jax.paper import (
 )
 from animesion_jax.report.groups import Group, decides, differing, shown, wording
 from animesion_jax.report.runs import ACCURACIES
+from animesion_jax.workdir import ADDED
 
 # The paper's settings that are the same in all of its tables.
 RECIPE = {
@@ -24,7 +25,7 @@ RECIPE = {
     "learning_rate": 1e-3, "momentum": 0.9, "schedule": "piecewise", "decay_factor": 3.0, "warmup_epochs": 0.0,
     "augment.flip": 0.5, "augment.brightness": 0.1, "augment.contrast": 0.1, "augment.saturation": 0.1,
     "augment.hue": 0.1, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "vit.pool": "token", "vit.pre_logits": False,
-    "resnet.initializer": "xavier",
+    "resnet.initializer": "xavier", "grad_accumulation": 1,
 }  # fmt: skip
 # What a line of a further table says in columns of its own.
 COLUMNS = ("dataset", "model", "image_size", "batch_size", "epochs", "learning_rate")
@@ -129,8 +130,7 @@ def paper_notes(group: Group, table: Table, groups: Sequence[Group]) -> list[str
     settings = group.settings
     theirs = recipe(table, settings["model"], group.pretrained)
     changed = [name for name in sorted(theirs) if name in settings and settings[name] != theirs[name]]
-    if "held_out" in changed and "validation_split" in changed:
-        # What is held out is validated on.
+    if "held_out" in changed and settings.get("validation_split") == "held_out":
         changed.remove("validation_split")
     notes = [f"{wording(name, settings[name])} (paper: {shown(theirs[name])})" for name in changed]
     notes += differing(group, groups, (*theirs, *FAITHFUL, "pretrained"))
@@ -138,7 +138,7 @@ def paper_notes(group: Group, table: Table, groups: Sequence[Group]) -> list[str
         notes.append(wording("pretrained", settings["pretrained"]))
     if is_faithful(group):
         return [*notes, "faithful"]
-    partly = [wording(name, value) for name, value in FAITHFUL.items() if settings.get(name) == value]
+    partly = [wording(name, settings[name]) for name in FAITHFUL if settings.get(name, ADDED[name]) != ADDED[name]]
     return [*notes, *partly, "not faithful"]
 
 
