@@ -31,8 +31,10 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m animesion_jax.main predict --bundle=$(DEMO)/demo.msgpack --top_k=3 $(DEMO)/faces
 	@echo "== wrote: $(DEMO)/run (checkpoints, metrics.jsonl, curves.png, results.json), $(DEMO)/demo.msgpack, $(DEMO)/faces"
 
+# Each worker is a process that uses a little more than one core; every one draws toyfaces for itself.
+WORKERS ?= 2
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 # At the data sets' full size, with generated images: a minute or two.
 test-slow: $(VENV)/.installed
@@ -46,7 +48,7 @@ $(LOWEST)/.installed: setup.py
 	touch $@
 
 test-lowest: $(LOWEST)/.installed
-	$(LOWEST)/bin/python -m pytest
+	$(LOWEST)/bin/python -m pytest -n $(WORKERS)
 
 # Against torchvision and timm. Their own requirements are left out: they would pull another build of torch.
 $(PEERS)/.installed: setup.py

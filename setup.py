@@ -52,6 +52,7 @@ setup(
             # tfds.testing imports it.
             "dill>=0.3.8,<1",
             "pytest>=9.0,<10",
+            "pytest-xdist>=3.8,<4",
             "ruff>=0.15,<0.18",
             "scikit-learn>=1.7,<2",
         ],

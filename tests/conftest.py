@@ -15,9 +15,11 @@ jax.config.update("jax_num_cpu_devices", 4)
 # Four simulated devices on two cores deadlock when many steps are in flight.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 
-# Tests that train the same program share its compilation.
-COMPILED = tempfile.TemporaryDirectory(prefix="animesion_jax_compiled_")
-jax.config.update("jax_compilation_cache_dir", COMPILED.name)
+# Tests that train the same program share its compilation, in all worker processes of pytest-xdist.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    COMPILED = tempfile.TemporaryDirectory(prefix="animesion_jax_compiled_")
+    os.environ["ANIMESION_TESTS_COMPILED"] = COMPILED.name
+jax.config.update("jax_compilation_cache_dir", os.environ["ANIMESION_TESTS_COMPILED"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

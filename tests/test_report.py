@@ -356,6 +356,7 @@ def test_folders_without_a_run_are_passed_over_while_there_is_one(tmp_path, capl
     with pytest.raises(InputError, match="no training run"):
         reported(tmp_path, *(tmp_path / "runs").iterdir())
     write_run(tmp_path / "runs" / "run")
+    caplog.clear()
     with caplog.at_level("INFO", logger="animesion_jax"):
         (line,) = lines_of(reported(tmp_path, *sorted((tmp_path / "runs").iterdir())))
     assert line["runs"] == [str(tmp_path / "runs" / "run")]
