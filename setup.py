@@ -51,6 +51,7 @@ setup(
         "test": [
             # tfds.testing imports it.
             "dill>=0.3.8,<1",
+            "hypothesis>=6.150,<7",
             "pytest>=9.0,<10",
             "pytest-xdist>=3.8,<4",
             "ruff>=0.15,<0.18",
