@@ -1,9 +1,11 @@
 """What commands have in common: their help, their flags, and a config with its overrides."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from animesion_jax.errors import InputError, first_line
@@ -16,6 +18,10 @@ usage: animesion {command} --config=FILE[:ARGUMENT] --workdir=FOLDER [--config.F
   --config=FILE[:ARGUMENT]  a config, such as {config}
   --config.FIELD=VALUE      overrides a field; {fields}
   --workdir=FOLDER          where checkpoints, metrics and curves go; local or gs://
+  --accept_changes          go on in a workdir that was begun with another config
+  --distributed             join the processes of a TPU pod slice or a SLURM job; all see the same workdir and data, and
+                            elsewhere each gets, besides, --coordinator_address=HOST:PORT (of process 0),
+                            --num_processes=N and --process_id=I (from 0)
 
 example:
   python -m animesion_jax.main {example}
@@ -40,8 +46,52 @@ that have ended are left as they are, and one that was interrupted goes on. conf
 }
 
 
-def load_config(arguments: Sequence[str], command: str = "train") -> tuple[Any, str]:
-    """Returns the config and the workdir of a command line of `CONFIG_COMMANDS`."""
+@dataclass(frozen=True)
+class Hosts:
+    """Which processes make a run.
+
+    Attributes:
+      distributed: whether there are others.
+      coordinator_address, num_processes, process_id: as in `hosts.initialize`.
+    """
+
+    distributed: bool
+    coordinator_address: str | None
+    num_processes: int | None
+    process_id: int | None
+
+    def join(self) -> None:
+        """Joins the other processes, if there are any, and leaves messages and the bar to the first."""
+        given = {field: value for field, value in vars(self).items() if field != "distributed" and value is not None}
+        if given and not self.distributed:
+            raise InputError(f"--{next(iter(given))} is for --distributed; give both")
+        if self.distributed:
+            from animesion_jax import hosts
+
+            hosts.initialize(self.coordinator_address, self.num_processes, self.process_id)
+            if not hosts.is_first():
+                logging.getLogger("animesion_jax").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """A command line of `CONFIG_COMMANDS`.
+
+    Attributes:
+      config: the config with its overrides.
+      workdir: where the run is or will be.
+      accept_changes: whether to go on with another config than the run was begun with.
+      hosts: which processes make the run.
+    """
+
+    config: Any
+    workdir: str
+    accept_changes: bool
+    hosts: Hosts
+
+
+def load_config(arguments: Sequence[str], command: str = "train") -> RunArguments:
+    """Returns the values of a command line of `CONFIG_COMMANDS`."""
     from absl import flags
     from ml_collections import config_flags
 
@@ -57,6 +107,11 @@ def load_config(arguments: Sequence[str], command: str = "train") -> tuple[Any, 
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     flags.DEFINE_string("workdir", None, "", flag_values=values)
+    flags.DEFINE_bool("accept_changes", False, "", flag_values=values)
+    flags.DEFINE_bool("distributed", False, "", flag_values=values)
+    flags.DEFINE_string("coordinator_address", None, "", flag_values=values)
+    flags.DEFINE_integer("num_processes", None, "", flag_values=values)
+    flags.DEFINE_integer("process_id", None, "", flag_values=values)
     try:
         unparsed = values(argv)[1:]
         config, workdir = values.config, values.workdir
@@ -67,7 +122,12 @@ def load_config(arguments: Sequence[str], command: str = "train") -> tuple[Any, 
     if config is None or not workdir:
         missing = "--config" if config is None else "--workdir"
         raise InputError(f"{missing} is missing; for example {CONFIG_COMMANDS[command]['example']}")
-    return config, workdir
+    return RunArguments(config, workdir, values.accept_changes, hosts_of(values))
+
+
+def hosts_of(flags: Any) -> Hosts:
+    """Returns what the flags of `add_host_flags`, or those of the same names, say."""
+    return Hosts(flags.distributed, flags.coordinator_address, flags.num_processes, flags.process_id)
 
 
 def _explain(error: BaseException) -> str:
@@ -112,6 +172,16 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:
         """Raises InputError with the message and how to get help."""
         raise InputError(f"{message}; see {self.prog} --help")
+
+
+def add_host_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that make several processes one run."""
+    parser.add_argument(
+        "--distributed", action="store_true", help="join the processes of a TPU pod slice, SLURM job, or as given below"
+    )
+    parser.add_argument("--coordinator_address", help="HOST:PORT of process 0, where they are not found out")
+    parser.add_argument("--num_processes", type=int, help="how many processes, likewise")
+    parser.add_argument("--process_id", type=int, help="which one this is, from 0, likewise")
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from animesion_jax.augment import ROUNDING
-from animesion_jax.datasets import Dataset, select_examples
+from animesion_jax.datasets import Dataset, check_labels, select_examples
 from animesion_jax.errors import InputError
 
 CACHES = ("auto", "decoded", "encoded", "none")
@@ -54,22 +54,44 @@ def group_order(size: int, seed: int, epoch: int, group: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch, group)).permutation(size)
 
 
-def choose_cache(cache: str, decoded_bytes: int, encoded_bytes: int, available: int | None = None) -> str:
+def choose_cache(
+    cache: str,
+    decoded_bytes: int,
+    encoded_bytes: int,
+    available: int | None = None,
+    *,
+    streamed: bool | None = None,
+) -> str:
     """Returns "decoded", "encoded" or "none"; "auto" takes the first that fits into half of the free memory.
 
     Args:
       cache: one of `CACHES`.
       decoded_bytes, encoded_bytes: what either cache would hold.
       available: free memory in bytes; None asks the system.
+      streamed: whether the run has begun with the order of a stream, which "auto" keeps to whatever the memory; None
+        for a new run.
     """
     if cache not in CACHES:
         raise InputError(f"unknown data.cache '{cache}'; allowed: {', '.join(CACHES)}")
     if cache != "auto":
         return cache
+    if streamed:
+        return "none"
     budget = CACHE_FRACTION * (psutil.virtual_memory().available if available is None else available)
     if decoded_bytes <= budget:
         return "decoded"
-    return "encoded" if encoded_bytes <= budget else "none"
+    return "encoded" if encoded_bytes <= budget or streamed is False else "none"
+
+
+def steps_per_epoch(config: ml_collections.ConfigDict, dataset: Dataset) -> int:
+    """Returns how many whole batches the training split has; InputError for less than one."""
+    num_examples = select_examples(config, dataset, config.train_split).num_examples
+    if config.batch_size > num_examples:
+        raise InputError(
+            f"batch_size {config.batch_size} is more than the {num_examples} examples of {dataset.name} "
+            f"'{config.train_split}'; allowed: 1 to {num_examples}"
+        )
+    return num_examples // config.batch_size
 
 
 class TrainData:
@@ -78,18 +100,23 @@ class TrainData:
     Attributes:
       steps_per_epoch: num_examples // batch_size; the rest of an epoch is dropped, another one each epoch.
       cache: the cache in use, "decoded", "encoded" or "none".
+      streamed: whether the order is that of a stream, which is another one than the caches'.
     """
 
-    def __init__(self, config: ml_collections.ConfigDict, dataset: Dataset, *, num_hosts: int = 1, host: int = 0):
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        dataset: Dataset,
+        *,
+        num_hosts: int = 1,
+        host: int = 0,
+        streamed: bool | None = None,
+    ):
+        """Reads what is to be cached; `streamed` as in `choose_cache`."""
         self.config = config
         self._examples = select_examples(config, dataset, config.train_split)
         num_examples = self._examples.num_examples
-        self.steps_per_epoch = num_examples // config.batch_size
-        if not self.steps_per_epoch:
-            raise InputError(
-                f"batch_size {config.batch_size} is more than the {num_examples} examples of {dataset.name} "
-                f"'{config.train_split}'; allowed: 1 to {num_examples}"
-            )
+        self.steps_per_epoch = steps_per_epoch(config, dataset)
         num_groups = math.gcd(config.batch_size, config.data.read_groups)
         if num_groups % num_hosts:
             raise InputError(
@@ -105,7 +132,9 @@ class TrainData:
             config.data.cache,
             num_examples * self._size * self._size * 3 // num_hosts,
             self._examples.num_bytes // num_hosts,
+            streamed=streamed,
         )
+        self.streamed = self.cache == "none"
         self._epoch_batches: Callable[[int, int], Iterator[HostBatch]] = {
             "decoded": self._decoded_epoch,
             "encoded": self._encoded_epoch,
@@ -125,11 +154,26 @@ class TrainData:
         epoch, skipped = divmod(start_step, self.steps_per_epoch)
         while True:
             for batch in self._epoch_batches(epoch, skipped):
+                check_labels(batch["label"], self._examples.dataset, self.config.train_split)
                 yield {**batch, "mask": np.ones(len(batch["label"]), np.float32)}
             epoch, skipped = epoch + 1, 0
 
-    def _records(self, group: int) -> tf.data.Dataset:
-        return self._examples.records(self._bounds[group], self._bounds[group + 1])
+    def file_names(self, step: int) -> list[str]:
+        """Returns the names of the files in this host's share of the batch after `step` updates; reads them anew."""
+        epoch, skipped = divmod(step, self.steps_per_epoch)
+        if self.streamed:
+            size = len(self._groups) * self._per_group
+            batch = self._streamed(epoch, skipped, named=True).take(size)
+            names = [record["filename"] for record in batch.as_numpy_iterator()]
+        else:
+            names = []
+            for group, rows in zip(self._groups, self._orders(epoch, skipped)[0], strict=True):
+                in_group = [record["filename"] for record in self._records(group, named=True).as_numpy_iterator()]
+                names += [in_group[row] for row in rows]
+        return [name.decode(errors="replace") for name in names]
+
+    def _records(self, group: int, *, named: bool = False) -> tf.data.Dataset:
+        return self._examples.records(self._bounds[group], self._bounds[group + 1], named=named)
 
     def _orders(self, epoch: int, skipped: int) -> np.ndarray:
         """Returns (steps, groups, per_group) places within the groups, for this host's groups."""
@@ -182,19 +226,21 @@ class TrainData:
         )
         yield from self._batched(records)
 
-    def _streamed_epoch(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
+    def _streamed(self, epoch: int, skipped: int, *, named: bool = False) -> tf.data.Dataset:
         buffer = max(self.config.data.shuffle_buffer // (len(self._bounds) - 1), 1)
         streams = []
         for group in self._groups:
             seed = int(np.random.default_rng((self.config.seed, epoch, group)).integers(1, 2**31))
-            stream = self._records(group).shuffle(buffer, seed=seed, reshuffle_each_iteration=False)
+            stream = self._records(group, named=named).shuffle(buffer, seed=seed, reshuffle_each_iteration=False)
             streams.append(stream.skip(skipped * self._per_group))
         steps = self.steps_per_epoch - skipped
         choice = np.tile(np.repeat(np.arange(len(streams)), self._per_group), steps).astype(np.int64)
-        chosen = tf.data.Dataset.choose_from_datasets(
+        return tf.data.Dataset.choose_from_datasets(
             streams, tf.data.Dataset.from_tensor_slices(choice), stop_on_empty_dataset=False
         )
-        yield from self._batched(chosen)
+
+    def _streamed_epoch(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
+        yield from self._batched(self._streamed(epoch, skipped))
 
     def _batched(self, records: tf.data.Dataset) -> Iterator[HostBatch]:
         batches = decoded(records, self._size).batch(len(self._groups) * self._per_group, drop_remainder=True)
@@ -214,6 +260,7 @@ class EvalData:
         host: int = 0,
     ):
         examples = select_examples(config, dataset, split)
+        self._dataset, self._split = dataset, split
         self.num_examples = examples.num_examples
         bounds = group_bounds(self.num_examples, num_hosts)
         self._batch_size = config.eval_batch_size // num_hosts
@@ -229,6 +276,7 @@ class EvalData:
         """Yields batches of one size; "mask" is 0 for the padding at the end, else as `TrainData.batches`."""
         done = 0
         for batch in self._batches.as_numpy_iterator():
+            check_labels(batch["label"], self._dataset, self._split)
             yield pad_batch(batch, self._batch_size)
             done += 1
         empty = {

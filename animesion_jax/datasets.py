@@ -1,5 +1,6 @@
 """Built TFDS data sets: what is built where, and the examples of a split, or of a held-out part of one, undecoded."""
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
@@ -79,27 +80,36 @@ class Examples:
         whole = self.dataset.builder.info.splits[self.split]
         return whole.num_bytes * self.num_examples // whole.num_examples
 
-    def records(self, start: int, stop: int) -> tf.data.Dataset:
+    def records(self, start: int, stop: int, *, named: bool = False) -> tf.data.Dataset:
         """Returns the examples of places[start:stop]: {"image": encoded bytes, "label": int32}, in a fixed order.
 
-        The order is the stored one where the range has gaps, else the one in which TFDS interleaves the shards.
+        The order is the stored one where the range has gaps, else the one in which TFDS interleaves the shards. With
+        `named` each has a "filename" too, which is TFDS's id where the data set has no file names.
         """
         if start == stop:
-            return self.records(0, 1).take(0)
+            return self.records(0, 1, named=named).take(0)
         places = self.places[start:stop]
         first, last = int(places[0]), int(places[-1])
         kept = np.zeros(last + 1 - first, bool)
         kept[places - first] = True
+        name = "filename" if "filename" in self.dataset.builder.info.features else "tfds_id"
         records = self.dataset.builder.as_dataset(
             split=tfds.core.ReadInstruction(self.split, from_=first, to=last + 1, unit="abs"),
             shuffle_files=False,
-            read_config=tfds.ReadConfig() if kept.all() else IN_STORED_ORDER,
+            read_config=dataclasses.replace(
+                tfds.ReadConfig() if kept.all() else IN_STORED_ORDER, add_tfds_id=named and name == "tfds_id"
+            ),
             decoders={"image": tfds.decode.SkipDecoding()},
         )
         if not kept.all():
             kept = tf.constant(kept)
             records = records.enumerate().filter(lambda i, _: kept[i]).map(lambda _, record: record)
-        return records.map(lambda record: {"image": record["image"], "label": tf.cast(record["label"], tf.int32)})
+
+        def wanted(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            chosen = {"image": record["image"], "label": tf.cast(record["label"], tf.int32)}
+            return chosen | ({"filename": record[name]} if named else {})
+
+        return records.map(wanted)
 
     def labels(self) -> np.ndarray:
         """Returns the (n,) int32 class ids in the order of `places`; no image is decoded or copied."""
@@ -124,14 +134,32 @@ def _stored_labels(dataset: Dataset, split: str) -> np.ndarray:
         decoders=LabelsOnly({"label": True}),
     )
     labels = np.concatenate([batch["label"].astype(np.int32) for batch in records.batch(8192).as_numpy_iterator()])
+    check_labels(labels, dataset, split)
+    return labels
+
+
+def check_labels(labels: np.ndarray, dataset: Dataset, split: str) -> None:
+    """Raises InputError naming the first label that is no class id of the data set."""
     num_classes = len(dataset.class_names)
     if labels.min() < 0 or labels.max() >= num_classes:
         odd = next(label for label in labels if not 0 <= label < num_classes)
         raise InputError(
             f"split '{split}' of {dataset.name} has the label {odd}; allowed: 0 to {num_classes - 1} "
-            "(public test splits often come without labels)"
+            "(public test splits often come without labels: take another split)"
         )
-    return labels
+
+
+def check_every_class(examples: Examples) -> None:
+    """Raises InputError naming the classes of the data set of which there is no example to train on."""
+    names = examples.dataset.class_names
+    absent = np.flatnonzero(np.bincount(examples.labels(), minlength=len(names)) == 0)
+    if len(absent):
+        named = ", ".join(f"'{names[class_id]}'" for class_id in absent[:5])
+        raise InputError(
+            f"split '{examples.split}' of {examples.dataset.name} has no image of {len(absent)} of its {len(names)} "
+            f"classes: {named}{', ...' if len(absent) > 5 else ''}; allowed: at least one of every class: build the "
+            "data set anew with such images, or without these classes"
+        )
 
 
 def select_examples(config: ml_collections.ConfigDict, dataset: Dataset, split: str) -> Examples:

@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from animesion_jax import metrics, run, steps
+from animesion_jax import hosts, metrics, run, steps
 from animesion_jax.data import EvalData
 from animesion_jax.datasets import Dataset, load_dataset, select_examples
 from animesion_jax.errors import InputError
@@ -76,11 +76,11 @@ def evaluate(
       `per_class.summarize` returns and "per_class", the file written.
     """
     saved = run.load(workdir, weights)
-    devices = jax.local_devices()
+    devices = jax.devices()
     steps.check_batch_size("eval_batch_size", saved.config.eval_batch_size, len(devices))
     dataset = load_dataset(saved.config.dataset, data_dir or saved.config.data_dir)
     run.check_classes(saved.class_names, dataset.class_names, dataset.name)
-    data = EvalData(_streaming(saved.config), dataset, split)
+    data = EvalData(_streaming(saved.config), dataset, split, **hosts.share())
     means = {}
     if per_class:
         # Of the test split unless the name says otherwise.
@@ -92,7 +92,8 @@ def evaluate(
         classify_step = steps.make_classify_step(saved.model, saved.config, devices)
         result, examples = classify_split(classify_step, saved.variables, data, devices)
         by_class = _results_by_class(saved, dataset, examples)
-        file.write_bytes(to_csv(by_class, saved.class_names).encode())
+        if hosts.is_first():
+            file.write_bytes(to_csv(by_class, saved.class_names).encode())
         means = {**summarize(by_class), "per_class": str(file)}
     else:
         eval_step = steps.make_eval_step(saved.model, saved.config, devices)

@@ -7,6 +7,7 @@ from typing import Any
 from clu import metric_writers
 from etils import epath
 
+from animesion_jax import hosts
 from animesion_jax.workdir import ROWS_FILE, read_rows
 
 CURVES = "curves.png"
@@ -18,7 +19,7 @@ class Journal:
     """Writes one row per call: {"step", "epoch", "split", metrics...}, to metrics.jsonl and TensorBoard.
 
     Rows after `start_step` are left from an interrupted run, and test rows belong to the end of a run: both will be
-    written again and are dropped.
+    written again and are dropped. Of several processes the first alone writes.
     """
 
     def __init__(self, workdir: str, start_step: int):
@@ -26,6 +27,10 @@ class Journal:
         self._rows = [
             row for row in read_rows(workdir) if row["step"] <= start_step and not row["split"].startswith("test_")
         ]
+        # Before the first process replaces what the others have just read.
+        hosts.wait_for_all("metrics.jsonl is read")
+        if not hosts.is_first():
+            return
         fresh = self._folder / f"{ROWS_FILE}.tmp"
         fresh.write_text("".join(json.dumps(row) + "\n" for row in self._rows))
         fresh.replace(self._folder / ROWS_FILE)
@@ -36,14 +41,22 @@ class Journal:
         """Adds a row; `epoch` counts from 0 and may be a fraction."""
         row = {"step": step, "epoch": round(epoch, 4), "split": split, **metrics}
         self._rows.append(row)
+        if not hosts.is_first():
+            return
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         self._tensorboard.write_scalars(step, {f"{split}/{name}": value for name, value in metrics.items()})
         figures = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         log.info("epoch %.2f  step %d  %s: %s", epoch, step, split, figures)
 
+    def has(self, step: int, split: str) -> bool:
+        """Returns whether there is a row of a step and split."""
+        return any(row["step"] == step and row["split"] == split for row in self._rows)
+
     def close(self) -> None:
         """Writes curves.png and closes the files."""
+        if not hosts.is_first():
+            return
         self._file.close()
         self._tensorboard.close()
         draw_curves(self._rows, self._folder / CURVES)

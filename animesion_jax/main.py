@@ -10,8 +10,16 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from animesion_jax.command_line import add_run_flags, asks_for_help, load_config, parser_of
+from animesion_jax.command_line import (
+    add_host_flags,
+    add_run_flags,
+    asks_for_help,
+    hosts_of,
+    load_config,
+    parser_of,
+)
 from animesion_jax.errors import InputError
+from animesion_jax.preemption import Preemption, Stopped
 
 log = logging.getLogger("animesion_jax")
 
@@ -30,6 +38,9 @@ def main(argv: Sequence[str]) -> int:
     except InputError as error:
         print(f"animesion {command}: error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(f"animesion {command}: {stopped}", file=sys.stderr)
+        return 0
     except KeyboardInterrupt:
         print(f"animesion {command}: interrupted", file=sys.stderr)
         return 130
@@ -81,17 +92,28 @@ def silent_native_stderr() -> Iterator[None]:
             os.close(kept)
 
 
+def print_once(text: str) -> None:
+    """Prints at the first of the processes of a run."""
+    from animesion_jax import hosts
+
+    if hosts.is_first():
+        print(text)
+
+
 def train_command(arguments: Sequence[str]) -> int:
     """Trains; prints the test metrics as JSON."""
     if asks_for_help(arguments, "train", COMMANDS):
         return 0
-    config, workdir = load_config(arguments)
-    if "grid" in config:
+    given = load_config(arguments)
+    if "grid" in given.config:
         raise InputError("the config has a grid of runs; train them with: python -m animesion_jax.main sweep ...")
-    hide_accelerators_from_tensorflow()
-    from animesion_jax.train import train
+    with Preemption(many_processes=given.hosts.distributed) as preemption:
+        hide_accelerators_from_tensorflow()
+        given.hosts.join()
+        from animesion_jax.train import train
 
-    print(json.dumps(train(config, workdir)))
+        results = train(given.config, given.workdir, accept_changes=given.accept_changes, preemption=preemption)
+    print_once(json.dumps(results))
     return 0
 
 
@@ -99,14 +121,16 @@ def sweep_command(arguments: Sequence[str]) -> int:
     """Trains the runs of a grid; prints their outcomes as JSON; exit status 1 when a run failed."""
     if asks_for_help(arguments, "sweep", COMMANDS):
         return 0
-    config, workdir = load_config(arguments, "sweep")
-    if "grid" not in config:
+    given = load_config(arguments, "sweep")
+    if "grid" not in given.config:
         raise InputError("the config has no grid; allowed: one with base and grid, such as configs/sweep_size.py")
-    hide_accelerators_from_tensorflow()
-    from animesion_jax.sweep import sweep
+    with Preemption(many_processes=given.hosts.distributed) as preemption:
+        hide_accelerators_from_tensorflow()
+        given.hosts.join()
+        from animesion_jax.sweep import sweep
 
-    outcomes = sweep(config, workdir)
-    print(json.dumps(outcomes, indent=2))
+        outcomes = sweep(given.config, given.workdir, accept_changes=given.accept_changes, preemption=preemption)
+    print_once(json.dumps(outcomes, indent=2))
     return 1 if any(outcome["status"] == "failed" for outcome in outcomes) else 0
 
 
@@ -124,16 +148,18 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--output", help="file that --per_class writes; default: per_class.csv in the workdir, or SPLIT_per_class.csv"
     )
+    add_host_flags(parser)
     flags = parser.parse_args(arguments)
     if flags.output and not flags.per_class:
         raise InputError(f"--output={flags.output} is for --per_class; give both")
     hide_accelerators_from_tensorflow()
+    hosts_of(flags).join()
     from animesion_jax.evaluate import evaluate
 
     result = evaluate(
         flags.workdir, flags.split, flags.weights, flags.data_dir, per_class=flags.per_class, output=flags.output
     )
-    print(json.dumps(result))
+    print_once(json.dumps(result))
     return 0
 
 

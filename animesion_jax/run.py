@@ -23,8 +23,8 @@ POSITIVE = (
 )  # fmt: skip
 # Fields that a second start in the same workdir may change.
 MAY_CHANGE = (
-    "data_dir", "data.cache", "epochs", "eval_batch_size", "log_every_steps", "keep_last_checkpoints",
-    "validation_split", "test_split", "pretrained", "keep_head", "default_weights",
+    "data_dir", "data.cache", "epochs", "eval_batch_size", "log_every_steps", "checkpoint_every_steps",
+    "keep_last_checkpoints", "validation_split", "test_split", "pretrained", "keep_head", "default_weights",
 )  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for name in ("dropout_rate", "momentum"):
         if not 0 <= config[name] < 1:
             raise InputError(f"config.{name} is {config[name]}; allowed: 0 up to less than 1")
-    for name in ("crop_margin", "eval_mode_after_epochs"):
+    for name in ("crop_margin", "eval_mode_after_epochs", "checkpoint_every_steps"):
         if config[name] < 0:
             raise InputError(f"config.{name} is {config[name]}; allowed: 0 or more")
     if config.default_weights not in WEIGHTS:
@@ -97,28 +97,34 @@ def check_same_run(workdir: str, config: ml_collections.ConfigDict) -> None:
     if differing:
         changes = "; ".join(f"{name} was {old!r}, is {new!r}" for name, (old, new) in differing.items())
         raise InputError(
-            f"{workdir} was begun with another config: {changes}; give the same values or another --workdir"
+            f"{workdir} was begun with another config: {changes}; give the same values, another --workdir, or "
+            "--accept_changes to go on with the new ones"
         )
 
 
-def results_of(workdir: str, config: ml_collections.ConfigDict) -> dict[str, Any] | None:
+def results_of(
+    workdir: str, config: ml_collections.ConfigDict, *, accept_changes: bool = False
+) -> dict[str, Any] | None:
     """Returns results.json of a run that has ended with this config; None where something is left to train or test.
 
     Raises:
-      InputError: the workdir was begun with another config.
+      InputError: the workdir was begun with another config, and changes are not accepted.
     """
     results = epath.Path(workdir).expanduser() / RESULTS_FILE
     if not results.exists():
         return None
-    check_same_run(workdir, config)
-    if {"epochs", "test_split"} & set(changed_fields(workdir, config)):
+    changed = set(changed_fields(workdir, config))
+    if not accept_changes:
+        check_same_run(workdir, config)
+    elif changed - set(MAY_CHANGE):
         return None
-    return read_json(results)
+    return None if {"epochs", "test_split"} & changed else read_json(results)
 
 
 def save_description(workdir: str, config: ml_collections.ConfigDict, class_names: Sequence[str]) -> None:
     """Writes config.json and classes.json, from which the other commands rebuild the model, and drops old results."""
     folder = epath.Path(workdir).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
     described = json.loads(config.to_json())
     if "://" not in config.data_dir:
         # So that `evaluate` finds the data from any current folder.

@@ -15,11 +15,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from animesion_jax.augment import Augmentation, augment, normalize
 from animesion_jax.errors import InputError
+from animesion_jax.hosts import AXIS, own
 from animesion_jax.metrics import SUMS, cross_entropy, label_ranks, metric_sums
 from animesion_jax.optim import split_params
 
-AXIS = "batch"
 BATCHES_IN_FLIGHT = 2
+# What of a batch goes to the devices.
+STEP_INPUTS = ("image", "label", "mask")
 
 Batch = dict[str, jax.Array]
 Sums = dict[str, jax.Array]
@@ -73,20 +75,19 @@ def check_batch_size(name: str, batch_size: int, num_devices: int, accumulation:
         )
 
 
-def replicated(devices: Sequence[jax.Device]) -> NamedSharding:
-    """Returns the sharding that puts a whole array on every device."""
-    return NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
-
-
 def on_devices(
     batches: Iterable[dict[str, np.ndarray]], devices: Sequence[jax.Device]
 ) -> Iterator[dict[str, jax.Array]]:
-    """Yields each batch as arrays with a leading device axis, put on the local devices two batches ahead."""
+    """Yields each batch as arrays with a leading device axis, put on this process's devices two batches ahead.
+
+    A batch is this process's share of the global one; what steps do not take, the names of its files, stays behind.
+    """
+    devices = own(devices)
     sharding = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec(AXIS))
 
     def put(batch: dict[str, np.ndarray]) -> Batch:
         return jax.device_put(
-            {name: array.reshape(len(devices), -1, *array.shape[1:]) for name, array in batch.items()},
+            {name: batch[name].reshape(len(devices), -1, *batch[name].shape[1:]) for name in STEP_INPUTS},
             sharding,
         )
 
@@ -110,7 +111,8 @@ def make_train_step(
 
     The batch has a leading device axis: "image" (devices, batch, S + margin, S + margin, 3) uint8, "label"
     (devices, batch) int32, "mask" (devices, batch) float32. `sums` are `metrics.metric_sums` of the global batch
-    before the update. Random numbers depend on (config.seed, step, place in the global batch) only.
+    before the update, and "nonfinite": how many numbers of the gradient, the updated parameters and the batch
+    statistics are not finite. Random numbers depend on (config.seed, step, place in the global batch) only.
 
     Layers run in evaluation mode, BatchNorm on its running statistics, which stay as they are, and no dropout, where
     `train_mode` is false, and where `config.trainable` is "head": then nothing but the classifier gets a gradient. Only
@@ -141,29 +143,24 @@ def make_train_step(
             sums = metric_sums(logits, part["label"], part["mask"])
             return cross_entropy(logits, part["label"]).mean(), (sums, updates.get("batch_stats", batch_stats))
 
-        def add_part(carry, part):
-            gradients, sums, batch_stats = carry
-            more_gradients, (more_sums, batch_stats) = jax.grad(loss_of, has_aux=True)(trained, batch_stats, part)
-            return (*jax.tree.map(jnp.add, (gradients, sums), (more_gradients, more_sums)), batch_stats), None
-
+        gradients_of = jax.grad(loss_of, has_aux=True)
         whole = {**batch, "position": positions}
         if accumulation == 1:
-            gradients, (sums, batch_stats) = jax.grad(loss_of, has_aux=True)(trained, state.batch_stats, whole)
+            gradients, (sums, batch_stats) = gradients_of(trained, state.batch_stats, whole)
         else:
-            parts = jax.tree.map(lambda leaf: leaf.reshape(accumulation, -1, *leaf.shape[1:]), whole)
-            no_sums = dict.fromkeys((*SUMS, "examples"), jnp.zeros(()))
-            start = (jax.tree.map(jnp.zeros_like, trained), no_sums, state.batch_stats)
-            (gradients, sums, batch_stats), _ = jax.lax.scan(add_part, start, parts)
-            gradients = jax.tree.map(lambda leaf: leaf / accumulation, gradients)
+            gradients, (sums, batch_stats) = _accumulate(gradients_of, trained, state.batch_stats, whole, accumulation)
         gradients = jax.lax.pmean(gradients, AXIS)
         deltas, opt_state = optimizer.update(gradients, state.opt_state, trained)
+        updated = optax.apply_updates(trained, deltas)
         new_state = TrainState(
             step=state.step + 1,
-            params={**frozen, **optax.apply_updates(trained, deltas)},
+            params={**frozen, **updated},
             batch_stats=batch_stats,
             opt_state=opt_state,
         )
-        return new_state, jax.lax.psum(sums, AXIS)
+        # What has left float32's range, in the gradient or by the update.
+        nonfinite = sum(jnp.sum(~jnp.isfinite(leaf)) for leaf in jax.tree.leaves((gradients, updated, batch_stats)))
+        return new_state, jax.lax.psum(sums, AXIS) | {"nonfinite": nonfinite}
 
     return jax.pmap(
         train_step,
@@ -173,6 +170,23 @@ def make_train_step(
         devices=devices,
         donate_argnums=0,
     )
+
+
+def _accumulate(
+    gradients_of: Callable[..., tuple[Any, tuple[Sums, Any]]], trained: Any, batch_stats: Any, whole: Batch, parts: int
+) -> tuple[Any, tuple[Sums, Any]]:
+    """Returns what gradients_of(trained, batch_stats, whole) does, taking the batch in parts one after the other."""
+
+    def add_part(carry, part):
+        gradients, sums, batch_stats = carry
+        more_gradients, (more_sums, batch_stats) = gradients_of(trained, batch_stats, part)
+        return (*jax.tree.map(jnp.add, (gradients, sums), (more_gradients, more_sums)), batch_stats), None
+
+    no_sums = dict.fromkeys((*SUMS, "examples"), jnp.zeros(()))
+    start = (jax.tree.map(jnp.zeros_like, trained), no_sums, batch_stats)
+    in_parts = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), whole)
+    (gradients, sums, batch_stats), _ = jax.lax.scan(add_part, start, in_parts)
+    return jax.tree.map(lambda leaf: leaf / parts, gradients), (sums, batch_stats)
 
 
 def make_eval_step(

@@ -1,5 +1,6 @@
 """sweep(config, workdir): a run for every combination of a grid, each as resumable as a single run."""
 
+import functools
 import itertools
 import logging
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from etils import epath
 from animesion_jax import run, steps
 from animesion_jax.datasets import load_dataset, select_examples
 from animesion_jax.errors import InputError, first_line
+from animesion_jax.preemption import Preemption
 from animesion_jax.train import train
 
 # What a batch of `ratio` times the base's does to the learning rate.
@@ -74,7 +76,12 @@ def expand(config: ml_collections.ConfigDict) -> dict[str, ml_collections.Config
 
 
 def sweep(
-    config: ml_collections.ConfigDict, workdir: str, devices: Sequence[jax.Device] | None = None
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    devices: Sequence[jax.Device] | None = None,
+    *,
+    accept_changes: bool = False,
+    preemption: Preemption | None = None,
 ) -> list[dict[str, Any]]:
     """Trains every run of a grid that has not ended yet.
 
@@ -84,7 +91,8 @@ def sweep(
     Args:
       config: see `expand`, and configs/sweep_size.py.
       workdir: folder for a workdir per run, named as in `expand`; local or gs://.
-      devices: devices to train on; None takes all local ones.
+      devices: devices to train on; None takes those of all processes.
+      accept_changes, preemption: as in `train`.
 
     Returns:
       For each run {"run", "status", "results" or "error"}; status is "trained", "had ended" or "failed", results are
@@ -95,20 +103,21 @@ def sweep(
         does not divide among the devices.
     """
     configs = expand(config)
-    num_devices = len(devices or jax.local_devices())
+    num_devices = len(devices or jax.devices())
     for name, each in configs.items():
         try:
             _check(each, num_devices)
         except InputError as error:
             raise InputError(f"run {name} of the sweep: {error}") from error
+    train_run = functools.partial(train, accept_changes=accept_changes, preemption=preemption)
     outcomes = []
     for number, (name, each) in enumerate(configs.items(), start=1):
         folder = str(epath.Path(workdir).expanduser() / name)
         log.info("run %d of %d: %s", number, len(configs), name)
         try:
-            results, status = run.results_of(folder, each), "had ended"
+            results, status = run.results_of(folder, each, accept_changes=accept_changes), "had ended"
             if results is None:
-                results, status = train(each, folder, devices), "trained"
+                results, status = train_run(each, folder, devices), "trained"
             outcomes.append({"run": name, "status": status, "results": results})
         except (InputError, jax.errors.JaxRuntimeError) as error:
             # What the devices say is above all that their memory does not suffice.

@@ -1,6 +1,8 @@
 """train(config, workdir): restore, step, log, evaluate, save."""
 
+import collections
 import logging
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,60 +13,95 @@ from etils import epath
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from animesion_jax import metrics, optim, run, steps
-from animesion_jax.checkpoint import WEIGHTS, Checkpoints, latest_step
-from animesion_jax.data import EvalData, TrainData
-from animesion_jax.datasets import load_dataset
+from animesion_jax import hosts, metrics, optim, run, steps
+from animesion_jax.checkpoint import WEIGHTS, Checkpoints, Restored, latest_step
+from animesion_jax.data import EvalData, TrainData, steps_per_epoch
+from animesion_jax.datasets import check_every_class, load_dataset, select_examples
 from animesion_jax.errors import InputError
 from animesion_jax.evaluate import evaluate_split
 from animesion_jax.journal import Journal
 from animesion_jax.models import abstract_variables, init_variables
+from animesion_jax.preemption import Preemption, Stopped
 from animesion_jax.pretrained import load_pretrained
+from animesion_jax.workdir import NONFINITE_FILE, RESULTS_FILE, write_json
+
+# Steps whose sums are left on the device, so that it never waits for the host to look at them.
+STEPS_UNREAD = 2
 
 log = logging.getLogger(__name__)
 
 
+class NonFinite(Exception):
+    """A loss, a gradient or an update is not finite.
+
+    Attributes:
+      step: number of the update, from 1.
+      loss: mean loss of its batch before the update.
+      numbers: how many numbers of the gradient, the updated parameters and the batch statistics are not finite.
+    """
+
+    def __init__(self, step: int, loss: float, numbers: int):
+        super().__init__(f"loss {loss:g}, {numbers} numbers of gradient and update not finite at step {step}")
+        self.step, self.loss, self.numbers = step, loss, numbers
+
+
 class Window:
-    """Metric sums since the last row of the journal, left on the device until they are read."""
+    """Metric sums since the last row of the journal."""
 
-    def __init__(self):
-        self._sums: list[steps.Sums] = []
+    def __init__(self, totals: dict[str, float] | None = None):
+        """Goes on with the totals of an interrupted run, or from nothing."""
+        self._totals = totals or dict.fromkeys((*metrics.SUMS, "examples"), 0.0)
+        self._unread: collections.deque[tuple[int, steps.Sums]] = collections.deque()
         self._start = time.monotonic()
+        self._examples_before = self._totals["examples"]
 
-    def add(self, sums: steps.Sums) -> None:
-        """Adds the sums of one step."""
-        self._sums.append(sums)
+    def add(self, step: int, sums: steps.Sums) -> None:
+        """Adds the sums of the update number `step`; raises NonFinite for it or one shortly before."""
+        self._unread.append((step, sums))
+        self._settle(STEPS_UNREAD)
+
+    def totals(self) -> dict[str, float]:
+        """Returns the sums; raises NonFinite for one of the last updates."""
+        self._settle(0)
+        return dict(self._totals)
 
     def read(self) -> dict[str, float]:
-        """Returns the means since the last call, with images_per_second, and starts anew."""
-        pending = jax.device_get(self._sums)
-        totals = {name: sum(float(sums[name]) for sums in pending) for name in (*metrics.SUMS, "examples")}
-        seconds = time.monotonic() - self._start
+        """Returns the means since the last call, with images_per_second, and starts anew; raises NonFinite."""
+        totals = self.totals()
+        rate = (totals["examples"] - self._examples_before) / (time.monotonic() - self._start)
         self.__init__()
-        return metrics.finalize(totals) | {"images_per_second": totals["examples"] / seconds}
+        return metrics.finalize(totals) | {"images_per_second": rate}
 
     def pause(self, seconds: float) -> None:
         """Leaves `seconds` (of evaluating, of saving) out of the rate."""
         self._start += seconds
 
+    def _settle(self, unread: int) -> None:
+        while len(self._unread) > unread:
+            step, sums = self._unread.popleft()
+            sums = jax.device_get(sums)
+            if sums["nonfinite"] or not math.isfinite(sums["loss"]):
+                raise NonFinite(step, float(sums["loss"] / sums["examples"]), int(sums["nonfinite"]))
+            for name in self._totals:
+                self._totals[name] += float(sums[name])
+
 
 class Trainer:
     """The parts of one training run, put together from its config."""
 
-    def __init__(self, config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | None = None):
+    def __init__(self, config: ml_collections.ConfigDict, devices: Sequence[jax.Device]):
         self.config = config
-        self.devices = list(devices or jax.local_devices())
+        self.devices = list(devices)
         steps.check_batch_size("batch_size", config.batch_size, len(self.devices), config.grad_accumulation)
         steps.check_batch_size("eval_batch_size", config.eval_batch_size, len(self.devices))
         self.dataset = load_dataset(config.dataset, config.data_dir)
         self.model = run.build_model(config, len(self.dataset.class_names), steps.AXIS)
         self.validation = self._eval_data(config.validation_split)
         self.test = self._eval_data(config.test_split)
-        self.data = TrainData(config, self.dataset)
-        self.steps_per_epoch = self.data.steps_per_epoch
+        self.steps_per_epoch = steps_per_epoch(config, self.dataset)
+        self.total_steps = config.epochs * self.steps_per_epoch
         self.schedule = optim.make_schedule(config, self.steps_per_epoch)
         self.optimizer = optim.make_optimizer(config, self.schedule)
-        self.replicated = steps.replicated(self.devices)
         self.train_steps = {
             train_mode: steps.make_train_step(self.model, self.optimizer, config, self.devices, train_mode=train_mode)
             for train_mode in (True, False)
@@ -72,7 +109,16 @@ class Trainer:
         self.eval_step = steps.make_eval_step(self.model, config, self.devices)
 
     def _eval_data(self, split: str) -> EvalData | None:
-        return EvalData(self.config, self.dataset, split) if split else None
+        return EvalData(self.config, self.dataset, split, **hosts.share()) if split else None
+
+    def read_data(self, streamed: bool | None) -> None:
+        """Opens the training split and fills its cache; `streamed` as in `data.choose_cache`."""
+        self.data = TrainData(self.config, self.dataset, **hosts.share(), streamed=streamed)
+        if streamed is not None and streamed != self.data.streamed:
+            log.warning(
+                "config.data.cache is '%s' now: from here on the examples come in another order than without the break",
+                self.config.data.cache,
+            )
 
     def initial_state(self) -> steps.TrainState:
         """Returns the state before the first step, on every device; from `config.pretrained` where that is set."""
@@ -84,117 +130,196 @@ class Trainer:
             )
         else:
             variables = init_variables(self.model, config.image_size, config.seed)
-        return jax.device_put(steps.create_state(variables, self.optimizer, config.trainable), self.replicated)
+        state = steps.create_state(variables, self.optimizer, config.trainable)
+        return jax.device_put(state, hosts.replicated(hosts.own(self.devices)))
 
-    def restored_state(self, checkpoints: Checkpoints, step: int) -> steps.TrainState:
-        """Returns the state saved at `step`, on every device."""
+    def abstract_state(self) -> steps.TrainState:
+        """Returns the shapes and dtypes of the state."""
         variables = abstract_variables(self.model, self.config.image_size)
-        like = steps.abstract_state(variables, self.optimizer, self.config.trainable)
-        return checkpoints.restore(step, like, self.replicated)
+        return steps.abstract_state(variables, self.optimizer, self.config.trainable)
 
-    def fit(self, state: steps.TrainState, checkpoints: Checkpoints, journal: Journal) -> steps.TrainState:
-        """Trains from the state's step to the last epoch, evaluating and saving after every epoch."""
-        step, total = int(state.step), self.config.epochs * self.steps_per_epoch
+    def fit(self, start: Restored, checkpoints: Checkpoints, journal: Journal, preemption: Preemption) -> None:
+        """Trains to the last epoch: saves, and then evaluates, after every epoch; saves every so many steps too.
+
+        Raises:
+          NonFinite: a loss, a gradient or an update is not finite; nothing was saved since.
+          Stopped: the process was told to stop, and all is saved.
+        """
+        config, step, state = self.config, start.step, start.state
+        window = Window(start.progress.get("totals"))
+        if step and step % self.steps_per_epoch == 0:
+            self._validate(step, state, checkpoints, journal, preemption)
         batches = steps.on_devices(self.data.batches(step), self.devices)
-        window = Window()
         # The lines of the log are printed above the bar instead of through it.
         with logging_redirect_tqdm(), tqdm(
-            total=total * self.config.batch_size,
-            initial=step * self.config.batch_size,
-            unit="img", unit_scale=True, desc="training", disable=None, dynamic_ncols=True,
+            total=self.total_steps * config.batch_size,
+            initial=step * config.batch_size,
+            unit="img", unit_scale=True, desc="training", dynamic_ncols=True,
+            disable=None if hosts.is_first() else True,
         ) as bar:  # fmt: skip
-            while step < total:
+            while step < self.total_steps:
                 state, sums = self.train_steps[self._in_train_mode(step)](state, next(batches))
+                preemption.unsaved = True
                 step += 1
-                window.add(sums)
-                bar.update(self.config.batch_size)
+                window.add(step, sums)
+                bar.update(config.batch_size)
                 end_of_epoch = step % self.steps_per_epoch == 0
-                if end_of_epoch or step % self.config.log_every_steps == 0:
+                if end_of_epoch or step % config.log_every_steps == 0:
                     row = window.read() | {"learning_rate": float(self.schedule(step - 1))}
                     journal.write(step, step / self.steps_per_epoch, "train", row)
                     bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
+                started = time.monotonic()
+                stop = preemption.requested(step)
+                every = config.checkpoint_every_steps
+                if stop or end_of_epoch or (every and step % every == 0):
+                    progress = {"totals": window.totals(), "streamed": self.data.streamed}
+                    checkpoints.save(step, state, progress)
+                    preemption.unsaved = False
+                if stop:
+                    checkpoints.wait()
+                    raise Stopped(f"stopped by SIGTERM and saved at step {step} of {self.total_steps}")
                 if end_of_epoch:
-                    started = time.monotonic()
-                    self._end_epoch(step, state, checkpoints, journal)
-                    window.pause(time.monotonic() - started)
-        return state
+                    self._validate(step, state, checkpoints, journal, preemption)
+                window.pause(time.monotonic() - started)
 
     def _in_train_mode(self, step: int) -> bool:
         """Whether layers run in training mode in the update after `step` others."""
         last_epoch = self.config.eval_mode_after_epochs
         return not last_epoch or step < last_epoch * self.steps_per_epoch
 
-    def _end_epoch(self, step: int, state: steps.TrainState, checkpoints: Checkpoints, journal: Journal) -> None:
-        result = None
-        if self.validation:
-            result = evaluate_split(self.eval_step, state.variables, self.validation, self.devices)
+    def _validate(
+        self, step: int, state: steps.TrainState, checkpoints: Checkpoints, journal: Journal, preemption: Preemption
+    ) -> None:
+        """Evaluates the weights of a checkpoint unless that was done before a break."""
+        if self.validation and not hosts.as_first(journal.has(step, "validation")):
+            result = self._evaluate(state.variables, self.validation, preemption)
+            checkpoints.score(step, result)
             journal.write(step, step / self.steps_per_epoch, "validation", result)
-        checkpoints.save(step, state, result)
 
-    def test_weights(self, state: steps.TrainState, checkpoints: Checkpoints) -> dict[str, Any]:
+    def _evaluate(self, variables: dict[str, Any], data: EvalData, preemption: Preemption) -> dict[str, float]:
+        def eval_step(variables: dict[str, Any], batch: steps.Batch) -> steps.Sums:
+            # The weights are saved: no need to see it to its end.
+            preemption.check()
+            return self.eval_step(variables, batch)
+
+        return evaluate_split(eval_step, variables, data, self.devices)
+
+    def test_weights(self, checkpoints: Checkpoints, preemption: Preemption) -> dict[str, Any]:
         """Returns the test metrics of the last and of the best weights: {"last": ..., "best": ...}."""
         steps_by_weights = {weights: checkpoints.step_of(weights) for weights in WEIGHTS}
         results = {}
-        for step in set(steps_by_weights.values()):
-            variables = checkpoints.restore(step, state, self.replicated).variables
+        for step in sorted(set(steps_by_weights.values())):
+            variables = checkpoints.restore(step, self.abstract_state(), self.devices).variables
             results[step] = {
                 "step": step,
                 "split": self.config.test_split,
-                **evaluate_split(self.eval_step, variables, self.test, self.devices),
+                **self._evaluate(variables, self.test, preemption),
             }
         return {weights: results[step] for weights, step in steps_by_weights.items()}
 
 
 def train(
-    config: ml_collections.ConfigDict, workdir: str, devices: Sequence[jax.Device] | None = None
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    devices: Sequence[jax.Device] | None = None,
+    *,
+    accept_changes: bool = False,
+    preemption: Preemption | None = None,
 ) -> dict[str, Any]:
     """Trains a model, or goes on where the last start in the same workdir stopped.
+
+    However a run was interrupted, it ends with the parameters and the rows of one that was not. With several processes
+    every one calls this; the first writes, all read.
 
     Args:
       config: see configs/common.py.
       workdir: folder for config.json, classes.json, checkpoints/, metrics.jsonl, tensorboard/, curves.png and
-        results.json; local or gs://.
-      devices: devices to train on; None takes all local ones.
+        results.json; local or gs://, the same one for all processes.
+      devices: devices to train on; None takes those of all processes.
+      accept_changes: go on with a config that differs from the one the workdir was begun with.
+      preemption: tells when to save and stop; None for never.
 
     Returns:
       The test metrics by weights, {"last": {...}, "best": {...}}, as written to results.json; empty without a
       test split.
+
+    Raises:
+      InputError: what was given cannot be trained with or written to, or the loss is not finite.
+      Stopped: `preemption` asked for it, and everything is saved.
     """
     run.check_config(config)
     last = latest_step(workdir)
-    if last is not None:
+    if last is not None and not accept_changes:
         run.check_same_run(workdir, config)
-    trainer = Trainer(config, devices)
-    if last is not None and last > config.epochs * trainer.steps_per_epoch:
+    trainer = Trainer(config, devices or jax.devices())
+    if last is not None and last > trainer.total_steps:
         raise InputError(
             f"{workdir} has trained {last / trainer.steps_per_epoch:g} epochs, config.epochs is {config.epochs}; "
             "allowed: as many or more, or another --workdir"
         )
-    # Before anything is written: weights to start from may be missing or of another model.
-    state = trainer.initial_state() if last is None else None
-    folder = epath.Path(workdir).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    run.save_description(workdir, config, trainer.dataset.class_names)
+    state = None
+    if last is None:
+        # Before anything is written: the data, and the weights to start from, may be unfit.
+        check_every_class(select_examples(config, trainer.dataset, config.train_split))
+        state = trainer.initial_state()
+    hosts.wait_for_all("the workdir is looked at")
+    if hosts.is_first():
+        run.save_description(workdir, config, trainer.dataset.class_names)
     checkpoints = Checkpoints(workdir, keep_last=config.keep_last_checkpoints)
-    if state is None:
-        state = trainer.restored_state(checkpoints, last)
-        log.info("resuming %s at step %d", workdir, last)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    try:
+        if state is not None:
+            start = Restored(0, state, {})
+        else:
+            start = checkpoints.restore_newest(trainer.abstract_state(), trainer.devices)
+            log.info("resuming %s at step %d", workdir, start.step)
+        return _run(trainer, start, checkpoints, workdir, preemption or Preemption())
+    finally:
+        checkpoints.close()
+
+
+def _run(
+    trainer: Trainer, start: Restored, checkpoints: Checkpoints, workdir: str, preemption: Preemption
+) -> dict[str, Any]:
+    """Trains from a state to the end, tests the weights and writes the results."""
+    config = trainer.config
+    trainer.read_data(start.progress.get("streamed"))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(start.state.params))
     log.info(
         "%s (%s parameters) on %s (%d classes), %d epochs of %d steps, %d %s, input cache: %s",
         config.model, f"{parameters:,}", config.dataset, len(trainer.dataset.class_names), config.epochs,
         trainer.steps_per_epoch, len(trainer.devices), trainer.devices[0].platform, trainer.data.cache,
     )  # fmt: skip
-    journal = Journal(workdir, last or 0)
+    journal = Journal(workdir, start.step)
+    preemption.finish = checkpoints.wait
     try:
-        state = trainer.fit(state, checkpoints, journal)
+        trainer.fit(start, checkpoints, journal, preemption)
         checkpoints.wait()
-        results = trainer.test_weights(state, checkpoints) if trainer.test else {}
+        results = trainer.test_weights(checkpoints, preemption) if trainer.test else {}
         for weights, result in results.items():
             accuracies = {name: result[name] for name in metrics.SUMS}
             journal.write(result["step"], result["step"] / trainer.steps_per_epoch, f"test_{weights}", accuracies)
-        run.write_json(folder / run.RESULTS_FILE, results)
+        if hosts.is_first():
+            write_json(epath.Path(workdir).expanduser() / RESULTS_FILE, results)
+        return results
+    except NonFinite as error:
+        raise _diverged(error, trainer, checkpoints, workdir) from error
     finally:
+        preemption.finish = lambda: None
         journal.close()
-        checkpoints.close()
-    return results
+
+
+def _diverged(error: NonFinite, trainer: Trainer, checkpoints: Checkpoints, workdir: str) -> InputError:
+    """Writes which files were in the batch, and returns what to tell the user."""
+    checkpoints.wait()
+    name = NONFINITE_FILE if hosts.is_first() else NONFINITE_FILE.replace(".", f"_{jax.process_index()}.")
+    file = epath.Path(workdir).expanduser() / name
+    files = trainer.data.file_names(error.step - 1)
+    write_json(file, {"step": error.step, "loss": str(error.loss), "nonfinite": error.numbers, "files": files})
+    good = checkpoints.step_of("last")
+    return InputError(
+        f"the loss is {error.loss:g} at step {error.step} (epoch {error.step / trainer.steps_per_epoch:.2f}), and "
+        f"{error.numbers} numbers of gradient and update are not finite; the batch's {len(files)} files are in {file}; "
+        + (f"checkpoint {good} is good" if good is not None else "there is no checkpoint yet")
+        + f"; lower --config.learning_rate (it is {trainer.config.learning_rate:g}) with --accept_changes, or look at "
+        "the files"
+    )

@@ -11,11 +11,12 @@ CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
 RESULTS_FILE = "results.json"
 ROWS_FILE = "metrics.jsonl"
+NONFINITE_FILE = "nonfinite_batch.json"
 
 # Fields that configs of earlier versions lack, by dotted name, with the value that stands for what those versions did.
 ADDED = {
     "held_out": 0.0, "vit.gelu": "tanh", "vit.dropout_places": "google", "grad_accumulation": 1,
-    "eval_mode_after_epochs": 0, "default_weights": "best",
+    "eval_mode_after_epochs": 0, "default_weights": "best", "checkpoint_every_steps": 0,
 }  # fmt: skip
 
 

@@ -70,6 +70,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0  # parameters, order of the examples, augmentation and dropout
     config.eval_batch_size = 256  # global, over all devices and hosts
     config.log_every_steps = 50  # steps between two rows of training metrics
+    config.checkpoint_every_steps = 1000  # steps between two checkpoints, besides one after every epoch; 0 for none
     config.keep_last_checkpoints = 2  # besides the best by validation top-1
     config.default_weights = "best"  # weights that evaluate and export take: "best" by validation top-1, or "last"
 

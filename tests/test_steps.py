@@ -3,7 +3,7 @@ import numpy as np
 import optax
 import pytest
 
-from animesion_jax import optim, steps
+from animesion_jax import hosts, optim, steps
 from animesion_jax.errors import InputError
 from animesion_jax.models import create_model, init_variables
 from configs import common
@@ -35,7 +35,7 @@ def _batches(count):
 
 def _on(devices, state):
     """Puts the state where training does: from elsewhere, the second step would be compiled anew."""
-    return jax.device_put(state, steps.replicated(devices))
+    return jax.device_put(state, hosts.replicated(devices))
 
 
 def _train(name, devices, batches, config=None, train_mode=True):
