@@ -122,7 +122,7 @@ class Checkpoints:
           InputError: the checkpoint is damaged, or of a model or optimizer of another shape.
         """
         try:
-            return self._restore(step, like, devices).state
+            return self._restore(step, like, devices)
         except _Damaged as error:
             raise InputError(
                 f"checkpoint {step} of {self._workdir} is damaged ({error}); start the training again, which goes on "
@@ -138,7 +138,8 @@ class Checkpoints:
         damaged = {}
         for step in reversed(self.steps()):
             try:
-                restored = self._restore(step, like, devices)
+                state = self._restore(step, like, devices)
+                restored = Restored(step, state, self._progress(step))
             except _Damaged as error:
                 damaged[step] = str(error)
                 continue
@@ -151,7 +152,7 @@ class Checkpoints:
             return restored
         reasons = "; ".join(f"{step}: {reason}" for step, reason in damaged.items())
         raise InputError(
-            f"every checkpoint of {self._workdir} is damaged ({reasons}); restore a copy or train into another --workdir"
+            f"every checkpoint of {self._workdir} is damaged ({reasons}); restore a copy or take another --workdir"
         )
 
     def wait(self) -> None:
@@ -165,17 +166,23 @@ class Checkpoints:
         """Waits for the last save and lets go of the folder."""
         self._manager.close()
 
-    def _restore(self, step: int, like: TrainState, devices: Sequence[jax.Device] | None) -> Restored:
+    def _restore(self, step: int, like: TrainState, devices: Sequence[jax.Device] | None) -> TrainState:
         wanted = hosts.abstract_global(like, devices)
         try:
             self._check_shapes(step, like)
-            progress = self._manager.metadata(step).custom_metadata or {}
             state = self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
         except InputError:
             raise
         except Exception as error:  # Orbax, tensorstore and json raise a dozen types on damaged files
             raise _Damaged(first_line(error)[:200]) from error
-        return Restored(step, hosts.to_local(state, devices), progress)
+        return hosts.to_local(state, devices)
+
+    def _progress(self, step: int) -> dict[str, Any]:
+        # Orbax only warns where the file that holds it is missing or cannot be read.
+        progress = self._manager.metadata(step).custom_metadata
+        if not progress:
+            raise _Damaged("how far it came is missing from _CHECKPOINT_METADATA")
+        return dict(progress)
 
     def _check_shapes(self, step: int, like: TrainState) -> None:
         """Raises InputError where the saved arrays are not those of `like`, which is no damage."""
@@ -212,7 +219,7 @@ class Checkpoints:
 
     def _not_saved(self, error: Exception) -> InputError:
         return InputError(
-            f"a checkpoint cannot be written to {self._workdir / FOLDER} ({_reason(error)}); those before it are whole: "
+            f"a checkpoint cannot be written to {self._workdir / FOLDER} ({_reason(error)}); those before are whole: "
             "make room or mend the folder, and start again to go on from there"
         )
 

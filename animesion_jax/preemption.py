@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 # After this long the process ends without its main thread, if that is stuck in compiling and nothing would be lost.
-PATIENCE_SECONDS = 3.0
+PATIENCE_SECONDS = 5.0
 NOTHING_LOST = "stopped by SIGTERM; nothing is lost, the same command goes on"
 
 log = logging.getLogger(__name__)
@@ -35,9 +35,11 @@ class Preemption:
         self.unsaved = False
         self.finish: Callable[[], None] = lambda: None
         self._asked = False
+        self._entered = False
         self._many = many_processes
 
     def __enter__(self) -> "Preemption":
+        self._entered = True
         if not self._many:
             self._handler = signal.signal(signal.SIGTERM, self._ask)
             # Python runs a handler between two bytecodes only; the socket is written to at once.
@@ -48,6 +50,7 @@ class Preemption:
         return self
 
     def __exit__(self, *_) -> None:
+        self._entered = False
         if not self._many:
             signal.set_wakeup_fd(self._wakeup)
             signal.signal(signal.SIGTERM, self._handler)
@@ -77,7 +80,8 @@ class Preemption:
             while signals := notices.recv(16):
                 if signal.SIGTERM in signals:
                     time.sleep(PATIENCE_SECONDS)
-                    if not self.unsaved:
+                    # Unless the main thread has left by itself meanwhile.
+                    if self._entered and not self.unsaved:
                         self.finish()
                         log.warning(NOTHING_LOST)
                         os._exit(0)
