@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import json
 import logging
 import os
@@ -22,12 +23,16 @@ from animesion_jax.errors import InputError
 from animesion_jax.preemption import Preemption, Stopped
 
 log = logging.getLogger("animesion_jax")
+# What the system says of a disk without room for more.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs a command and returns the exit status; what the user can mend becomes one line on stderr."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     log.setLevel(logging.INFO)
+    # Orbax logs the traceback of what it raises as well.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     arguments = list(argv[1:])
     named = arguments and not arguments[0].startswith("-")
     command = arguments.pop(0) if named else "train"
@@ -49,10 +54,12 @@ def main(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        if not error.filename:
+        if not error.filename and error.errno not in FULL:
             raise
-        # A path that is a file instead of a folder, cannot be written, or is gone.
-        print(f"animesion {command}: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        # A path that is a file instead of a folder, cannot be written, or is gone; or a disk without room.
+        where = f"{error.filename}: " if error.filename else ""
+        mend = "make room" if error.errno in FULL else "check the path and its permissions"
+        print(f"animesion {command}: error: {where}{error.strerror}; {mend}, and try again", file=sys.stderr)
         return 2
 
 

@@ -263,9 +263,15 @@ def train(
         check_every_class(select_examples(config, trainer.dataset, config.train_split))
         state = trainer.initial_state()
     hosts.wait_for_all("the workdir is looked at")
-    if hosts.is_first():
-        run.save_description(workdir, config, trainer.dataset.class_names)
-    checkpoints = Checkpoints(workdir, keep_last=config.keep_last_checkpoints)
+    try:
+        if hosts.is_first():
+            run.save_description(workdir, config, trainer.dataset.class_names)
+        checkpoints = Checkpoints(workdir, keep_last=config.keep_last_checkpoints)
+    except OSError as error:
+        raise InputError(
+            f"--workdir={workdir} cannot be written to ({error.strerror or error}); allowed: a folder that you may "
+            "write in: mend its permissions or give another one"
+        ) from error
     try:
         if state is not None:
             start = Restored(0, state, {})

@@ -12,7 +12,7 @@ from animesion_jax.main import COMMANDS, main, silent_native_stderr
 
 CONFIG = f"--config={ROOT / 'configs' / 'dafre_128.py'}"
 SWEEP = f"--config={ROOT / 'configs' / 'sweep_size.py'}:shallownet"
-LEAVES = {"errors", "augment", "metrics", "paper", "workdir"}
+LEAVES = {"errors", "augment", "metrics", "paper", "workdir", "preemption", "hosts"}
 # Modules of the package that each module may import; what is not listed imports only the leaves.
 ALLOWED = {
     "main": {"command_line", "train", "sweep", "evaluate", "export", "predict", "report", "figures"},
@@ -88,8 +88,10 @@ def test_what_native_code_said_is_printed_when_it_fails(capfd):
 
 
 def test_overrides_reach_the_config():
-    config, workdir = load_config([f"{CONFIG}:vit_s16", "--workdir=w", "--config.batch_size=256"])
-    assert (config.model, config.batch_size, config.dataset, workdir) == ("vit_s16", 256, "dafre/released", "w")
+    given = load_config([f"{CONFIG}:vit_s16", "--workdir=w", "--config.batch_size=256"])
+    config = given.config
+    assert (config.model, config.batch_size, config.dataset, given.workdir) == ("vit_s16", 256, "dafre/released", "w")
+    assert not given.accept_changes and not given.hosts.distributed
     assert (config.dropout_rate, config.epochs, config.learning_rate) == (0.1, 50, 1e-3)
 
 
@@ -119,6 +121,25 @@ def test_overrides_reach_the_config():
         (["sweep", f"{CONFIG}:shallownet", "--workdir=w"], ["grid", "configs/sweep_size.py"]),
         (["sweep", SWEEP, "--workdir=w", "--config.grid.batch_size=(8,)"], ["dafre/released", "not built"]),
         (["sweep", SWEEP, "--workdir=w", "--config.gird.seed=(8,)"], ["field 'gird'", "animesion sweep"]),
+        (
+            [f"{CONFIG}:shallownet", "--workdir=w", "--process_id=1"],
+            ["--process_id is for --distributed", "give both"],
+        ),
+        (
+            ["evaluate", "--workdir=w", "--distributed", "--num_processes=2"],
+            ["--coordinator_address", "some are missing", "allowed: all three"],
+        ),
+        (
+            [
+                "evaluate",
+                "--workdir=w",
+                "--distributed",
+                "--num_processes=2",
+                "--process_id=2",
+                "--coordinator_address=h:1",
+            ],
+            ["--process_id is 2", "allowed: 0 to 1"],
+        ),
         (["evaluate"], ["--workdir", "--help"]),
         (["evaluate", "--workdir=nowhere"], ["nowhere", "config.json"]),
         (["report"], ["RUN", "--help"]),

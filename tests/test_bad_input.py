@@ -1,0 +1,180 @@
+"""What a careless user gives to train and evaluate: one line with the value, what is allowed and the next step."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from conftest import ROOT
+from PIL import Image
+
+from animesion_jax.main import main
+
+COMMON = f"--config={ROOT / 'configs' / 'common.py'}"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Returns a function that stores a data set of grey images with given labels and returns its data_dir."""
+    data_dir = tmp_path_factory.mktemp("stored")
+
+    def store(name, labels_by_split, num_classes):
+        features = tfds.features.FeaturesDict(
+            {"image": tfds.features.Image(shape=(None, None, 3)), "label": tfds.features.ClassLabel(num_classes=32)}
+        )
+        image = np.full((8, 8, 3), 127, np.uint8)
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name=name,
+            version="1.0.0",
+            features=features,
+            split_datasets={
+                split: tf.data.Dataset.from_tensor_slices({"image": [image] * len(labels), "label": labels})
+                for split, labels in labels_by_split.items()
+            },
+            data_dir=data_dir,
+        )
+        # TFDS refuses labels outside the range when it writes, so the range is made smaller afterwards.
+        file = data_dir / name / "1.0.0" / "features.json"
+        description = json.loads(file.read_text())
+        description["featuresDict"]["features"]["label"]["classLabel"]["numClasses"] = str(num_classes)
+        file.write_text(json.dumps(description))
+        names = data_dir / name / "1.0.0" / "label.labels.txt"
+        names.write_text("".join(f"{class_id}\n" for class_id in range(num_classes)))
+        return data_dir
+
+    return store
+
+
+def _line(arguments, capsys):
+    """Runs a command that has to fail, and returns its one line."""
+    # What was printed before, by TFDS for example.
+    capsys.readouterr()
+    assert main(["animesion", *map(str, arguments)]) == 2
+    message = capsys.readouterr().err.strip()
+    assert len(message.splitlines()) == 1, message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["model=alexnet"], ["unknown model 'alexnet'; allowed: shallownet, resnet18"]),
+        (["model=vit_b16", "image_size=50"], ["image_size 50 is not a multiple of 16", "vit_b16", "48 and 64"]),
+        (["train_split=training"], ["toyfaces has no split 'training'; allowed: train, validation, test"]),
+        (["validation_split=dev"], ["toyfaces has no split 'dev'; allowed:", "train"]),
+        (["batch_size=66"], ["batch_size 66 does not divide among 4 devices; allowed: a multiple of 4"]),
+        (
+            ["batch_size=60", "grad_accumulation=4"],
+            ["batch_size 60 does not divide among 4 devices x 4 parts", "a multiple of 16"],
+        ),
+        (["eval_batch_size=66"], ["eval_batch_size 66 does not divide", "a multiple of 4"]),
+        (["batch_size=4096"], ["batch_size 4096 is more than the 1411 examples", "allowed: 1 to 1411"]),
+        (
+            ["dataset=dafre/released"],
+            ["'dafre/released' is not built", "build it: (cd tfds_builders/dafre && tfds build"],
+        ),
+        (["data.cache=disk"], ["unknown data.cache 'disk'; allowed: auto, decoded, encoded, none"]),
+        (["checkpoint_every_steps=-1"], ["config.checkpoint_every_steps is -1; allowed: 0 or more"]),
+    ],
+)
+def test_a_config_that_cannot_be_trained(overrides, words, toyfaces_dir, tmp_path, capsys):
+    flags = [f"--config.{override}" for override in overrides]
+    message = _line([COMMON, f"--config.data_dir={toyfaces_dir}", f"--workdir={tmp_path / 'run'}", *flags], capsys)
+    assert all(word in message for word in words), message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "words"),
+    [
+        (
+            "absent",
+            {"train": [0, 1, 3] * 8, "validation": [0, 1, 2, 3]},
+            [
+                "'train' of absent has no image of 1 of its 4 classes: '2'; allowed: at least one of every class",
+                "build",
+            ],
+        ),
+        (
+            "outside",
+            {"train": [0, 1, 2, 3, 7] * 5, "validation": [0, 1, 2, 3]},
+            ["'train' of outside has the label 7; allowed: 0 to 3", "take another split"],
+        ),
+    ],
+)
+def test_data_that_cannot_be_trained_on(name, labels, words, store, tmp_path, capsys):
+    data_dir = store(name, labels, num_classes=4)
+    flags = ["image_size=16", "batch_size=4", "eval_batch_size=4", "epochs=1", "test_split=", f"dataset={name}"]
+    flags = [f"--config.{flag}" for flag in (*flags, f"data_dir={data_dir}")]
+    message = _line([COMMON, *flags, f"--workdir={tmp_path / 'run'}"], capsys)
+    assert all(word in message for word in words), message
+    assert not (tmp_path / "run").exists()
+
+
+def test_labels_outside_the_range_stop_an_evaluation_too(store, toy_config, capsys):
+    """They would count as wrong answers."""
+    from animesion_jax.data import EvalData
+    from animesion_jax.datasets import load_dataset
+    from animesion_jax.errors import InputError
+
+    data_dir = store("unlabelled", {"train": [0, 1], "test": [0, 1, 30]}, num_classes=2)
+    data = EvalData(toy_config, load_dataset("unlabelled", str(data_dir)), "test")
+    with pytest.raises(InputError, match=r"split 'test' of unlabelled has the label 30; allowed: 0 to 1"):
+        list(data.batches())
+
+
+def test_more_classes_in_the_data_than_in_the_run(store, trained, tmp_path, capsys):
+    import shutil
+
+    data_dir = store("toyfaces", {"test": list(range(21))}, num_classes=21)
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    message = _line(["evaluate", f"--workdir={workdir}", f"--data_dir={data_dir}"], capsys)
+    assert "toyfaces has 21 classes, the run has 20" in message and "allowed: the data set it was trained on" in message
+
+
+def test_a_split_to_evaluate_that_is_not_there(trained, capsys):
+    message = _line(["evaluate", f"--workdir={trained[0]}", "--split=dev"], capsys)
+    assert "toyfaces has no split 'dev'; allowed: train, validation, test" in message
+
+
+@pytest.mark.parametrize("what", ["a file", "below a file", "no permission"])
+def test_a_workdir_that_cannot_be_written(what, toyfaces_dir, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("")
+    workdir = {"a file": tmp_path / "file", "below a file": tmp_path / "file" / "run"}.get(what, tmp_path / "run")
+    if what == "no permission":
+        # Permissions do not keep root, who runs tests in containers, from writing.
+        from etils.epath import backend
+
+        def refuse(self, path, *_, **__):
+            raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr(type(backend.os_backend), "mkdir", refuse)
+        monkeypatch.setattr(type(backend.os_backend), "makedirs", refuse, raising=False)
+    message = _line(
+        [COMMON, f"--config.data_dir={toyfaces_dir}", "--config.image_size=16", f"--workdir={workdir}"], capsys
+    )
+    assert f"--workdir={workdir} cannot be written to" in message and "give another one" in message
+
+
+def test_names_with_spaces_quotes_and_other_scripts(toyfaces_dir, tmp_path, capsys):
+    """A run, its bundle and a picture in folders that a shell or a parser could stumble over."""
+    folder = tmp_path / 'my "best" run\'s 学習 é'
+    workdir = folder / "run, 1"
+    data_dir = folder / "data [x]"
+    folder.mkdir()
+    data_dir.symlink_to(toyfaces_dir)
+    flags = ["image_size=16", "crop_margin=0", "epochs=1", f"data_dir={data_dir}", "eval_batch_size=128"]
+    flags = [f"--config.{flag}" for flag in flags]
+    assert main(["animesion", COMMON, *flags, f"--workdir={workdir}"]) == 0
+    assert main(["animesion", "evaluate", f"--workdir={workdir}"]) == 0
+    bundle = folder / "бандл.msgpack"
+    assert main(["animesion", "export", f"--workdir={workdir}", f"--output={bundle}"]) == 0
+    image = folder / '顔 "1", it\'s.png'
+    Image.new("RGB", (20, 20), "pink").save(image)
+    capsys.readouterr()
+    for form in ("json", "csv", "table"):
+        assert main(["animesion", "predict", f"--bundle={bundle}", f"--format={form}", str(image)]) == 0
+        printed = capsys.readouterr().out
+        if form == "json":
+            assert json.loads(printed)[0]["path"] == str(image)
