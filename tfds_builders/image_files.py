@@ -12,6 +12,8 @@ from typing import BinaryIO, Protocol
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from tfds_builders.manual_data import is_id
+
 # How many broken images an error names.
 NAMED = 10
 # How the fault of an image begins that is whole as far as its header says, but grey, palette, CMYK or with alpha.
@@ -55,7 +57,7 @@ class ImageFolder:
     def _candidates(self, relative: str) -> Iterator[Path]:
         yield self.path / relative
         parent, _, name = relative.rpartition("/")
-        if parent.isdecimal():
+        if is_id(parent):
             for digits in (4, 3):
                 yield self.path / f"{int(parent):0{digits}d}" / name
 
