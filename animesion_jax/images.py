@@ -1,6 +1,7 @@
 """Image files to square uint8 arrays, as training sees them; whatever a file holds, a fault is an InputError."""
 
 import contextlib
+import io
 import os
 import stat
 import warnings
@@ -58,16 +59,30 @@ def read_image(path: str | Path) -> Image.Image:
     """Returns the RGB image of a file; of an animation the first frame.
 
     The pixels are those that training would see: as stored, whatever EXIF says of their orientation, as TensorFlow
-    ignores it too. What is no RGB becomes so as `to_rgb` says. Takes 4 to 8 bytes of memory a pixel.
+    ignores it too. What is no RGB becomes so as `to_rgb` says. Takes 4 (JPEG, PNG) to 16 (WebP) bytes
+    of memory a pixel.
 
     Raises:
       InputError: no such file, no whole image of `FORMATS`, too many pixels, or of a mode that is not read.
     """
     size = _size_of_file(path)
-    with _naming_faults(), Image.open(path, formats=FORMATS) as image:
+    with _naming_faults(), BoundedFile(path, size) as file, Image.open(file, formats=FORMATS) as image:
         _check_size(*image.size, size)
         image.load()
         return to_rgb(image)
+
+
+class BoundedFile(io.BufferedReader):
+    """A file of which no more is asked for than its size: Python sets aside what is, and PNG's lengths go to 4 GiB."""
+
+    def __init__(self, path: str | Path, size: int):
+        super().__init__(io.FileIO(path))
+        self._size = size
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Returns the next `size` bytes, or what is left."""
+        left = max(self._size - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def _size_of_file(path: str | Path) -> int:
@@ -112,7 +127,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return _from_16_bits(np.asarray(image))
     if image.has_transparency_data:
         page = Image.new("RGB", image.size, "white")
-        overlay = image.convert("RGBA")
+        overlay = image if image.mode == "RGBA" else image.convert("RGBA")
         page.paste(overlay, mask=overlay)
         return page
     return image.convert("RGB")

@@ -33,9 +33,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
                 content = line.rstrip("\r\n").encode(errors="surrogateescape")[:SHOWN]
                 raise ValueError(f"{where}: {content!r}: not UTF-8; save the file as UTF-8") from None
             if len(line) == MOST_CHARACTERS and not line.endswith("\n"):
-                raise ValueError(
-                    f"{where}: {line[:SHOWN]!r}: longer than {MOST_CHARACTERS} characters; is it a text file?"
-                )
+                raise ValueError(f"{where}: {line[:SHOWN]!r}: over {MOST_CHARACTERS - 1} characters; is it text?")
             if line.strip():
                 yield where, line.rstrip("\r\n")
 
