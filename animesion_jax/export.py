@@ -128,7 +128,7 @@ def load_bundle(path: str) -> Bundle:
         raise InputError(f"{file} lacks {', '.join(missing)}; export it again")
     try:
         return _build(tree)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{file} does not hold together: {first_line(error)}; export it again") from error
 
 
