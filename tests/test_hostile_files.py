@@ -142,7 +142,7 @@ TARGETS = {
     "faces": Target(_read_faces, ".tsv", 60, LINES),
     "tags": Target(lambda path: read_tag_names(path, [7, 9]), ".tsv", 60, LINES),
     "image": Target(read_image, ".png", 60),
-    "face": Target(image_fault, ".png", 60),
+    "face": Target(lambda path: image_fault(path, "PNG"), ".png", 60),
     "zip": Target(_read_zip, ".zip", 60),
 }
 EDITS: dict[str, Callable[[bytes, int, int, bytes], bytes]] = {
