@@ -28,6 +28,7 @@ setup(
         "jax>=0.10,<0.11",
         "matplotlib>=3.10,<4",
         "ml-collections>=1.1,<2",
+        "msgpack>=1.1,<2",
         "numpy>=2.0,<3",
         "optax>=0.2.6,<0.3",
         "orbax-checkpoint>=0.12,<0.13",

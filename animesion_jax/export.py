@@ -1,5 +1,7 @@
 """Bundles: one msgpack file with a model, its preprocessing, its class names and where it came from."""
 
+import reprlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,15 +10,19 @@ import flax.serialization
 import jax
 import numpy as np
 from etils import epath
+from flax import traverse_util
 
 import animesion_jax
 from animesion_jax import run
+from animesion_jax.bundle_file import read_tree
 from animesion_jax.errors import InputError, first_line
-from animesion_jax.models import abstract_variables, create_model
+from animesion_jax.models import OPTIONS, abstract_variables, create_model, family
 
 FORMAT = "animesion"
 VERSION = 1
 KEYS = ("format", "version", "model", "preprocessing", "classes", "training", "variables")
+# A ResNet's variables do not say its image size; what predict sets aside for an image should not be the file's to say.
+MOST_IMAGE_SIZE = 4096
 RESIZE = "bilinear, antialiased, aspect not kept, rounded to uint8"
 
 
@@ -94,6 +100,8 @@ def export(workdir: str, output: str, weights: str | None = None) -> epath.Path:
 def load_bundle(path: str) -> Bundle:
     """Returns the bundle in a file.
 
+    Runs no code of it, and takes memory within a few times the file's size.
+
     Raises:
       InputError: no such file, not a bundle, truncated, of another version, or with other variables than its model.
     """
@@ -104,50 +112,87 @@ def load_bundle(path: str) -> Bundle:
         raise InputError(
             f"no bundle at {file}; write one: python -m animesion_jax.main export --workdir=RUN --output={file}"
         )
-    try:
-        tree = flax.serialization.msgpack_restore(file.read_bytes())
-    except Exception as error:  # msgpack raises a dozen types on damaged bytes, all of which mean the same
-        raise InputError(f"{file} is damaged or not a bundle ({first_line(error)}); export it again") from error
-    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+    with file.open("rb") as stream:
+        try:
+            tree = read_tree(stream, file.stat().length)
+        except Exception as error:  # msgpack raises a dozen types on damaged bytes, all of which mean the same
+            raise InputError(f"{file} is damaged or not a bundle ({first_line(error)}); export it again") from error
+    if not isinstance(tree, dict) or not _is(tree.get("format"), FORMAT):
         raise InputError(f"{file} is not a bundle of animesion_jax; allowed: a file written by `export`")
-    if tree.get("version") != VERSION:
-        raise InputError(f"{file} has bundle version {tree.get('version')!r}; this program reads version {VERSION}")
+    if not _is(tree.get("version"), VERSION):
+        raise InputError(
+            f"{file} has bundle version {reprlib.repr(tree.get('version'))}; this program reads version {VERSION}"
+        )
     missing = [key for key in KEYS if key not in tree]
     if missing:
         raise InputError(f"{file} lacks {', '.join(missing)}; export it again")
     try:
         return _build(tree)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{file} does not hold together: {first_line(error)}; export it again") from error
 
 
+def _is(value: Any, expected: Any) -> bool:
+    """Returns whether a value from a file has the type of the expected one and equals it."""
+    return type(value) is type(expected) and value == expected
+
+
 def _build(tree: dict[str, Any]) -> Bundle:
-    options = tree["model"]
-    model = create_model(**options)
-    classes = tuple(tree["classes"])
-    if len(classes) != options["num_classes"]:
-        raise ValueError(f"{len(classes)} class names for {options['num_classes']} classes")
-    size = options["image_size"]
-    _check_shapes(abstract_variables(model, size), tree["variables"])
-    preprocessing = tree["preprocessing"]
+    classes = _checked_classes(tree["classes"])
+    described, preprocessing, training = (_checked_dict(tree, key) for key in ("model", "preprocessing", "training"))
+    size = _check_description(described, len(classes))
+    if not _is(preprocessing["size"], size):
+        raise ValueError(f"preprocessing to {reprlib.repr(preprocessing['size'])} px for a model of {size} px")
     mean, std = (tuple(float(value) for value in preprocessing[name]) for name in ("mean", "std"))
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise ValueError(f"mean {mean} and std {std}; allowed: three numbers each, std above 0")
-    return Bundle(model, tree["variables"], classes, size, mean, std, tree["training"])
+    if len(mean) != 3 or len(std) != 3 or not np.isfinite([mean, std]).all() or min(std) <= 0:
+        raise ValueError(f"mean {mean} and std {std}; allowed: three finite numbers each, std above 0")
+    model = create_model(**described)
+    variables = _checked_variables(abstract_variables(model, size), _checked_dict(tree, "variables"))
+    return Bundle(model, variables, classes, size, mean, std, training)
 
 
-def _check_shapes(expected: Any, variables: Any) -> None:
-    wanted, found = (
-        {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-        for leaves in (jax.tree_util.tree_leaves_with_path(tree) for tree in (expected, variables))
-    )
-    wrong = sorted(set(wanted) ^ set(found))
+def _checked_dict(tree: dict[str, Any], key: str) -> dict[str, Any]:
+    if not isinstance(tree[key], dict):
+        raise ValueError(f"'{key}' is {type(tree[key]).__name__}, not a dict")
+    return tree[key]
+
+
+def _checked_classes(classes: Any) -> tuple[str, ...]:
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ValueError("the class names are not a list of strings")
+    name, count = Counter(classes).most_common(1)[0] if classes else ("", 0)
+    if count > 1:
+        raise ValueError(f"{count} classes are named {reprlib.repr(name)}")
+    return tuple(classes)
+
+
+def _check_description(described: dict[str, Any], num_classes: int) -> int:
+    """Returns the image size; raises ValueError for what `describe_run` would not write, such as a million layers."""
+    allowed = ("name", "num_classes", "image_size", "dtype", *OPTIONS[family(described["name"])])
+    extra = [key for key in described if key not in allowed]
+    if extra:
+        raise ValueError(f"the model has an option {reprlib.repr(extra[0])}; allowed: {', '.join(allowed)}")
+    if not _is(described["num_classes"], num_classes):
+        raise ValueError(f"{num_classes} class names for {reprlib.repr(described['num_classes'])} classes")
+    size = described["image_size"]
+    if type(size) is not int or not 1 <= size <= MOST_IMAGE_SIZE:
+        raise ValueError(f"image_size is {reprlib.repr(size)}; allowed: 1 to {MOST_IMAGE_SIZE}")
+    return size
+
+
+def _checked_variables(expected: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+    """Returns the variables; raises ValueError unless they are the expected ones, and numbers throughout."""
+    wanted, found = traverse_util.flatten_dict(expected), traverse_util.flatten_dict(variables, keep_empty_nodes=True)
+    wrong = sorted("/".join(map(str, path)) for path in wanted.keys() ^ found.keys())
     if wrong:
         raise ValueError(f"{len(wrong)} variables are missing or extra, the first is '{wrong[0]}'")
-    for name, leaf in wanted.items():
-        value = found[name]
+    for path, leaf in wanted.items():
+        name, value = "/".join(path), found[path]
         if getattr(value, "shape", None) != leaf.shape or getattr(value, "dtype", None) != leaf.dtype:
             raise ValueError(
                 f"variable '{name}' is {getattr(value, 'dtype', type(value).__name__)}"
                 f"{getattr(value, 'shape', '')}, expected {leaf.dtype}{leaf.shape}"
             )
+        if not np.isfinite(value).all():
+            raise ValueError(f"variable '{name}' is not finite: the training had diverged; take a run that had not")
+    return variables

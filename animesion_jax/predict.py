@@ -1,6 +1,6 @@
 """Image files in, ranked characters out; needs no TensorFlow."""
 
-import warnings
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,63 +9,13 @@ import jax
 import numpy as np
 from PIL import Image
 
-from animesion_jax.augment import ROUNDING, normalize
-from animesion_jax.errors import InputError, first_line
+from animesion_jax.augment import normalize
+from animesion_jax.errors import InputError
 from animesion_jax.export import Bundle, load_bundle
+from animesion_jax.images import FORMATS, read_image, resize, to_image
 
 ImageLike = str | Path | Image.Image | np.ndarray
 Prediction = dict[str, Any]
-
-
-def read_image(path: str | Path) -> Image.Image:
-    """Returns the decoded RGB image of a file; the first frame of an animation. InputError if it is unreadable."""
-    try:
-        with warnings.catch_warnings():
-            # Over Pillow's limit of 89 megapixels a file is more likely a bomb than a face.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return image.convert("RGB")
-    except FileNotFoundError as error:
-        raise InputError(f"no such image: {path}") from error
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
-        raise InputError(f"not a readable image: {first_line(error)}") from error
-
-
-def resize(image: Image.Image, size: int) -> np.ndarray:
-    """Returns the (size, size, 3) uint8 image, resized as in training: bilinear, antialiased, aspect not kept.
-
-    Pillow resamples 8-bit images in two rounded passes; float channels are rounded once, as TensorFlow's are.
-    """
-    pixels = np.asarray(image.convert("RGB"))
-    if pixels.shape[:2] == (size, size):
-        return pixels
-    channels = [
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(pixels[..., channel], np.float32)).resize(
-                (size, size), Image.Resampling.BILINEAR
-            )
-        )
-        for channel in range(3)
-    ]
-    return np.clip(np.floor(np.stack(channels, axis=-1) + ROUNDING), 0, 255).astype(np.uint8)
-
-
-def to_image(image: ImageLike) -> Image.Image:
-    """Returns the RGB image of a path, a Pillow image or an (H, W, 3) uint8 array."""
-    if isinstance(image, str | Path):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    array = np.asarray(image)
-    if array.ndim != 3 or array.shape[-1] != 3 or array.dtype != np.uint8:
-        raise InputError(f"an array image is (H, W, 3) uint8; this one is {array.shape} {array.dtype}")
-    return Image.fromarray(array)
 
 
 class Recognizer:
@@ -139,19 +89,20 @@ def load(path: str, batch_size: int = 32) -> Recognizer:
 def find_images(paths: Sequence[str]) -> list[Path]:
     """Returns the files given and, sorted, the image files anywhere below the folders given.
 
-    Files that were named are kept whatever they are; in folders only names that Pillow knows count.
+    Files that were named are kept whatever they are; in folders only names of `images.FORMATS` count.
     """
     Image.init()
+    suffixes = {suffix for suffix, form in Image.EXTENSION.items() if form in FORMATS}
     found = []
     for name in paths:
-        path = Path(name).expanduser()
-        if path.is_dir():
-            inside = [file for file in path.rglob("*") if file.suffix.lower() in Image.EXTENSION and file.is_file()]
+        path = os.path.expanduser(name)
+        if os.path.isdir(path):
+            inside = [file for file in Path(path).rglob("*") if file.suffix.lower() in suffixes and file.is_file()]
             if not inside:
-                raise InputError(f"folder {path} holds no image; allowed: files or folders of images")
+                raise InputError(f"folder {path} holds no image; allowed: files or folders of {', '.join(FORMATS)}")
             found += sorted(inside)
         else:
-            found.append(path)
+            found.append(Path(path))
     return found
 
 

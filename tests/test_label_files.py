@@ -1,8 +1,10 @@
+import tracemalloc
+
 import pytest
 
 from tfds_builders.dafre.label_files import Box, Row, parse_raw_line, read_faces, read_tag_names
-from tfds_builders.manual_data import SHOWN, read_lines, relative_path
-from tfds_builders.released_labels import read_class_names
+from tfds_builders.manual_data import MOST_CHARACTERS, SHOWN, read_lines, relative_path
+from tfds_builders.released_labels import check_named, read_class_names, read_released_split
 
 
 def _file(folder, text: str | bytes):
@@ -118,3 +120,55 @@ def test_paths_that_leave_the_folder_are_refused(path):
 def test_blank_lines_count_but_are_not_read(tmp_path):
     path = _file(tmp_path, "a\r\n \nb")
     assert list(read_lines(path)) == [(f"{path} line 1", "a"), (f"{path} line 3", "b")]
+
+
+# Not digits to us, whatever `int` and `str.isdecimal` say; nor numbers that no class has.
+@pytest.mark.parametrize("class_id", ["²", "١٢", "1_0", "+1", "-1", "1.0", "9" * 19, "9" * 5000, "0x1", "\ufeff1"])
+def test_ids_are_ascii_digits_of_a_length_that_a_number_has(tmp_path, class_id):
+    files = {
+        f"{class_id},a\n": read_class_names,
+        f"{class_id},a.jpg\n": lambda path: read_released_split(path, lambda *row: None, {}),
+        f"a.jpg\t{class_id}\t0,0,1,1 0.9\n": read_faces,
+        f"yui\t{class_id}\n": lambda path: read_tag_names(path, [12]),
+    }
+    for text, read in files.items():
+        path = _file(tmp_path, "\n" + text)
+        with pytest.raises(ValueError, match=r"line 2: .*: expected ") as error:
+            read(path)
+        assert str(error.value).startswith(f"{path} line 2: ") and len(str(error.value).splitlines()) == 1
+
+
+def test_the_largest_id_takes_no_more_memory_than_the_smallest(tmp_path):
+    tracemalloc.start()
+    largest = "9" * 18
+    rows = read_released_split(_file(tmp_path, f"{largest},a.jpg\n"), lambda *row: None, {})
+    assert rows == [(10**18 - 1, "a.jpg")]
+    with pytest.raises(ValueError, match=r"class id 9{18} has no name in .*; allowed: 0 to 1"):
+        check_named(rows[0][0], ["a", "b"])
+    with pytest.raises(ValueError, match="0 to 1 without a gap; 1 is missing"):
+        read_class_names(_file(tmp_path, f"0,a\n{largest},b\n"))
+    assert tracemalloc.get_traced_memory()[1] < 10**6
+    tracemalloc.stop()
+
+
+def test_folders_are_numbers_only_in_plain_digits(tmp_path):
+    """٠٠٧ is another folder than 7 on every disk, and a name of 5,000 digits is a name like any other."""
+    lines = "0,7/1.jpg\n0,٠٠٧/1.jpg\n0," + "9" * 5000 + "/1.jpg\n"
+    assert len(read_released_split(_file(tmp_path, lines), lambda *row: None, {})) == 3
+    with pytest.raises(ValueError, match="the image is listed twice"):
+        read_released_split(_file(tmp_path, "0,7/1.jpg\n0,007/1.jpg\n"), lambda *row: None, {})
+
+
+@pytest.mark.parametrize("byte", [b"a", b"\0", b"\xff", b" ", "あ".encode()])
+def test_a_line_without_end_is_not_read_whole(tmp_path, byte):
+    path = _file(tmp_path, b"0,a\n" + byte * 10_000_000)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"line 2: .*(over 16383 characters|not UTF-8)") as error:
+        read_class_names(path)
+    assert tracemalloc.get_traced_memory()[1] < 10**6 and len(str(error.value)) < 2000
+    tracemalloc.stop()
+
+
+def test_the_longest_line_is_read(tmp_path):
+    name = "a" * (MOST_CHARACTERS - 3)
+    assert read_class_names(_file(tmp_path, f"0,{name}\n1,b\n")) == [name, "b"]

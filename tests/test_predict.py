@@ -1,12 +1,16 @@
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import flax.serialization
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from conftest import ROOT
 from PIL import Image
 
 import animesion_jax
@@ -15,6 +19,7 @@ from animesion_jax.errors import InputError
 from animesion_jax.evaluate import evaluate
 from animesion_jax.export import load_bundle
 from animesion_jax.main import main
+from tests.hostile_seeds import bundle_tree
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +116,38 @@ def test_truncated_bundles_are_named(bundle_path, tmp_path, length):
     (tmp_path / "cut.msgpack").write_bytes(bundle_path.read_bytes()[:length])
     with pytest.raises(InputError, match=r"cut\.msgpack"):
         load_bundle(str(tmp_path / "cut.msgpack"))
+
+
+# Blanks, quotes, brackets, a line end, a terminal's escape, wide letters, and one that looks like an option.
+ODD_NAMES = [
+    "a b.png", "it's \"q\".png", "[x]*?.png", "line\nend.png", "\x1b[31mred.png", "あ\u3000い.png", "-d.png", "é,;.png"
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def odd_files(tmp_path_factory):
+    """A folder with images of odd names, and a bundle beside it that knows two characters."""
+    root = tmp_path_factory.mktemp("odd names 'é'")
+    (root / "faces").mkdir()
+    for name in ODD_NAMES:
+        Image.new("RGB", (20, 20), "pink").save(root / "faces" / name)
+    _write(root / "b undle.msgpack", bundle_tree())
+    return root
+
+
+def _predict(root, form, **environment):
+    command = [sys.executable, "-m", "animesion_jax.main", "predict", f"--format={form}", "--top_k=1"]
+    command += ["--bundle", root / "b undle.msgpack", root / "faces"]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHONIO"))}
+    result = subprocess.run(command, capture_output=True, cwd=ROOT, env=kept | environment)
+    assert (result.returncode, result.stderr) == (0, b"")
+    return result.stdout
+
+
+def test_files_of_any_name_are_predicted_in_any_locale(odd_files):
+    expected = sorted(str(odd_files / "faces" / name) for name in ODD_NAMES)
+    rows = json.loads(_predict(odd_files, "json", LANG="C").decode())
+    assert [row["path"] for row in rows] == expected
+    assert {row["predictions"][0]["class"] for row in rows} == {"yui"}
+    written = _predict(odd_files, "csv", LANG="C.UTF-8", PYTHONIOENCODING="utf-8:strict").decode()
+    assert [line["path"] for line in csv.DictReader(io.StringIO(written, newline=""))] == expected

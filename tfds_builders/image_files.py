@@ -1,16 +1,19 @@
 """Checks on the images of a manual folder: where they lie, and that each is whole, RGB and of the right format."""
 
 import functools
+import io
 import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
+
+from tfds_builders.manual_data import is_id
 
 # How many broken images an error names.
 NAMED = 10
@@ -23,11 +26,8 @@ log = logging.getLogger(__name__)
 class ImageFile(Protocol):
     """An image's file, by itself or in an archive; a Path is one. `str` of it is what errors and logs call it."""
 
-    def open(self, mode: str) -> BinaryIO:
-        """Opens the file for reading, `mode` "rb"; FileNotFoundError if there is none, else OSError if it fails."""
-
     def read_bytes(self) -> bytes:
-        """Returns the file's bytes; raises what `open` raises."""
+        """Returns the file's bytes; FileNotFoundError if there is none, else OSError if it fails."""
 
 
 class ImageFolder:
@@ -55,7 +55,7 @@ class ImageFolder:
     def _candidates(self, relative: str) -> Iterator[Path]:
         yield self.path / relative
         parent, _, name = relative.rpartition("/")
-        if parent.isdecimal():
+        if is_id(parent):
             for digits in (4, 3):
                 yield self.path / f"{int(parent):0{digits}d}" / name
 
@@ -63,7 +63,8 @@ class ImageFolder:
 def image_fault(image: ImageFile, encoding: str = "JPEG") -> str | None:
     """Returns why a file is no good RGB image of Pillow's format `encoding`, or None; it is decoded to the end."""
     try:
-        with image.open("rb") as file, Image.open(file, formats=(encoding,)) as decoded:
+        # From memory: of a file Python sets aside what is asked for, and PNG's lengths go to 4 GiB.
+        with io.BytesIO(image.read_bytes()) as file, Image.open(file, formats=(encoding,)) as decoded:
             if decoded.mode != "RGB":
                 return NOT_RGB + decoded.mode
             decoded.load()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 # Of a line, an error shows as many characters: a file that is no label file may have lines without end.
 SHOWN = 200
+# Of a line so many are read; the longest of the released files has about 200.
+MOST_CHARACTERS = 2**14
 
 
 def require(folder: Path, names: Iterable[str], where_from: str) -> None:
@@ -20,16 +22,18 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
     """Yields ("FILE line N", line) of the lines of a UTF-8 text file that are not blank; a BOM is dropped.
 
     Raises:
-      ValueError: a line is not UTF-8, with file, line and content.
+      ValueError: a line is not UTF-8 or longer than 16,383 characters, with file, line and content.
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(iter(lambda: file.readline(MOST_CHARACTERS), ""), start=1):
             where = f"{path} line {number}"
             try:
                 line.encode()
             except UnicodeEncodeError:
                 content = line.rstrip("\r\n").encode(errors="surrogateescape")[:SHOWN]
                 raise ValueError(f"{where}: {content!r}: not UTF-8; save the file as UTF-8") from None
+            if len(line) == MOST_CHARACTERS and not line.endswith("\n"):
+                raise ValueError(f"{where}: {line[:SHOWN]!r}: over {MOST_CHARACTERS - 1} characters; is it text?")
             if line.strip():
                 yield where, line.rstrip("\r\n")
 
@@ -42,6 +46,11 @@ def naming(where: str, line: str) -> Iterator[None]:
     except ValueError as error:
         shown = line if len(line) <= SHOWN else f"{line[:SHOWN]}..."
         raise ValueError(f"{where}: {shown!r}: {error}") from None
+
+
+def is_id(text: str) -> bool:
+    """Returns whether a text is a class or tag id: digits 0 to 9, at most 18 of them; `int` takes others too."""
+    return re.fullmatch("[0-9]{1,18}", text) is not None
 
 
 def relative_path(text: str) -> str:
@@ -64,7 +73,7 @@ def note_image(seen: dict[str, str], path: str, where: str) -> None:
       ValueError: the image is listed already; `7/1.jpg` and `0007/1.jpg` are the same image.
     """
     parent, _, name = path.rpartition("/")
-    image = f"{int(parent)}/{name}" if parent.isdecimal() else path
+    image = f"{int(parent)}/{name}" if is_id(parent) else path
     if image in seen:
         raise ValueError(f"the image is listed twice, before in {seen[image]}; leave one of the lines out")
     seen[image] = where

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
 
-from tfds_builders.manual_data import check_distinct, naming, note_image, read_lines, relative_path
+from tfds_builders.manual_data import check_distinct, is_id, naming, note_image, read_lines, relative_path
 
 NAMES_FILE = "classid_classname.csv"
 
@@ -11,10 +11,10 @@ NAMES_FILE = "classid_classname.csv"
 def parse_released_line(line: str) -> tuple[int, str]:
     """Returns the class id and path of `class_id,path`, or of the older `path,class_id`."""
     first, _, rest = line.partition(",")
-    if first.strip().isdecimal() and rest.strip() and not rest.strip().isdecimal():
+    if is_id(first.strip()) and rest.strip() and not is_id(rest.strip()):
         return int(first), relative_path(rest)
     rest, _, last = line.rpartition(",")
-    if last.strip().isdecimal() and rest.strip() and not rest.strip().isdecimal():
+    if is_id(last.strip()) and rest.strip() and not is_id(rest.strip()):
         return int(last), relative_path(rest)
     raise ValueError("expected class_id,path or path,class_id")
 
@@ -52,7 +52,7 @@ def read_class_names(path: Path) -> list[str]:
     for where, line in read_lines(path):
         with naming(where, line):
             class_id, _, name = line.partition(",")
-            if not class_id.strip().isdecimal() or not name.strip() or int(class_id) in names:
+            if not is_id(class_id.strip()) or not name.strip() or int(class_id) in names:
                 raise ValueError("expected class_id,class_name with a new class id")
             names[int(class_id)] = name.strip()
     if not names:

@@ -1,8 +1,10 @@
 """Google's ViT and hybrid checkpoints: flat `.npz` archives with names from before Flax linen, or linen's."""
 
+import math
 import re
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -20,17 +22,30 @@ LINEN_NAMES = {
     "MultiHeadDotProductAttention_1": "MultiHeadDotProductAttention_0",
     "MlpBlock_3": "MlpBlock_0",
 }
+# How numpy writes: members as they are, or deflated.
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# Weights hardly compress; an archive that unpacks to more than so many bytes, and so many times its size, is none.
+FREE_BYTES = 2**24
+MOST_EXPANSION = 16
+# Version 3 differs in the names of fields alone, which weights do not have.
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 GROUP_NORM = re.compile(r"(^|/)gn\w+/(scale|bias)$")
 
 
 def read(file: Path) -> Weights:
-    """Returns the parameters in an archive; never unpickles. InputError if it is damaged or no archive of arrays."""
+    """Returns the parameters in an archive; never unpickles, and unpacks to no more than a few times its size.
+
+    Raises:
+      InputError: it is damaged or no archive of arrays.
+    """
     weights = Weights(str(file))
     try:
         with file.open("rb") as stream:
+            if stream.read(2) != b"PK":  # numpy would read what begins otherwise as one array of any size
+                raise ValueError("no archive but perhaps a single array or a pickle")
+            stream.seek(0)
             archive = np.load(stream, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
+            _check_members(archive.zip, file.stat().st_size)
             for key in archive.files:
                 prefix = PREFIX.match(key).group()
                 if not prefix and (other := OPTIMIZER.match(key)):
@@ -41,6 +56,34 @@ def read(file: Path) -> Weights:
     except Exception as error:  # zipfile and numpy raise a dozen types on damaged bytes, all of which mean the same
         raise damaged(file, ".npz of plain arrays", error) from error
     return weights
+
+
+def _check_members(archive: zipfile.ZipFile, size: int) -> None:
+    """Raises ValueError for members that unpack to too much, or that declare arrays which are not there."""
+    unpacked = sum(info.file_size for info in archive.infolist())
+    if unpacked > FREE_BYTES + MOST_EXPANSION * size:
+        raise ValueError(f"{size} bytes that unpack to {unpacked}; allowed: {FREE_BYTES} and {MOST_EXPANSION} times it")
+    for info in archive.infolist():
+        if info.compress_type not in METHODS:
+            raise ValueError(f"'{info.filename}' is compressed by method {info.compress_type}; allowed: {METHODS}")
+        with archive.open(info) as member:
+            _check_header(info, member)
+
+
+def _check_header(info: zipfile.ZipInfo, member: BinaryIO) -> None:
+    """Raises ValueError unless an array's header fits the bytes that follow; numpy sets aside what it declares."""
+    prefix = np.lib.format.MAGIC_PREFIX
+    if member.read(len(prefix)) != prefix:
+        return
+    member.seek(0)
+    version = np.lib.format.read_magic(member)
+    if version not in HEADERS:
+        raise ValueError(f"'{info.filename}' has version {version}; allowed: {', '.join(map(str, HEADERS))}")
+    shape, _, dtype = HEADERS[version](member)
+    if dtype.hasobject:
+        raise ValueError(f"'{info.filename}' is pickled, which could run code and is not read")
+    if math.prod(shape) * dtype.itemsize != info.file_size - member.tell():
+        raise ValueError(f"'{info.filename}' declares {shape} {dtype} in {info.file_size} bytes")
 
 
 def linen_name(name: str) -> str:

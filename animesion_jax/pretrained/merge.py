@@ -48,7 +48,7 @@ class Weights:
     class_names: tuple[str, ...] | None = None
 
     def add(self, name: str, key: str, array: Any) -> None:
-        """Adds an array of the file under our name; an offender if it holds no floats or its name is taken."""
+        """Adds an array of the file under our name; an offender if it holds no finite floats or its name is taken."""
         if name in self.keys:
             self.offenders.append(f"'{self.keys[name]}' and '{key}' {np.shape(array)} both stand for '{name}'")
             return
@@ -57,6 +57,8 @@ class Weights:
             self.offenders.append(f"'{key}' is no array but {type(array).__name__}")
         elif array.dtype.name not in FLOATS:
             self.offenders.append(f"'{key}' {array.shape} is {array.dtype}, not one of {', '.join(FLOATS)}")
+        elif not (np.abs(array) <= np.finfo(np.float32).max).all():
+            self.offenders.append(f"'{key}' {array.shape} holds values that are no float32 numbers")
         else:
             self.arrays[name] = array.astype(np.float32, copy=False)
 

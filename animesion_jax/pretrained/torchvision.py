@@ -20,6 +20,8 @@ LEAVES = {
     ("running_mean", 1): "batch_stats/{}/mean",
     ("running_var", 1): "batch_stats/{}/var",
 }
+# torch's tensors may be views that repeat what the file holds: one value strided to any shape.
+MOST_EXPANSION = 16
 # OIHW to HWIO, and (out, in) to (in, out).
 TRANSPOSES = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
 
@@ -45,7 +47,8 @@ def read_pth(file: Path) -> Weights:
         ) from error
     form = ".pth of names and tensors alone"
     try:
-        arrays = _to_numpy(torch.load(file, map_location="cpu", weights_only=True))
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        arrays = _to_numpy(state, MOST_EXPANSION * file.stat().st_size)
     except pickle.UnpicklingError as error:  # torch's message asks to switch the protection off
         raise damaged(file, form, ValueError("anything else could run code and is not read")) from error
     except Exception as error:  # zipfile and torch raise a dozen types, all of which mean the same
@@ -53,13 +56,21 @@ def read_pth(file: Path) -> Weights:
     return translate(str(file), arrays)
 
 
-def _to_numpy(state: Any) -> dict[str, np.ndarray]:
-    """Returns the tensors of a state dict as arrays, floats as float32: numpy has no bfloat16."""
+def _to_numpy(state: Any, most_bytes: int) -> dict[str, np.ndarray]:
+    """Returns the tensors of a state dict as arrays, floats as float32: numpy has no bfloat16.
+
+    Raises:
+      TypeError: it is no dict of tensors.
+      ValueError: their values are more than `most_bytes`.
+    """
     if not isinstance(state, Mapping):
         raise TypeError(f"it holds a {type(state).__name__}")
     wrong = [f"'{key}' is {type(value).__name__}" for key, value in state.items() if not hasattr(value, "detach")]
     if wrong:
         raise TypeError("; ".join(wrong))
+    size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if size > most_bytes:
+        raise ValueError(f"tensors of {size} bytes; allowed: {most_bytes}, {MOST_EXPANSION} times the file's size")
     tensors = {str(key): tensor.detach() for key, tensor in state.items()}
     return {key: (each.float() if each.is_floating_point() else each).numpy() for key, each in tensors.items()}
 

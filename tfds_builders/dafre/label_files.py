@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tfds_builders.manual_data import check_distinct, naming, note_image, read_lines, relative_path
+from tfds_builders.manual_data import check_distinct, is_id, naming, note_image, read_lines, relative_path
 
 MIN_CONFIDENCE = 0.85
 
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 def parse_raw_line(line: str) -> Row:
     r"""Returns a line of faces.tsv: `0446\332446.jpg <TAB> tag <TAB> left, top, right, bottom confidence`."""
     columns = line.split("\t")
-    if len(columns) != 3 or not columns[1].strip().isdecimal():
+    if len(columns) != 3 or not is_id(columns[1].strip()):
         raise ValueError("expected path <TAB> tag id <TAB> left, top, right, bottom confidence")
     try:
         numbers = [float(text) for text in re.split(r"[,\s]+", columns[2].strip()) if text]
@@ -84,7 +84,7 @@ def read_tag_names(path: Path, tags: Sequence[int]) -> dict[int, str]:
     for where, line in read_lines(path):
         with naming(where, line):
             name, _, tag = line.rpartition("\t")
-            if not tag.strip().isdecimal() or not name.strip():
+            if not is_id(tag.strip()) or not name.strip():
                 raise ValueError("expected tag name <TAB> tag id")
             if int(tag) in wanted and names.setdefault(int(tag), name.strip()) != name.strip():
                 raise ValueError(f"tag id {int(tag)} is named {names[int(tag)]!r} before; leave one of the lines out")

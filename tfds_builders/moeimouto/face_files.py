@@ -1,6 +1,5 @@
 """Kaggle's tree of moeimouto, `moeimouto-faces/NNN_name/FILE.png`: unpacked, or read from its zip without unpacking."""
 
-import io
 import logging
 import os
 import re
@@ -95,10 +94,6 @@ class ZippedFace:
     def __str__(self) -> str:
         return f"{self.archive.filename}/{self.path}"
 
-    def open(self, mode: str) -> io.BytesIO:
-        """Opens the image's bytes; raises what `read_bytes` raises."""
-        return io.BytesIO(self.read_bytes())
-
     def read_bytes(self) -> bytes:
         """Returns the image's bytes.
 
@@ -128,7 +123,7 @@ class ZipFaces:
     def __init__(self, path: Path):
         try:
             self._archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
             raise ValueError(f"{path} is no whole zip: {error}; download it again") from None
         self._members: dict[str, zipfile.ZipInfo] = {}
         for face, info in self._faces():

@@ -1,0 +1,182 @@
+"""Image files to square uint8 arrays, as training sees them; whatever a file holds, a fault is an InputError."""
+
+import contextlib
+import io
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from animesion_jax.augment import ROUNDING
+from animesion_jax.errors import InputError, first_line
+
+# What is read, by Pillow's names. Pillow knows 30 more formats; it runs Ghostscript on one of them (EPS) and unpacks
+# others without bounds (FITS).
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# JPEG's own limit. A picture one pixel wide and millions high would be resized by way of (millions, size) floats.
+MOST_SIDE = 2**16 - 1
+# An image up to 4096 x 4096 is read however well it is compressed, a larger one (Pillow's limit is 89 megapixels) if
+# its file has a byte for so many pixels: photographs and drawings have one for 2 to 30.
+FREE_PIXELS = 2**24
+PIXELS_PER_BYTE = 100
+# Floats are made of so many pixels at a time.
+BAND_PIXELS = 2**20
+
+KINDS = {
+    stat.S_ISDIR: "a folder",
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
+
+
+@contextlib.contextmanager
+def _naming_faults() -> Iterator[None]:
+    """Turns what Pillow raises within into an InputError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of metadata, which is not used
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except InputError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        pixels = first_line(error).partition(",")[0]
+        raise InputError(f"too large: {pixels}; scale it down, or crop it to the face") from error
+    except Exception as error:  # Pillow raises a dozen types on damaged files, all of which mean the same
+        raise InputError(
+            f"not a readable image: {first_line(error)}; allowed: a whole file of {', '.join(FORMATS)}; "
+            "save or download it again"
+        ) from error
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Returns the RGB image of a file; of an animation the first frame.
+
+    The pixels are those that training would see: as stored, whatever EXIF says of their orientation, as TensorFlow
+    ignores it too. What is no RGB becomes so as `to_rgb` says. Takes 4 (JPEG, PNG) to 16 (WebP) bytes
+    of memory a pixel.
+
+    Raises:
+      InputError: no such file, no whole image of `FORMATS`, too many pixels, or of a mode that is not read.
+    """
+    size = _size_of_file(path)
+    with _naming_faults(), BoundedFile(path, size) as file, Image.open(file, formats=FORMATS) as image:
+        _check_size(*image.size, size)
+        image.load()
+        return to_rgb(image)
+
+
+class BoundedFile(io.BufferedReader):
+    """A file of which no more is asked for than its size: Python sets aside what is, and PNG's lengths go to 4 GiB."""
+
+    def __init__(self, path: str | Path, size: int):
+        super().__init__(io.FileIO(path))
+        self._size = size
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Returns the next `size` bytes, or what is left."""
+        left = max(self._size - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
+def _size_of_file(path: str | Path) -> int:
+    """Returns a file's bytes; InputError if it is none: opening a pipe would wait for whoever writes into it."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError as error:
+        raise InputError(f"no such image: {path}; allowed: files and folders that exist") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"no image can be at {path}: {first_line(error)}; give another path") from error
+    kinds = [kind for test, kind in KINDS.items() if test(status.st_mode)]
+    if kinds:
+        raise InputError(f"not an image but {kinds[0]}; allowed: a file of {', '.join(FORMATS)}")
+    return status.st_size
+
+
+def _check_size(width: int, height: int, size: int) -> None:
+    """Raises InputError for more pixels than a file of so many bytes may have, before any is decoded."""
+    if max(width, height) > MOST_SIDE:
+        raise InputError(f"too large: {width} x {height} pixels; allowed: sides up to {MOST_SIDE}; crop it to the face")
+    if width * height > FREE_PIXELS + PIXELS_PER_BYTE * size:
+        raise InputError(
+            f"too large: {width} x {height} pixels in a file of {size} bytes; allowed: {FREE_PIXELS} pixels and "
+            f"{PIXELS_PER_BYTE} more for each byte; scale it down, or crop it to the face"
+        )
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Returns the 8-bit RGB image of one of any mode.
+
+    What is transparent lies on white, as on a page. 16-bit grey is scaled by 255 / 65535 and rounded; 32-bit integers
+    are taken for it. Everything else is converted by Pillow: palettes, grey, CMYK.
+
+    Raises:
+      InputError: floats, or integers that are not 0 to 65535.
+    """
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode == "F":
+        raise InputError("its pixels are floats, whose range nothing says; allowed: 8 or 16 bits; save it with 8 bits")
+    if image.mode.startswith("I"):
+        return _from_16_bits(np.asarray(image))
+    if image.has_transparency_data:
+        page = Image.new("RGB", image.size, "white")
+        overlay = image if image.mode == "RGBA" else image.convert("RGBA")
+        page.paste(overlay, mask=overlay)
+        return page
+    return image.convert("RGB")
+
+
+def _from_16_bits(values: np.ndarray) -> Image.Image:
+    if values.min() < 0 or values.max() > 65535:
+        raise InputError(
+            f"its pixels are {values.min()} to {values.max()}; allowed: 8 bits, or 16 bits, 0 to 65535; save it with "
+            "8 bits"
+        )
+    scaled = values.astype(np.uint32)  # in place from here: of large images every copy counts
+    scaled += 128
+    scaled //= 257
+    return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
+
+
+def resize(image: Image.Image, size: int) -> np.ndarray:
+    """Returns the (size, size, 3) uint8 image of an RGB one, resized as in training: bilinear, antialiased, no aspect.
+
+    Pillow resamples 8-bit images in two rounded passes; float channels are rounded once, as TensorFlow's are. The first
+    pass, along rows, goes through a band of rows at a time, so that the whole image is never there as floats.
+    """
+    width, height = image.size
+    if (width, height) == (size, size):
+        return np.asarray(image)
+    narrow = np.empty((3, height, size), np.float32)
+    rows = max(1, BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        band = image.crop((0, top, width, min(top + rows, height)))
+        for channel, values in enumerate(band.split()):
+            shrunk = values.convert("F").resize((size, band.height), Image.Resampling.BILINEAR)
+            narrow[channel, top : top + rows] = np.asarray(shrunk)
+    channels = [Image.fromarray(each).resize((size, size), Image.Resampling.BILINEAR) for each in narrow]
+    return np.clip(np.floor(np.stack(channels, axis=-1) + ROUNDING), 0, 255).astype(np.uint8)
+
+
+def to_image(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
+    """Returns the RGB image of a path, a Pillow image or an (H, W, 3) uint8 array; InputError if there is none."""
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        shape = (image.height, image.width)
+    else:
+        image = np.asarray(image)
+        shape = image.shape
+        if image.ndim != 3 or shape[-1] != 3 or image.dtype != np.uint8:
+            raise InputError(f"an array image is (H, W, 3) uint8; this one is {shape} {image.dtype}")
+    if 0 in shape:
+        raise InputError(f"an image of {shape} has no pixel; allowed: at least one")
+    with _naming_faults():
+        return to_rgb(image) if isinstance(image, Image.Image) else Image.fromarray(image)

@@ -1,0 +1,224 @@
+"""What predict makes of image files of every kind, good and bad."""
+
+import os
+import socket
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from animesion_jax import images
+from animesion_jax.augment import ROUNDING
+from animesion_jax.data import decode_and_resize
+from animesion_jax.errors import InputError
+from animesion_jax.images import FORMATS, read_image, resize, to_image
+from animesion_jax.predict import find_images
+
+DRAW = np.random.default_rng(1)
+
+
+def _saved(path, array, mode=None, **options):
+    Image.fromarray(array, mode).save(path, **options)
+    return path
+
+
+def _refused(read, *words):
+    """Asserts that reading is refused in one line that has the words."""
+    with pytest.raises(InputError) as caught:
+        read()
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1 and all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("form", ["png", "tiff"])
+def test_16_bit_grey_is_scaled_not_clipped(tmp_path, form):
+    values = np.array([[0, 128, 129, 255, 256, 1000], [32767, 32768, 40000, 65406, 65407, 65535]], np.uint16)
+    rgb = np.asarray(read_image(_saved(tmp_path / f"x.{form}", values)))
+    expected = np.rint(values.astype(np.float64) * 255 / 65535)  # no half among them: 257 is odd
+    assert rgb.shape == (2, 6, 3)
+    for channel in range(3):
+        np.testing.assert_array_equal(rgb[..., channel], expected)
+
+
+def test_every_16_bit_value_is_rounded_to_the_nearest(tmp_path):
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    rgb = np.asarray(to_image(Image.fromarray(values)))
+    np.testing.assert_array_equal(rgb[..., 0], np.rint(values * (255 / 65535)))
+
+
+def test_integers_are_taken_for_16_bits_and_floats_are_refused(tmp_path):
+    values = np.array([[0, 257, 65535]], np.int32)
+    assert np.asarray(read_image(_saved(tmp_path / "i.tiff", values)))[0, :, 0].tolist() == [0, 1, 255]
+    wrong = _saved(tmp_path / "wide.tiff", np.array([[-1, 70000]], np.int32))
+    _refused(lambda: read_image(wrong), "-1 to 70000", "0 to 65535", "save it")
+    floats = _saved(tmp_path / "f.tiff", np.array([[0.5, 1.0]], np.float32))
+    _refused(lambda: read_image(floats), "floats", "8 or 16 bits", "save it")
+
+
+@pytest.mark.parametrize("form", ["png", "webp", "tiff"])
+def test_what_is_transparent_lies_on_white(tmp_path, form):
+    pixels = np.array([[[200, 100, 0, 255], [200, 100, 0, 0], [200, 100, 0, 128], [0, 0, 0, 51]]], np.uint8)
+    options = {"lossless": True, "exact": True} if form == "webp" else {}
+    rgb = np.asarray(read_image(_saved(tmp_path / f"x.{form}", pixels, **options))).astype(float)
+    colour, alpha = pixels[..., :3].astype(float), pixels[..., 3:] / 255
+    np.testing.assert_allclose(rgb, colour * alpha + 255 * (1 - alpha), atol=1)
+    assert rgb[0, :2].tolist() == [[200, 100, 0], [255, 255, 255]]
+
+
+def test_transparency_of_palettes_grey_and_single_colours_lies_on_white_too(tmp_path):
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.putdata([0, 1])
+    for name in ("p.png", "p.gif"):
+        palette.save(tmp_path / name, transparency=1)
+        assert np.asarray(read_image(tmp_path / name)).tolist() == [[[10, 20, 30], [255, 255, 255]]]
+    _saved(tmp_path / "la.png", np.array([[[7, 255], [7, 0]]], np.uint8))
+    assert np.asarray(read_image(tmp_path / "la.png")).tolist() == [[[7, 7, 7], [255, 255, 255]]]
+    _saved(tmp_path / "key.png", np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8), transparency=(4, 5, 6))
+    assert np.asarray(read_image(tmp_path / "key.png")).tolist() == [[[1, 2, 3], [255, 255, 255]]]
+
+
+def test_cmyk_is_converted_and_an_animation_gives_its_first_frame(tmp_path):
+    frames = [Image.new("RGB", (8, 8), name) for name in ("red", "blue")]
+    frames[0].convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    for name in ("x.gif", "x.png", "x.webp"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], duration=9)
+        with Image.open(tmp_path / name) as image:
+            assert image.n_frames == 2
+    for path in tmp_path.iterdir():
+        np.testing.assert_allclose(np.asarray(read_image(path))[4, 4].astype(int), (255, 0, 0), atol=3)
+
+
+def test_orientation_is_ignored_as_in_training(tmp_path):
+    """TensorFlow does not read EXIF: evaluate and predict must see the same pixels of the same file."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotated by a quarter turn
+    path = _saved(tmp_path / "x.jpg", DRAW.integers(0, 256, (40, 60, 3), np.uint8), exif=exif, quality=95)
+    assert read_image(path).size == (60, 40)
+    np.testing.assert_array_equal(resize(read_image(path), 24), decode_and_resize(path.read_bytes(), 24))
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((31, 47), 16), ((9, 200), 24), ((200, 3), 24), ((16, 50), 16), ((5, 7), 33)]
+)
+def test_bands_of_rows_change_no_pixel(monkeypatch, shape, size):
+    monkeypatch.setattr(images, "BAND_PIXELS", 100)
+    pixels = DRAW.integers(0, 256, (*shape, 3), np.uint8)
+    whole = [
+        Image.fromarray(pixels[..., channel].astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR)
+        for channel in range(3)
+    ]
+    expected = np.floor(np.stack(whole, axis=-1) + ROUNDING).astype(np.uint8)
+    np.testing.assert_array_equal(resize(Image.fromarray(pixels), size), expected)
+
+
+def _png(path, width, height, rows=b""):
+    """Writes a grey PNG that declares a size, and holds the rows given."""
+
+    def chunk(kind, data):
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "words"),
+    [
+        (10_000, 10_000, ["100000000 pixels", "89478485", "scale it down"]),
+        (30_000, 30_000, ["900000000 pixels", "scale it down"]),
+        (9_000, 9_000, ["9000 x 9000", "16777216", "scale it down"]),
+        (1, 80_000_000, ["1 x 80000000", "65535", "crop it"]),
+        (70_000, 10, ["70000 x 10", "65535"]),
+        (0, 10, ["not a readable image", "allowed: a whole file of AVIF", "save or download it again"]),
+        (100, 100, ["not a readable image", "allowed: a whole file of AVIF", "save or download it again"]),
+    ],
+)
+def test_a_size_that_the_file_cannot_hold_is_refused(tmp_path, width, height, words):
+    _refused(lambda: read_image(_png(tmp_path / "x.png", width, height)), *words)
+
+
+def test_large_images_are_read_if_their_files_are_large_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "FREE_PIXELS", 50)
+    noise = _saved(tmp_path / "noise.png", DRAW.integers(0, 256, (60, 60), np.uint8))
+    assert read_image(noise).size == (60, 60)
+    flat = _saved(tmp_path / "flat.png", np.zeros((600, 600), np.uint8))
+    _refused(lambda: read_image(flat), "600 x 600", f"{flat.stat().st_size} bytes", "50 pixels and 100 more")
+
+
+def test_memory_is_bounded_by_the_pixels(tmp_path):
+    """In a process of its own that may take 100 MB: 16 megapixels as one float channel would be 64, as three 192."""
+    path = tmp_path / "x.jpg"
+    Image.effect_noise((4096, 4096), 50).convert("RGB").save(path, quality=50)
+    code = (
+        "import resource, numpy\n"
+        "from animesion_jax.images import read_image, resize\n"
+        "resize(read_image('{}'), 64)\n"
+        "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (size + {}, resource.RLIM_INFINITY))\n"
+        "print(resize(read_image('{}'), 64).shape)\n"
+    )
+    small = _saved(tmp_path / "small.jpg", np.zeros((99, 99, 3), np.uint8))
+    result = subprocess.run(
+        [sys.executable, "-c", code.format(small, 100_000_000, path)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert result.stdout.strip() == "(64, 64, 3)", result.stderr
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s.png"))
+        for name, words in {
+            "pipe.png": ["a pipe", "allowed: a file of"], "folder.png": ["a folder"], "s.png": ["a socket"],
+            "loop.png": ["symbolic links"], "absent.png": ["no such image", "absent.png"],
+            "\0.png": ["null byte", "\\x00.png"], "a" * 300 + ".png": ["too long"],
+        }.items():  # fmt: skip
+            _refused(lambda name=name: read_image(tmp_path / name), *words)
+        _refused(lambda: read_image("/dev/zero"), "a device")
+        good = _saved(tmp_path / "good.png", np.zeros((2, 2, 3), np.uint8))
+        assert find_images([str(tmp_path)]) == [good]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_refused(tmp_path):
+    path = _saved(tmp_path / "x.png", np.zeros((2, 2, 3), np.uint8))
+    path.chmod(0)
+    _refused(lambda: read_image(path), "Permission denied")
+
+
+@pytest.mark.parametrize(
+    "head", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"SIMPLE  =                    T"]
+)
+def test_formats_that_run_programs_or_unpack_without_bounds_are_not_read(tmp_path, head):
+    path = tmp_path / "x.png"
+    path.write_bytes(head + b" " * 3000)
+    _refused(lambda: read_image(path), "cannot identify", "allowed: a whole file of AVIF")
+
+
+def test_folders_are_searched_for_the_formats_that_are_read(tmp_path):
+    names = ["a.JPG", "b c.png", "d'\"é.webp", "e.gif", "g.avif", "sub/h.jpeg", "あ\u3000.bmp", "line\nend.tif"]
+    for name in [*names, "x.eps", "x.pdf", "x.fits", "x.txt", "x"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_images([str(tmp_path)]) == sorted(tmp_path / name for name in names)
+    (tmp_path / "none").mkdir()
+    _refused(lambda: find_images([str(tmp_path / "none")]), "holds no image", *FORMATS)
+    for odd in ("~nobody-of-this-name/x.png", "a" * 5000, "\0", ""):
+        assert len(find_images([odd])) == 1  # whatever is wrong with it is said when it is read
+
+
+def test_images_in_memory_are_refused_in_one_line_too():
+    _refused(lambda: to_image(Image.new("RGB", (0, 5))), "no pixel")
+    _refused(lambda: to_image(np.zeros((0, 5, 3), np.uint8)), "no pixel")
+    _refused(lambda: to_image(Image.new("F", (2, 2))), "floats")
+    _refused(lambda: to_image(np.zeros((4, 4))), "an array image is (H, W, 3) uint8; this one is (4, 4) float64")
