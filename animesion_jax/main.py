@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from unicodedata import combining, east_asian_width
 
 from animesion_jax.command_line import (
     add_host_flags,
@@ -19,7 +20,7 @@ from animesion_jax.command_line import (
     load_config,
     parser_of,
 )
-from animesion_jax.errors import InputError
+from animesion_jax.errors import InputError, escape
 from animesion_jax.preemption import Preemption, Stopped
 
 log = logging.getLogger("animesion_jax")
@@ -206,6 +207,8 @@ def predict_command(arguments: Sequence[str]) -> int:
     recognizer = load(flags.bundle, min(flags.batch_size, len(files)))
     results = predict_files(recognizer, files, flags.top_k)
     rows = list(tqdm(results, total=len(files), unit="img", desc="predicting", disable=None, leave=False))
+    # A name may have bytes that are no text, and the terminal's encoding may lack letters: no reason to print nothing.
+    sys.stdout.reconfigure(errors="backslashreplace")
     WRITERS[flags.format](rows)
     return 1 if any("error" in row for row in rows) else 0
 
@@ -252,15 +255,26 @@ def report_command(arguments: Sequence[str]) -> int:
 
 def write_table(rows: Sequence[dict[str, Any]]) -> None:
     """Prints a line per image: path, then characters with probabilities, likeliest first."""
-    width = max(len(row["path"]) for row in rows)
-    for row in rows:
-        named = [f"{each['class']} {100 * each['probability']:.1f}%" for each in row.get("predictions", [])]
-        print(f"{row['path']:<{width}}  {', '.join(named) or 'error: ' + row['error']}")
+    paths = [escape(row["path"]) for row in rows]
+    width = max(map(columns, paths))
+    for path, row in zip(paths, rows, strict=True):
+        named = [f"{escape(each['class'])} {100 * each['probability']:.1f}%" for each in row.get("predictions", [])]
+        print(f"{path}{' ' * (width - columns(path))}  {', '.join(named) or 'error: ' + row['error']}")
+
+
+def columns(text: str) -> int:
+    """Returns the columns of a terminal that a text takes: two for a wide letter, none for an accent of its own."""
+    return sum(2 if east_asian_width(letter) in "WF" else not combining(letter) for letter in text)
 
 
 def write_json(rows: Sequence[dict[str, Any]]) -> None:
-    """Prints a JSON array with an object per image."""
-    print(json.dumps(rows, indent=2, ensure_ascii=False))
+    """Prints a JSON array with an object per image; letters that the output's encoding lacks are escaped."""
+    text = json.dumps(rows, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(rows, indent=2)
+    print(text)
 
 
 def write_csv(rows: Sequence[dict[str, Any]]) -> None:

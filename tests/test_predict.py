@@ -151,3 +151,21 @@ def test_files_of_any_name_are_predicted_in_any_locale(odd_files):
     assert {row["predictions"][0]["class"] for row in rows} == {"yui"}
     written = _predict(odd_files, "csv", LANG="C.UTF-8", PYTHONIOENCODING="utf-8:strict").decode()
     assert [line["path"] for line in csv.DictReader(io.StringIO(written, newline=""))] == expected
+
+
+def test_what_the_output_cannot_hold_is_escaped(odd_files, tmp_path):
+    """A name that is no UTF-8, and letters that Latin-1 lacks: JSON keeps the names, lines are aligned."""
+    (tmp_path / "faces").mkdir()
+    for name in (b"bad\xff.png", "あ.png".encode(), b"line\nend.png"):
+        os.link(odd_files / "faces" / "a b.png", os.fsencode(tmp_path / "faces") + b"/" + name)
+    (tmp_path / "b undle.msgpack").symlink_to(odd_files / "b undle.msgpack")
+    for encoding in ("utf-8:strict", "latin-1:strict"):
+        rows = json.loads(_predict(tmp_path, "json", LANG="C.UTF-8", PYTHONIOENCODING=encoding).decode())
+        assert [Path(row["path"]).name for row in rows] == ["bad\udcff.png", "line\nend.png", "あ.png"]
+    table = _predict(tmp_path, "table", LANG="C.UTF-8", PYTHONIOENCODING="utf-8:strict").decode().splitlines()
+    folder = tmp_path / "faces"
+    assert table == [
+        f"{folder}/bad\\udcff.png  yui 50.0%",
+        f"{folder}/line\\nend.png  yui 50.0%",
+        f"{folder}/あ.png         yui 50.0%",
+    ]
