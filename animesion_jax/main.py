@@ -1,7 +1,6 @@
 """The entry of every command: `python -m animesion_jax.main [COMMAND] ...`, or `animesion [COMMAND] ...`."""
 
 import contextlib
-import csv
 import errno
 import json
 import logging
@@ -9,8 +8,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
-from unicodedata import combining, east_asian_width
 
 from animesion_jax.command_line import (
     add_host_flags,
@@ -20,7 +17,8 @@ from animesion_jax.command_line import (
     load_config,
     parser_of,
 )
-from animesion_jax.errors import InputError, escape
+from animesion_jax.errors import InputError
+from animesion_jax.predictions import WRITERS
 from animesion_jax.preemption import Preemption, Stopped
 
 log = logging.getLogger("animesion_jax")
@@ -252,47 +250,6 @@ def report_command(arguments: Sequence[str]) -> int:
     print(report(flags.runs, flags.output, flags.weights), end="")
     return 0
 
-
-def write_table(rows: Sequence[dict[str, Any]]) -> None:
-    """Prints a line per image: path, then characters with probabilities, likeliest first."""
-    paths = [escape(row["path"]) for row in rows]
-    width = max(map(columns, paths))
-    for path, row in zip(paths, rows, strict=True):
-        named = [f"{escape(each['class'])} {100 * each['probability']:.1f}%" for each in row.get("predictions", [])]
-        print(f"{path}{' ' * (width - columns(path))}  {', '.join(named) or 'error: ' + row['error']}")
-
-
-def columns(text: str) -> int:
-    """Returns the columns of a terminal that a text takes: two for a wide letter, none for an accent of its own."""
-    return sum(2 if east_asian_width(letter) in "WF" else not combining(letter) for letter in text)
-
-
-def write_json(rows: Sequence[dict[str, Any]]) -> None:
-    """Prints a JSON array with an object per image; letters that the output's encoding lacks are escaped."""
-    text = json.dumps(rows, indent=2, ensure_ascii=False)
-    try:
-        text.encode(sys.stdout.encoding)
-    except UnicodeEncodeError:
-        text = json.dumps(rows, indent=2)
-    print(text)
-
-
-def write_csv(rows: Sequence[dict[str, Any]]) -> None:
-    """Prints a CSV line per image and rank: path, rank from 1, class, class_id, probability, error."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["path", "rank", "class", "class_id", "probability", "error"])
-    for row in rows:
-        if "error" in row:
-            writer.writerow([row["path"], "", "", "", "", row["error"]])
-        for rank, each in enumerate(row.get("predictions", []), start=1):
-            writer.writerow([row["path"], rank, each["class"], each["class_id"], each["probability"], ""])
-
-
-WRITERS: dict[str, Callable[[Sequence[dict[str, Any]]], None]] = {
-    "table": write_table,
-    "json": write_json,
-    "csv": write_csv,
-}
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train_command,

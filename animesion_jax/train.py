@@ -1,8 +1,6 @@
 """train(config, workdir): restore, step, log, evaluate, save."""
 
-import collections
 import logging
-import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -23,67 +21,10 @@ from animesion_jax.journal import Journal
 from animesion_jax.models import abstract_variables, init_variables
 from animesion_jax.preemption import Preemption, Stopped
 from animesion_jax.pretrained import load_pretrained
+from animesion_jax.window import NonFinite, Window
 from animesion_jax.workdir import NONFINITE_FILE, RESULTS_FILE, write_json
 
-# Steps whose sums are left on the device, so that it never waits for the host to look at them.
-STEPS_UNREAD = 2
-
 log = logging.getLogger(__name__)
-
-
-class NonFinite(Exception):
-    """A loss, a gradient or an update is not finite.
-
-    Attributes:
-      step: number of the update, from 1.
-      loss: mean loss of its batch before the update.
-      numbers: how many numbers of the gradient, the updated parameters and the batch statistics are not finite.
-    """
-
-    def __init__(self, step: int, loss: float, numbers: int):
-        super().__init__(f"loss {loss:g}, {numbers} numbers of gradient and update not finite at step {step}")
-        self.step, self.loss, self.numbers = step, loss, numbers
-
-
-class Window:
-    """Metric sums since the last row of the journal."""
-
-    def __init__(self, totals: dict[str, float] | None = None):
-        """Goes on with the totals of an interrupted run, or from nothing."""
-        self._totals = totals or dict.fromkeys((*metrics.SUMS, "examples"), 0.0)
-        self._unread: collections.deque[tuple[int, steps.Sums]] = collections.deque()
-        self._start = time.monotonic()
-        self._examples_before = self._totals["examples"]
-
-    def add(self, step: int, sums: steps.Sums) -> None:
-        """Adds the sums of the update number `step`; raises NonFinite for it or one shortly before."""
-        self._unread.append((step, sums))
-        self._settle(STEPS_UNREAD)
-
-    def totals(self) -> dict[str, float]:
-        """Returns the sums; raises NonFinite for one of the last updates."""
-        self._settle(0)
-        return dict(self._totals)
-
-    def read(self) -> dict[str, float]:
-        """Returns the means since the last call, with images_per_second, and starts anew; raises NonFinite."""
-        totals = self.totals()
-        rate = (totals["examples"] - self._examples_before) / (time.monotonic() - self._start)
-        self.__init__()
-        return metrics.finalize(totals) | {"images_per_second": rate}
-
-    def pause(self, seconds: float) -> None:
-        """Leaves `seconds` (of evaluating, of saving) out of the rate."""
-        self._start += seconds
-
-    def _settle(self, unread: int) -> None:
-        while len(self._unread) > unread:
-            step, sums = self._unread.popleft()
-            sums = jax.device_get(sums)
-            if sums["nonfinite"] or not math.isfinite(sums["loss"]):
-                raise NonFinite(step, float(sums["loss"] / sums["examples"]), int(sums["nonfinite"]))
-            for name in self._totals:
-                self._totals[name] += float(sums[name])
 
 
 class Trainer:

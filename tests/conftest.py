@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -15,11 +16,12 @@ jax.config.update("jax_num_cpu_devices", 4)
 # Four simulated devices on two cores deadlock when many steps are in flight.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 
-# Tests that train the same program share its compilation, in all worker processes of pytest-xdist.
+# What all worker processes of pytest-xdist share: compiled programs, and toyfaces.
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    COMPILED = tempfile.TemporaryDirectory(prefix="animesion_jax_compiled_")
-    os.environ["ANIMESION_TESTS_COMPILED"] = COMPILED.name
-jax.config.update("jax_compilation_cache_dir", os.environ["ANIMESION_TESTS_COMPILED"])
+    SHARED_FILES = tempfile.TemporaryDirectory(prefix="animesion_jax_tests_")
+    os.environ["ANIMESION_TESTS_SHARED"] = SHARED_FILES.name
+COMMON = Path(os.environ["ANIMESION_TESTS_SHARED"])
+jax.config.update("jax_compilation_cache_dir", str(COMMON / "compiled"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
@@ -29,24 +31,40 @@ SHARED = ROOT.parent / "shared"
 sys.path.insert(0, str(ROOT))  # for `from configs import ...`, as main does
 
 
+DRAWN, DRAWING_LOG = COMMON / "data", COMMON / "toyfaces.log"
+
+
+def _draw_toyfaces() -> subprocess.Popen:
+    """Starts building toyfaces with the `tfds` command, at the path `DRAWN` once it is whole."""
+    tfds = Path(sys.executable).parent / "tfds"
+    build = f"'{tfds}' build --num_shards=4 --data_dir='{DRAWN}.tmp' && mv '{DRAWN}.tmp' '{DRAWN}'"
+    with DRAWING_LOG.open("w") as log:
+        return subprocess.Popen(build, shell=True, cwd=ROOT / "tfds_builders" / "toyfaces", stdout=log, stderr=log)
+
+
+def pytest_configure(config):
+    if getattr(config.option, "numprocesses", None):
+        # Drawn while the workers run the tests that need no data set.
+        config.toyfaces = _draw_toyfaces()
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("shared") and not SHARED.exists():
             item.add_marker(pytest.mark.skip(reason=f"{SHARED} is not on this machine"))
+    items.sort(key=lambda item: "toyfaces_dir" in item.fixturenames)
 
 
 @pytest.fixture(scope="session")
-def toyfaces_dir(tmp_path_factory) -> Path:
-    """A data_dir with toyfaces, built by the `tfds` command once per session."""
-    data_dir = tmp_path_factory.mktemp("data")
-    tfds = Path(sys.executable).parent / "tfds"
-    subprocess.run(
-        [tfds, "build", "--num_shards=4", f"--data_dir={data_dir}"],
-        cwd=ROOT / "tfds_builders" / "toyfaces",
-        check=True,
-        capture_output=True,
-    )
-    return data_dir
+def toyfaces_dir() -> Path:
+    """A data_dir with toyfaces, built by the `tfds` command once for all workers."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        _draw_toyfaces().wait()
+    deadline = time.monotonic() + 300
+    while not DRAWN.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert DRAWN.exists(), DRAWING_LOG.read_text()[-2000:]
+    return DRAWN
 
 
 @pytest.fixture

@@ -12,14 +12,18 @@ from animesion_jax.main import COMMANDS, main, silent_native_stderr
 
 CONFIG = f"--config={ROOT / 'configs' / 'dafre_128.py'}"
 SWEEP = f"--config={ROOT / 'configs' / 'sweep_size.py'}:shallownet"
-LEAVES = {"errors", "augment", "metrics", "paper", "workdir", "preemption", "hosts"}
+LEAVES = {"predictions", "errors", "augment", "metrics", "paper", "workdir", "preemption", "hosts"}
 # Modules of the package that each module may import; what is not listed imports only the leaves.
 ALLOWED = {
     "main": {"command_line", "train", "sweep", "evaluate", "export", "predict", "report", "figures"},
-    "train": {"run", "optim", "steps", "checkpoint", "data", "datasets", "evaluate", "journal", "models", "pretrained"},
+    "train": {
+        "run", "optim", "steps", "checkpoint", "data", "datasets", "evaluate", "journal", "models", "pretrained",
+        "window",
+    },
     "sweep": {"run", "steps", "datasets", "train"},
     "pretrained": {"pretrained", "run", "export", "models"},
     "steps": {"optim"},
+    "window": {"steps"},
     "evaluate": {"run", "steps", "data", "datasets", "per_class"},
     "data": {"datasets"},
     "figures": {"datasets"},
@@ -29,7 +33,7 @@ ALLOWED = {
     "run": {"optim", "steps", "checkpoint", "models"},
     "checkpoint": {"steps"},
     "models": {"models"},
-}
+}  # fmt: skip
 
 
 def _imports(path):
