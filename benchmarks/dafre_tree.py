@@ -127,7 +127,7 @@ def write_raw(folder: Path, image_ids: np.ndarray, classes: np.ndarray, rng: np.
 
 
 def write_tree(manual: Path) -> None:
-    """Writes the manual folder; FileExistsError if it has one of its parts."""
+    """Writes the manual folder, which may not exist yet."""
     rng = np.random.default_rng(0)
     classes = np.repeat(np.arange(CLASSES), class_sizes())
     image_ids = rng.choice(LARGEST_IMAGE_ID, ROWS, replace=False)
@@ -144,6 +144,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="new folder to fill; TFDS's --manual_dir")
     flags = parser.parse_args()
+    if flags.output.exists():
+        parser.error(f"{flags.output} exists; allowed: a new folder")
     write_tree(flags.output)
 
 
