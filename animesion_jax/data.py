@@ -212,19 +212,35 @@ class TrainData:
             yield {"image": images, "label": labels}
 
     def _read_encoded(self) -> None:
-        records = [
-            record for group in self._groups for record in self._records(group).prefetch(1024).as_numpy_iterator()
-        ]
-        self._labels = tf.constant([record["label"] for record in records], tf.int32)
-        self._encoded = tf.constant(np.asarray([record["image"] for record in records], object), tf.string)
+        # A list per field, of the records' own bytes: a tensor of them all would be a second copy while it is made.
+        self._fields = self._records(self._groups.start).element_spec
+        self._encoded: dict[str, list] = {name: [] for name in self._fields}
+        for group in self._groups:
+            for record in self._records(group).prefetch(1024).as_numpy_iterator():
+                for name, value in record.items():
+                    self._encoded[name].append(value)
 
     def _encoded_epoch(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
         starts = [self._bounds[group] - self._bounds[self._groups.start] for group in self._groups]
         rows = self._orders(epoch, skipped) + np.asarray(starts)[:, None]
-        records = tf.data.Dataset.from_tensor_slices(rows.ravel()).map(
-            lambda row: {"image": tf.gather(self._encoded, row), "label": tf.gather(self._labels, row)}
-        )
-        yield from self._batched(records)
+        # Whole batches pass from Python to TensorFlow: record by record that would take as long as decoding.
+        batches = tf.data.Dataset.from_tensor_slices(rows.reshape(len(rows), -1)).map(self._encoded_batch)
+        yield from self._batched(batches.unbatch())
+
+    def _encoded_batch(self, places: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the encoded records at (batch,) places, of `_read_encoded`, field by field."""
+
+        def take(places: np.ndarray) -> list[np.ndarray]:
+            return [
+                np.asarray([self._encoded[name][place] for place in places.tolist()], field.dtype.as_numpy_dtype)
+                for name, field in self._fields.items()
+            ]
+
+        taken = tf.numpy_function(take, [places], [field.dtype for field in self._fields.values()])
+        return {
+            name: tf.ensure_shape(values, (None, *field.shape))
+            for (name, field), values in zip(self._fields.items(), taken, strict=True)
+        }
 
     def _streamed(self, epoch: int, skipped: int, *, named: bool = False) -> tf.data.Dataset:
         buffer = max(self.config.data.shuffle_buffer // (len(self._bounds) - 1), 1)

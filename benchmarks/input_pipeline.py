@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+CACHES = ("none", "encoded", "decoded")
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # for `from configs import common`
 
@@ -23,15 +24,17 @@ def main() -> None:
     parser.add_argument("--dataset", default="toyfaces", help="TFDS name; default: toyfaces")
     parser.add_argument("--data_dir", required=True, help="where the data set was built")
     parser.add_argument("--image_size", type=int, default=128, help="side of the model's input; default: 128")
+    parser.add_argument("--batch_size", type=int, default=64, help="images of a batch; default: 64")
     parser.add_argument("--images", type=int, default=20_000, help="images to time per cache; default: 20,000")
+    parser.add_argument("--caches", nargs="+", default=CACHES, choices=CACHES, help="default: all three")
     flags = parser.parse_args()
     config = common.get_config()
-    config.image_size = flags.image_size
+    config.image_size, config.batch_size = flags.image_size, flags.batch_size
     dataset = load_dataset(flags.dataset, flags.data_dir)
     steps = max(flags.images // config.batch_size, 2)
     print(f"{flags.dataset}, batches of {config.batch_size}, {flags.image_size} + {config.crop_margin} px\n")
     print(f"{'cache':<10}{'images/s':>12}{'to fill, s':>12}")
-    for cache in ("none", "encoded", "decoded"):
+    for cache in flags.caches:
         config.data.cache = cache
         started = time.perf_counter()
         batches = TrainData(config, dataset).batches()

@@ -214,6 +214,14 @@ def test_raw_classes_are_counted_without_the_broken_images(manual, tmp_path):
     assert builder.info.splits.total_num_examples == 7
 
 
+def test_raw_images_of_classes_that_are_too_small_are_not_looked_at(manual, tmp_path):
+    with (manual / "faces.tsv").open("a") as file:
+        file.write("0001\\9001.jpg\t99\t0.1, 0.1, 0.9, 0.9 0.99\n")  # no such file
+    assert _build(manual, tmp_path / "data", "min5").info.splits.total_num_examples == 12
+    with pytest.raises(ValueError, match=r"9001\.jpg \(missing\)"):
+        _build(manual, tmp_path / "data", DafreConfig(name="min1", threshold=1))
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize(("config", "classes"), [("min20", 18), ("min10", 19), ("min5", 20)])
 def test_real_faces(tmp_path, config, classes):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 
-from tfds_builders import image_files, splits
+from tfds_builders import image_files, shuffle_memory, splits
 from tfds_builders.faces_config import FacesConfig
 from tfds_builders.image_files import NOT_RGB, ImageFile
 from tfds_builders.moeimouto import face_files, label_files
@@ -82,6 +82,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return {path: images[place] for place, path in enumerate(listed) if place not in faults}
 
     def _generate_examples(self, faces: Sequence[Face]) -> Iterator[tuple[str, dict[str, Any]]]:
-        for face in faces:
-            # Bytes are stored as they are; an array would be encoded a second time.
-            yield face.filename, {"image": face.image.read_bytes(), "label": face.label, "filename": face.filename}
+        with shuffle_memory.limited():
+            for face in faces:
+                # Bytes are stored as they are; an array would be encoded a second time.
+                yield face.filename, {"image": face.image.read_bytes(), "label": face.label, "filename": face.filename}
