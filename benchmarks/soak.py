@@ -1,9 +1,10 @@
-"""Trains for 2,000 steps while its memory is sampled: prints the resident memory by step, and its growth after warm-up.
+"""Trains for 2,000 steps while its memory is sampled: prints what it holds by step, and the growth after warm-up.
 
 python benchmarks/soak.py --data_dir=runs/demo/data
 
 The run is an ordinary one of ShallowNet on toyfaces, with an evaluation and a checkpoint after each of its 91 epochs of
 22 steps. The first quarter of the steps is warm-up; growth is the median of the last quarter over that of the second.
+Counted is anonymous resident memory: the pages of libraries are resident or not as the kernel likes.
 """
 
 import argparse
@@ -28,7 +29,7 @@ MOST_GROWTH = 0.01
 
 
 def sample_run(flags: argparse.Namespace, workdir: str, log: Path) -> list[tuple[int, float]]:
-    """Trains in a child process and returns (last step in its journal, resident MiB), while it trains."""
+    """Trains in a child process and returns (last step in its journal, anonymous resident MiB) over time."""
     command = [
         sys.executable, "-m", "animesion_jax.main", f"--config={CONFIG}", f"--config.data_dir={flags.data_dir}",
         "--config.image_size=32", f"--config.data.cache={flags.cache}", f"--workdir={workdir}",
@@ -40,9 +41,12 @@ def sample_run(flags: argparse.Namespace, workdir: str, log: Path) -> list[tuple
         while process.poll() is None:
             rows = read_rows(workdir)
             if rows:
-                samples.append((rows[-1]["step"], process.memory_info().rss / 2**20))
+                memory = process.memory_info()
+                if not memory.rss:  # it has just ended
+                    break
+                samples.append((rows[-1]["step"], (memory.rss - memory.shared) / 2**20))
             time.sleep(SECONDS_BETWEEN_SAMPLES)
-    if process.returncode:
+    if process.wait():
         sys.exit(f"the run failed; see {log}")
     return samples
 
