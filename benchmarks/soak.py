@@ -26,6 +26,7 @@ CONFIG = ROOT / "configs" / "demo.py"
 STEPS_PER_EPOCH = 22
 SECONDS_BETWEEN_SAMPLES = 0.25
 MOST_GROWTH = 0.01
+LEAST_STEPS = 1000
 
 
 def sample_run(flags: argparse.Namespace, workdir: str, log: Path) -> list[tuple[int, float]]:
@@ -47,7 +48,7 @@ def sample_run(flags: argparse.Namespace, workdir: str, log: Path) -> list[tuple
                 samples.append((rows[-1]["step"], (memory.rss - memory.shared) / 2**20))
             time.sleep(SECONDS_BETWEEN_SAMPLES)
     if process.wait():
-        sys.exit(f"the run failed; see {log}")
+        sys.exit(f"the run failed with status {process.returncode}; see {log}")
     return samples
 
 
@@ -63,6 +64,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000, help="rounded up to whole epochs; default: 2,000")
     parser.add_argument("--cache", default="auto", help="config.data.cache; default: auto")
     flags = parser.parse_args()
+    if flags.steps < LEAST_STEPS:
+        parser.error(f"--steps is {flags.steps}; allowed: {LEAST_STEPS} or more, for samples in every tenth")
     flags.data_dir = flags.data_dir.resolve()
     with tempfile.TemporaryDirectory() as workdir:
         samples = sample_run(flags, workdir, Path(tempfile.gettempdir()) / "soak.log")
