@@ -1,9 +1,10 @@
-"""Trains for 2,000 steps while its memory is sampled: prints the resident memory by step, and its growth after warm-up.
+"""Trains for 2,000 steps while its memory is sampled: prints what it holds by step, and the growth after warm-up.
 
 python benchmarks/soak.py --data_dir=runs/demo/data
 
 The run is an ordinary one of ShallowNet on toyfaces, with an evaluation and a checkpoint after each of its 91 epochs of
 22 steps. The first quarter of the steps is warm-up; growth is the median of the last quarter over that of the second.
+Counted is anonymous resident memory: the pages of libraries are resident or not as the kernel likes.
 """
 
 import argparse
@@ -25,10 +26,11 @@ CONFIG = ROOT / "configs" / "demo.py"
 STEPS_PER_EPOCH = 22
 SECONDS_BETWEEN_SAMPLES = 0.25
 MOST_GROWTH = 0.01
+LEAST_STEPS = 1000
 
 
 def sample_run(flags: argparse.Namespace, workdir: str, log: Path) -> list[tuple[int, float]]:
-    """Trains in a child process and returns (last step in its journal, resident MiB), while it trains."""
+    """Trains in a child process and returns (last step in its journal, anonymous resident MiB) over time."""
     command = [
         sys.executable, "-m", "animesion_jax.main", f"--config={CONFIG}", f"--config.data_dir={flags.data_dir}",
         "--config.image_size=32", f"--config.data.cache={flags.cache}", f"--workdir={workdir}",
@@ -40,10 +42,13 @@ def sample_run(flags: argparse.Namespace, workdir: str, log: Path) -> list[tuple
         while process.poll() is None:
             rows = read_rows(workdir)
             if rows:
-                samples.append((rows[-1]["step"], process.memory_info().rss / 2**20))
+                memory = process.memory_info()
+                if not memory.rss:  # it has just ended
+                    break
+                samples.append((rows[-1]["step"], (memory.rss - memory.shared) / 2**20))
             time.sleep(SECONDS_BETWEEN_SAMPLES)
-    if process.returncode:
-        sys.exit(f"the run failed; see {log}")
+    if process.wait():
+        sys.exit(f"the run failed with status {process.returncode}; see {log}")
     return samples
 
 
@@ -59,6 +64,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000, help="rounded up to whole epochs; default: 2,000")
     parser.add_argument("--cache", default="auto", help="config.data.cache; default: auto")
     flags = parser.parse_args()
+    if flags.steps < LEAST_STEPS:
+        parser.error(f"--steps is {flags.steps}; allowed: {LEAST_STEPS} or more, for samples in every tenth")
     flags.data_dir = flags.data_dir.resolve()
     with tempfile.TemporaryDirectory() as workdir:
         samples = sample_run(flags, workdir, Path(tempfile.gettempdir()) / "soak.log")
