@@ -1,7 +1,8 @@
 """Checkpoints of a run, by Orbax: the last ones, and the best by validation top-1."""
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from animesion_jax import hosts
 from animesion_jax.errors import InputError, first_line
+from animesion_jax.preemption import Stopped
 from animesion_jax.steps import TrainState
 from animesion_jax.workdir import read_rows
 
@@ -19,6 +21,8 @@ FOLDER = "checkpoints"
 # Where checkpoints that cannot be read are moved to, for whoever wants to look at them.
 DAMAGED_FOLDER = "damaged_checkpoints"
 BEST_METRIC = "top1_accuracy"
+# What tensorstore and XLA say where a checkpoint may well be whole.
+NO_DAMAGE = ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "PERMISSION_DENIED", "UNAUTHENTICATED", "DEADLINE_EXCEEDED")
 WEIGHTS = ("best", "last")
 
 log = logging.getLogger(__name__)
@@ -71,6 +75,7 @@ class Checkpoints:
         if read_only and not folder.exists():
             raise InputError(f"no checkpoint in {self._workdir}; allowed: the --workdir of a training run")
         self._policy = LatestAndBest(keep_last)
+        self._failure: InputError | None = None
         for row in read_rows(workdir):
             if row["split"] == "validation":
                 self.score(row["step"], row)
@@ -83,13 +88,22 @@ class Checkpoints:
         # With the handler named, the shapes in a checkpoint can be read before its arrays are.
         self._manager = ocp.CheckpointManager(folder, item_handlers=ocp.StandardCheckpointHandler(), options=options)
 
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        if kind is None or issubclass(kind, Stopped):
+            self.close()
+        else:
+            # What went wrong before is what the user has to know.
+            with contextlib.suppress(Exception):
+                self.close()
+
     def save(self, step: int, state: TrainState, progress: dict[str, Any]) -> None:
         """Starts saving the state, and what JSON can hold of the progress made; InputError if the last save failed."""
         state = hosts.to_global(state)
-        try:
+        with self._naming_failure():
             self._manager.save(step, args=ocp.args.StandardSave(state), custom_metadata=progress)
-        except Exception as error:
-            raise self._not_saved(error) from error
 
     def score(self, step: int, metrics: dict[str, float]) -> None:
         """Ranks the checkpoint of a step by its metrics on the validation split."""
@@ -99,14 +113,14 @@ class Checkpoints:
         """Returns the steps of all checkpoints, in ascending order."""
         return sorted(self._manager.all_steps())
 
-    def step_of(self, weights: str) -> int | None:
+    def step_of(self, weights: str, without: Sequence[int] = ()) -> int | None:
         """Returns the step of the "last" or "best" checkpoint, the later of equally good ones; None without any.
 
-        Where no checkpoint has validation metrics, the best is the last.
+        Where no checkpoint has validation metrics, the best is the last. Steps of `without` do not count.
         """
         if weights not in WEIGHTS:
             raise InputError(f"unknown weights '{weights}'; allowed: {', '.join(WEIGHTS)}")
-        steps = self.steps()
+        steps = [step for step in self.steps() if step not in without]
         last = steps[-1] if steps else None
         return last if weights == "last" else self._policy.best(steps) or last
 
@@ -125,8 +139,8 @@ class Checkpoints:
             return self._restore(step, like, devices)
         except _Damaged as error:
             raise InputError(
-                f"checkpoint {step} of {self._workdir} is damaged ({error}); start the training again, which goes on "
-                "from the one before, or take other --weights"
+                f"checkpoint {step} of {self._workdir} is damaged ({error}); take other --weights, or start the "
+                "training again, which goes on from the newest whole one"
             ) from error
 
     def restore_newest(self, like: TrainState, devices: Sequence[jax.Device]) -> Restored:
@@ -135,54 +149,83 @@ class Checkpoints:
         Raises:
           InputError: none can be read, or the newest is of a model or optimizer of another shape.
         """
+        restored = self._first_whole(sorted(self.steps(), reverse=True), like, devices)
+        # Rows after it will be written again.
+        self._policy.scores = {step: score for step, score in self._policy.scores.items() if step <= restored.step}
+        return restored
+
+    def restore_weights(self, weights: str, like: TrainState, devices: Sequence[jax.Device]) -> Restored:
+        """Returns the "last" or "best" checkpoint, or the next in that order where it is damaged, which is reported."""
+        ranking = []
+        while len(ranking) < len(self.steps()):
+            ranking.append(self.step_of(weights, ranking))
+        return self._first_whole(ranking, like, devices)
+
+    def wait(self) -> None:
+        """Blocks until what was handed to `save` is on disk; InputError if it cannot be."""
+        with self._naming_failure():
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits for the last save, InputError if it failed, and lets go of the folder."""
+        try:
+            self.wait()
+        finally:
+            # Orbax may raise here what `wait` has raised already.
+            with contextlib.suppress(Exception):
+                self._manager.close()
+
+    @contextlib.contextmanager
+    def _naming_failure(self) -> Iterator[None]:
+        """Turns what Orbax raises within into an InputError, and goes on to raise that: Orbax tells only once."""
+        if self._failure:
+            raise self._failure
+        try:
+            yield
+        except Exception as error:
+            self._failure = InputError(
+                f"a checkpoint cannot be written to {self._workdir / FOLDER} ({_reason(error)}); those before are "
+                "whole: make room or mend the folder, and start again to go on from there"
+            )
+            raise self._failure from error
+
+    def _first_whole(self, steps: Sequence[int], like: TrainState, devices: Sequence[jax.Device]) -> Restored:
         damaged = {}
-        for step in reversed(self.steps()):
+        for step in steps:
+            reason, restored = "", None
             try:
-                state = self._restore(step, like, devices)
-                restored = Restored(step, state, self._progress(step))
+                restored = Restored(step, self._restore(step, like, devices), self._progress(step))
             except _Damaged as error:
-                damaged[step] = str(error)
-                continue
-            for each, reason in damaged.items():
-                log.warning(
-                    "checkpoint %d is damaged (%s): moved to %s, going on from step %d",
-                    each, reason, self._workdir / DAMAGED_FOLDER / str(each), step,
-                )  # fmt: skip
-            self._move_away(damaged)
-            return restored
+                reason = str(error)
+            if not hosts.any_says(restored is None):
+                self._move_away(damaged, step)
+                return restored
+            damaged[step] = reason or "another process cannot read it"
         reasons = "; ".join(f"{step}: {reason}" for step, reason in damaged.items())
         raise InputError(
             f"every checkpoint of {self._workdir} is damaged ({reasons}); restore a copy or take another --workdir"
         )
-
-    def wait(self) -> None:
-        """Blocks until what was handed to `save` is on disk; InputError if it cannot be."""
-        try:
-            self._manager.wait_until_finished()
-        except Exception as error:
-            raise self._not_saved(error) from error
-
-    def close(self) -> None:
-        """Waits for the last save and lets go of the folder."""
-        self._manager.close()
 
     def _restore(self, step: int, like: TrainState, devices: Sequence[jax.Device] | None) -> TrainState:
         wanted = hosts.abstract_global(like, devices)
         try:
             self._check_shapes(step, like)
             state = self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
-        except InputError:
+        except (InputError, MemoryError, PermissionError, ConnectionError, TimeoutError):
             raise
         except Exception as error:  # Orbax, tensorstore and json raise a dozen types on damaged files
+            if any(passing in str(error) for passing in NO_DAMAGE):
+                raise
             raise _Damaged(first_line(error)[:200]) from error
         return hosts.to_local(state, devices)
 
     def _progress(self, step: int) -> dict[str, Any]:
-        # Orbax only warns where the file that holds it is missing or cannot be read.
-        progress = self._manager.metadata(step).custom_metadata
-        if not progress:
-            raise _Damaged("how far it came is missing from _CHECKPOINT_METADATA")
-        return dict(progress)
+        metadata = self._manager.metadata(step)
+        # Orbax only warns where the file that holds it is missing or cannot be read, and then knows nothing.
+        if metadata.init_timestamp_nsecs is None:
+            raise _Damaged("_CHECKPOINT_METADATA is missing or cannot be read")
+        # Checkpoints of earlier versions have none, and are of the ends of epochs.
+        return dict(metadata.custom_metadata or {})
 
     def _check_shapes(self, step: int, like: TrainState) -> None:
         """Raises InputError where the saved arrays are not those of `like`, which is no damage."""
@@ -204,24 +247,22 @@ class Checkpoints:
                 "and the trainable part it was begun with, or another --workdir"
             )
 
-    def _move_away(self, steps: Sequence[int]) -> None:
-        if steps and hosts.is_first():
-            folder = self._workdir / DAMAGED_FOLDER
+    def _move_away(self, damaged: dict[int, str], used: int) -> None:
+        """Reports damaged checkpoints, {step: reason}, and moves them to `DAMAGED_FOLDER`."""
+        if not damaged:
+            return
+        folder = self._workdir / DAMAGED_FOLDER
+        if hosts.is_first():
             folder.mkdir(exist_ok=True)
-            for step in steps:
+            for step in damaged:
                 target = folder / str(step)
                 if target.exists():
                     target.rmtree()
                 (self._workdir / FOLDER / str(step)).rename(target)
-        if steps:
-            hosts.wait_for_all("damaged checkpoints are moved")
-            self._manager.reload()
-
-    def _not_saved(self, error: Exception) -> InputError:
-        return InputError(
-            f"a checkpoint cannot be written to {self._workdir / FOLDER} ({_reason(error)}); those before are whole: "
-            "make room or mend the folder, and start again to go on from there"
-        )
+        for step, reason in damaged.items():
+            log.warning("checkpoint %d is damaged (%s): moved to %s, taking %d", step, reason, folder / str(step), used)
+        hosts.wait_for_all("damaged checkpoints are moved")
+        self._manager.reload()
 
 
 class _Damaged(Exception):

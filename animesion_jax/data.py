@@ -94,10 +94,23 @@ def steps_per_epoch(config: ml_collections.ConfigDict, dataset: Dataset) -> int:
     return num_examples // config.batch_size
 
 
+def read_groups(config: ml_collections.ConfigDict, num_hosts: int) -> int:
+    """Returns to how many groups the records are dealt; InputError where the hosts cannot share them."""
+    num_groups = math.gcd(config.batch_size, config.data.read_groups)
+    if num_groups % num_hosts:
+        raise InputError(
+            f"{num_hosts} hosts cannot share {num_groups} read groups (the greatest common divisor of batch_size "
+            f"{config.batch_size} and data.read_groups {config.data.read_groups}); set "
+            f"--config.data.read_groups to a multiple of {num_hosts} that divides the batch size"
+        )
+    return num_groups
+
+
 class TrainData:
     """The training split as an endless sequence of host batches.
 
     Attributes:
+      num_examples: those of the split.
       steps_per_epoch: num_examples // batch_size; the rest of an epoch is dropped, another one each epoch.
       cache: the cache in use, "decoded", "encoded" or "none".
       streamed: whether the order is that of a stream, which is another one than the caches'.
@@ -112,18 +125,13 @@ class TrainData:
         host: int = 0,
         streamed: bool | None = None,
     ):
-        """Reads what is to be cached; `streamed` as in `choose_cache`."""
+        """Chooses a cache; `streamed` as in `choose_cache`."""
         self.config = config
         self._examples = select_examples(config, dataset, config.train_split)
         num_examples = self._examples.num_examples
         self.steps_per_epoch = steps_per_epoch(config, dataset)
-        num_groups = math.gcd(config.batch_size, config.data.read_groups)
-        if num_groups % num_hosts:
-            raise InputError(
-                f"{num_hosts} hosts cannot share {num_groups} read groups (the greatest common divisor of batch_size "
-                f"{config.batch_size} and data.read_groups {config.data.read_groups}); set "
-                f"--config.data.read_groups to a multiple of {num_hosts} that divides the batch size"
-            )
+        self.num_examples = num_examples
+        num_groups = read_groups(config, num_hosts)
         self._bounds = group_bounds(num_examples, num_groups)
         self._groups = range(host * num_groups // num_hosts, (host + 1) * num_groups // num_hosts)
         self._per_group = config.batch_size // num_groups
@@ -140,19 +148,27 @@ class TrainData:
             "encoded": self._encoded_epoch,
             "none": self._streamed_epoch,
         }[self.cache]
-        if self.cache == "decoded":
-            self._read_decoded()
-        elif self.cache == "encoded":
-            self._read_encoded()
+        self._filled = self.streamed
 
-    def batches(self, start_step: int = 0) -> Iterator[HostBatch]:
+    def fill(self) -> None:
+        """Reads what is to be cached, unless that was done."""
+        if not self._filled:
+            {"decoded": self._read_decoded, "encoded": self._read_encoded}[self.cache]()
+            self._filled = True
+
+    def batches(self, start_step: int = 0, *, epochs: int | None = None) -> Iterator[HostBatch]:
         """Yields the batches from `start_step` on, without decoding those before it.
 
         A batch holds this host's share: "image" (batch, S + margin, S + margin, 3) uint8, "label" (batch,) int32
         and "mask" (batch,) float32 ones.
+
+        Args:
+          start_step: number of batches before the first.
+          epochs: how many epochs, the rest of the first counted as one; None for endlessly many.
         """
+        self.fill()
         epoch, skipped = divmod(start_step, self.steps_per_epoch)
-        while True:
+        for _ in itertools.count() if epochs is None else range(epochs):
             for batch in self._epoch_batches(epoch, skipped):
                 check_labels(batch["label"], self._examples.dataset, self.config.train_split)
                 yield {**batch, "mask": np.ones(len(batch["label"]), np.float32)}
@@ -187,7 +203,9 @@ class TrainData:
     def _read_decoded(self) -> None:
         self._images, self._labels = [], []
         total = self._bounds[self._groups.stop] - self._bounds[self._groups.start]
-        with tqdm(total=total, desc=f"decoding {self.config.train_split}", unit="img", disable=None) as bar:
+        # One bar for all hosts.
+        quiet = None if self._groups.start == 0 else True
+        with tqdm(total=total, desc=f"decoding {self.config.train_split}", unit="img", disable=quiet) as bar:
             for group in self._groups:
                 size = self._bounds[group + 1] - self._bounds[group]
                 images = np.empty((size, self._size, self._size, 3), np.uint8)

@@ -111,6 +111,17 @@ class Examples:
 
         return records.map(wanted)
 
+    def count_labels(self, num_hosts: int, host: int) -> np.ndarray:
+        """Returns the (classes,) numbers of examples in a host's share; no image is decoded, and no more is read."""
+        num_classes = len(self.dataset.class_names)
+        if len(self.places) < self.dataset.num_examples(self.split):
+            # What is held out was chosen by the labels, so they have been read.
+            return np.bincount(self.labels()[host::num_hosts], minlength=num_classes)
+        start, stop = (self.num_examples * part // num_hosts for part in (host, host + 1))
+        labels = _read_labels(self.dataset, f"{self.split}[{start}:{stop}]", tfds.ReadConfig())
+        check_labels(labels, self.dataset, self.split)
+        return np.bincount(labels, minlength=num_classes)
+
     def labels(self) -> np.ndarray:
         """Returns the (n,) int32 class ids in the order of `places`; no image is decoded or copied."""
         return _stored_labels(self.dataset, self.split)[self.places]
@@ -127,21 +138,23 @@ class LabelsOnly(tfds.decode.PartialDecoding):
 @functools.lru_cache(maxsize=4)
 def _stored_labels(dataset: Dataset, split: str) -> np.ndarray:
     """Returns the int32 class ids of a whole split in stored order; shared, so not to be written to."""
-    records = dataset.builder.as_dataset(
-        split=split,
-        shuffle_files=False,
-        read_config=IN_STORED_ORDER,
-        decoders=LabelsOnly({"label": True}),
-    )
-    labels = np.concatenate([batch["label"].astype(np.int32) for batch in records.batch(8192).as_numpy_iterator()])
+    labels = _read_labels(dataset, split, IN_STORED_ORDER)
     check_labels(labels, dataset, split)
     return labels
+
+
+def _read_labels(dataset: Dataset, split: str, read_config: tfds.ReadConfig) -> np.ndarray:
+    records = dataset.builder.as_dataset(
+        split=split, shuffle_files=False, read_config=read_config, decoders=LabelsOnly({"label": True})
+    )
+    batches = [batch["label"].astype(np.int32) for batch in records.batch(8192).as_numpy_iterator()]
+    return np.concatenate([np.zeros(0, np.int32), *batches])
 
 
 def check_labels(labels: np.ndarray, dataset: Dataset, split: str) -> None:
     """Raises InputError naming the first label that is no class id of the data set."""
     num_classes = len(dataset.class_names)
-    if labels.min() < 0 or labels.max() >= num_classes:
+    if len(labels) and (labels.min() < 0 or labels.max() >= num_classes):
         odd = next(label for label in labels if not 0 <= label < num_classes)
         raise InputError(
             f"split '{split}' of {dataset.name} has the label {odd}; allowed: 0 to {num_classes - 1} "
@@ -149,16 +162,16 @@ def check_labels(labels: np.ndarray, dataset: Dataset, split: str) -> None:
         )
 
 
-def check_every_class(examples: Examples) -> None:
-    """Raises InputError naming the classes of the data set of which there is no example to train on."""
-    names = examples.dataset.class_names
-    absent = np.flatnonzero(np.bincount(examples.labels(), minlength=len(names)) == 0)
+def check_every_class(counts: np.ndarray, dataset: Dataset, split: str) -> None:
+    """Raises InputError naming the classes of which there is no example to train on; `counts` are those by class id."""
+    names = dataset.class_names
+    absent = np.flatnonzero(counts == 0)
     if len(absent):
         named = ", ".join(f"'{names[class_id]}'" for class_id in absent[:5])
         raise InputError(
-            f"split '{examples.split}' of {examples.dataset.name} has no image of {len(absent)} of its {len(names)} "
-            f"classes: {named}{', ...' if len(absent) > 5 else ''}; allowed: at least one of every class: build the "
-            "data set anew with such images, or without these classes"
+            f"split '{split}' of {dataset.name} has no image of {len(absent)} of its {len(names)} classes: {named}"
+            f"{', ...' if len(absent) > 5 else ''}; allowed: at least one of every class: build the data set anew with "
+            "such images, or without these classes"
         )
 
 

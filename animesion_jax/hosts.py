@@ -4,6 +4,7 @@ The steps are `jax.pmap`s, which take and return arrays of the process's own dev
 arrays of all devices. Everything here does nothing where there is one process.
 """
 
+import collections
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceShardin
 from animesion_jax.errors import InputError, first_line
 
 AXIS = "batch"
+ANSWERS_UNREAD = 2
 
 
 def initialize(coordinator_address: str | None, num_processes: int | None, process_id: int | None) -> None:
@@ -37,6 +39,8 @@ def initialize(coordinator_address: str | None, num_processes: int | None, proce
         )
     if num_processes is not None and not 0 <= process_id < num_processes:
         raise InputError(f"--process_id is {process_id}; allowed: 0 to {num_processes - 1}")
+    # It would take SIGTERM away from preemption.py, and has all stop at a step that may never come.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(coordinator_address, num_processes, process_id)
     except (ValueError, RuntimeError) as error:
@@ -57,9 +61,30 @@ def wait_for_all(what: str) -> None:
         multihost_utils.sync_global_devices(what)
 
 
-def as_first(value: int) -> int:
-    """Returns process 0's value, at every process."""
-    return int(multihost_utils.broadcast_one_to_all(np.int64(value))) if jax.process_count() > 1 else value
+def total(value: Any) -> Any:
+    """Returns the sum over all processes of a number or array, at every process."""
+    return multihost_utils.process_allgather(np.asarray(value)).sum(axis=0) if jax.process_count() > 1 else value
+
+
+def any_says(yes: bool) -> bool:
+    """Returns, at every process, whether one of them says yes."""
+    return bool(total(int(yes)))
+
+
+class Agreement:
+    """Whether any process has said yes, without waiting for the others: an answer comes some calls later, to all."""
+
+    def __init__(self):
+        self._sum = jax.pmap(lambda yes: jax.lax.psum(yes, AXIS), axis_name=AXIS)
+        self._unread: collections.deque[jax.Array] = collections.deque()
+        self._answer = False
+
+    def say(self, yes: bool) -> bool:
+        """Says yes or no, and returns whether any process had said yes `ANSWERS_UNREAD` calls ago or before."""
+        self._unread.append(self._sum(np.full(jax.local_device_count(), yes, np.float32)))
+        if len(self._unread) > ANSWERS_UNREAD:
+            self._answer |= bool(np.asarray(self._unread.popleft()).max() > 0)
+        return self._answer
 
 
 def share() -> dict[str, int]:

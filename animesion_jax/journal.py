@@ -1,13 +1,16 @@
 """What a run writes while it goes: metrics.jsonl, TensorBoard events and curves.png."""
 
+import contextlib
 import json
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 from clu import metric_writers
 from etils import epath
 
 from animesion_jax import hosts
+from animesion_jax.errors import first_line
 from animesion_jax.workdir import ROWS_FILE, read_rows
 
 CURVES = "curves.png"
@@ -45,7 +48,8 @@ class Journal:
             return
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
-        self._tensorboard.write_scalars(step, {f"{split}/{name}": value for name, value in metrics.items()})
+        with _reported("TensorBoard's events"):
+            self._tensorboard.write_scalars(step, {f"{split}/{name}": value for name, value in metrics.items()})
         figures = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         log.info("epoch %.2f  step %d  %s: %s", epoch, step, split, figures)
 
@@ -58,8 +62,19 @@ class Journal:
         if not hosts.is_first():
             return
         self._file.close()
-        self._tensorboard.close()
-        draw_curves(self._rows, self._folder / CURVES)
+        with _reported("TensorBoard's events"):
+            self._tensorboard.close()
+        with _reported(CURVES):
+            draw_curves(self._rows, self._folder / CURVES)
+
+
+@contextlib.contextmanager
+def _reported(what: str) -> Iterator[None]:
+    """Logs what goes wrong within: pictures of a run are not worth the run, nor hiding why it ended."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("%s cannot be written: %s", what, first_line(error))
 
 
 def draw_curves(rows: list[dict[str, Any]], path: epath.Path) -> None:

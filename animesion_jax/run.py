@@ -24,7 +24,7 @@ POSITIVE = (
 # Fields that a second start in the same workdir may change.
 MAY_CHANGE = (
     "data_dir", "data.cache", "epochs", "eval_batch_size", "log_every_steps", "checkpoint_every_steps",
-    "keep_last_checkpoints", "validation_split", "test_split", "pretrained", "keep_head", "default_weights",
+    "keep_last_checkpoints", "test_split", "default_weights",
 )  # fmt: skip
 
 
@@ -77,6 +77,11 @@ def read_config(workdir: str) -> ml_collections.ConfigDict:
     return config
 
 
+def read_classes(workdir: str) -> tuple[str, ...]:
+    """Returns the names by class id that a workdir was begun with."""
+    return tuple(read_json(epath.Path(workdir).expanduser() / CLASSES_FILE))
+
+
 def changed_fields(workdir: str, config: ml_collections.ConfigDict) -> dict[str, tuple[Any, Any]]:
     """Returns (old, new) of every field in which a config differs from the one that a workdir was begun with."""
     if not (epath.Path(workdir).expanduser() / CONFIG_FILE).exists():
@@ -88,14 +93,20 @@ def changed_fields(workdir: str, config: ml_collections.ConfigDict) -> dict[str,
     return {name: (old.get(name), new.get(name)) for name in names}
 
 
-def check_same_run(workdir: str, config: ml_collections.ConfigDict) -> None:
-    """Raises InputError naming every field in which a config differs from the one that a workdir was begun with.
+def changes_of_the_run(workdir: str, config: ml_collections.ConfigDict) -> str:
+    """Returns, in words, the fields that make another run of a config than the one its workdir was begun with.
 
-    Fields of `MAY_CHANGE` decide where the data is and how long and how often something is done, not what is trained.
+    Fields of `MAY_CHANGE` do not: they decide where the data is and how long and how often something is done, not what
+    is trained. How long does too where the learning rate follows a cosine to the last epoch.
     """
-    differing = {name: pair for name, pair in changed_fields(workdir, config).items() if name not in MAY_CHANGE}
-    if differing:
-        changes = "; ".join(f"{name} was {old!r}, is {new!r}" for name, (old, new) in differing.items())
+    may_change = set(MAY_CHANGE) - ({"epochs"} if config.schedule == "cosine" else set())
+    differing = {name: pair for name, pair in changed_fields(workdir, config).items() if name not in may_change}
+    return "; ".join(f"{name} was {old!r}, is {new!r}" for name, (old, new) in differing.items())
+
+
+def check_same_run(workdir: str, config: ml_collections.ConfigDict) -> None:
+    """Raises InputError naming every field of `changes_of_the_run`."""
+    if changes := changes_of_the_run(workdir, config):
         raise InputError(
             f"{workdir} was begun with another config: {changes}; give the same values, another --workdir, or "
             "--accept_changes to go on with the new ones"
@@ -113,12 +124,11 @@ def results_of(
     results = epath.Path(workdir).expanduser() / RESULTS_FILE
     if not results.exists():
         return None
-    changed = set(changed_fields(workdir, config))
     if not accept_changes:
         check_same_run(workdir, config)
-    elif changed - set(MAY_CHANGE):
+    elif changes_of_the_run(workdir, config):
         return None
-    return None if {"epochs", "test_split"} & changed else read_json(results)
+    return None if {"epochs", "test_split"} & set(changed_fields(workdir, config)) else read_json(results)
 
 
 def save_description(workdir: str, config: ml_collections.ConfigDict, class_names: Sequence[str]) -> None:
@@ -180,7 +190,7 @@ def load(workdir: str, weights: str | None = None) -> Run:
         )
     config = read_config(workdir)
     weights = weights or config.default_weights
-    class_names = tuple(read_json(folder / CLASSES_FILE))
+    class_names = read_classes(workdir)
     model = build_model(config, len(class_names))
     checkpoints = Checkpoints(workdir, read_only=True)
     step = checkpoints.step_of(weights)

@@ -20,8 +20,6 @@ from animesion_jax.metrics import SUMS, cross_entropy, label_ranks, metric_sums
 from animesion_jax.optim import split_params
 
 BATCHES_IN_FLIGHT = 2
-# What of a batch goes to the devices.
-STEP_INPUTS = ("image", "label", "mask")
 
 Batch = dict[str, jax.Array]
 Sums = dict[str, jax.Array]
@@ -80,14 +78,14 @@ def on_devices(
 ) -> Iterator[dict[str, jax.Array]]:
     """Yields each batch as arrays with a leading device axis, put on this process's devices two batches ahead.
 
-    A batch is this process's share of the global one; what steps do not take, the names of its files, stays behind.
+    A batch is this process's share of the global one.
     """
     devices = own(devices)
     sharding = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec(AXIS))
 
     def put(batch: dict[str, np.ndarray]) -> Batch:
         return jax.device_put(
-            {name: batch[name].reshape(len(devices), -1, *batch[name].shape[1:]) for name in STEP_INPUTS},
+            {name: array.reshape(len(devices), -1, *array.shape[1:]) for name, array in batch.items()},
             sharding,
         )
 

@@ -114,12 +114,17 @@ def sweep(
     for number, (name, each) in enumerate(configs.items(), start=1):
         folder = str(epath.Path(workdir).expanduser() / name)
         log.info("run %d of %d: %s", number, len(configs), name)
+        if preemption:
+            preemption.check()
         try:
             results, status = run.results_of(folder, each, accept_changes=accept_changes), "had ended"
             if results is None:
                 results, status = train_run(each, folder, devices), "trained"
             outcomes.append({"run": name, "status": status, "results": results})
         except (InputError, jax.errors.JaxRuntimeError) as error:
+            if jax.process_count() > 1:
+                # The others may be waiting in this run for what never comes.
+                raise
             # What the devices say is above all that their memory does not suffice.
             log.warning("run %s failed: %s", name, first_line(error))
             outcomes.append({"run": name, "status": "failed", "error": first_line(error)})

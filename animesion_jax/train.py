@@ -1,8 +1,9 @@
 """train(config, workdir): restore, step, log, evaluate, save."""
 
+import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from animesion_jax import hosts, metrics, optim, run, steps
 from animesion_jax.checkpoint import WEIGHTS, Checkpoints, Restored, latest_step
-from animesion_jax.data import EvalData, TrainData, steps_per_epoch
+from animesion_jax.data import EvalData, TrainData, read_groups, steps_per_epoch
 from animesion_jax.datasets import check_every_class, load_dataset, select_examples
 from animesion_jax.errors import InputError
 from animesion_jax.evaluate import evaluate_split
@@ -39,6 +40,7 @@ class Trainer:
         self.model = run.build_model(config, len(self.dataset.class_names), steps.AXIS)
         self.validation = self._eval_data(config.validation_split)
         self.test = self._eval_data(config.test_split)
+        read_groups(config, jax.process_count())
         self.steps_per_epoch = steps_per_epoch(config, self.dataset)
         self.total_steps = config.epochs * self.steps_per_epoch
         self.schedule = optim.make_schedule(config, self.steps_per_epoch)
@@ -55,11 +57,15 @@ class Trainer:
     def read_data(self, streamed: bool | None) -> None:
         """Opens the training split and fills its cache; `streamed` as in `data.choose_cache`."""
         self.data = TrainData(self.config, self.dataset, **hosts.share(), streamed=streamed)
+        if hosts.any_says(self.data.streamed):
+            # The memory of one host decides the order for all.
+            self.data = TrainData(self.config, self.dataset, **hosts.share(), streamed=True)
         if streamed is not None and streamed != self.data.streamed:
             log.warning(
                 "config.data.cache is '%s' now: from here on the examples come in another order than without the break",
                 self.config.data.cache,
             )
+        self.data.fill()
 
     def initial_state(self) -> steps.TrainState:
         """Returns the state before the first step, on every device; from `config.pretrained` where that is set."""
@@ -90,7 +96,7 @@ class Trainer:
         window = Window(start.progress.get("totals"))
         if step and step % self.steps_per_epoch == 0:
             self._validate(step, state, checkpoints, journal, preemption)
-        batches = steps.on_devices(self.data.batches(step), self.devices)
+        batches = iter(())
         # The lines of the log are printed above the bar instead of through it.
         with logging_redirect_tqdm(), tqdm(
             total=self.total_steps * config.batch_size,
@@ -99,6 +105,9 @@ class Trainer:
             disable=None if hosts.is_first() else True,
         ) as bar:  # fmt: skip
             while step < self.total_steps:
+                if step == start.step or step % self.steps_per_epoch == 0:
+                    # An epoch at a time: its last update does not wait for the next one's shuffle buffer to fill.
+                    batches = steps.on_devices(self.data.batches(step, epochs=1), self.devices)
                 state, sums = self.train_steps[self._in_train_mode(step)](state, next(batches))
                 preemption.unsaved = True
                 step += 1
@@ -110,11 +119,10 @@ class Trainer:
                     journal.write(step, step / self.steps_per_epoch, "train", row)
                     bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
                 started = time.monotonic()
-                stop = preemption.requested(step)
+                stop = preemption.requested()
                 every = config.checkpoint_every_steps
                 if stop or end_of_epoch or (every and step % every == 0):
-                    progress = {"totals": window.totals(), "streamed": self.data.streamed}
-                    checkpoints.save(step, state, progress)
+                    checkpoints.save(step, state, self._progress(window))
                     preemption.unsaved = False
                 if stop:
                     checkpoints.wait()
@@ -122,6 +130,9 @@ class Trainer:
                 if end_of_epoch:
                     self._validate(step, state, checkpoints, journal, preemption)
                 window.pause(time.monotonic() - started)
+
+    def _progress(self, window: Window) -> dict[str, Any]:
+        return {"totals": window.totals(), "streamed": self.data.streamed, "examples": self.data.num_examples}
 
     def _in_train_mode(self, step: int) -> bool:
         """Whether layers run in training mode in the update after `step` others."""
@@ -132,7 +143,7 @@ class Trainer:
         self, step: int, state: steps.TrainState, checkpoints: Checkpoints, journal: Journal, preemption: Preemption
     ) -> None:
         """Evaluates the weights of a checkpoint unless that was done before a break."""
-        if self.validation and not hosts.as_first(journal.has(step, "validation")):
+        if self.validation and not hosts.any_says(hosts.is_first() and journal.has(step, "validation")):
             result = self._evaluate(state.variables, self.validation, preemption)
             checkpoints.score(step, result)
             journal.write(step, step / self.steps_per_epoch, "validation", result)
@@ -147,16 +158,17 @@ class Trainer:
 
     def test_weights(self, checkpoints: Checkpoints, preemption: Preemption) -> dict[str, Any]:
         """Returns the test metrics of the last and of the best weights: {"last": ..., "best": ...}."""
-        steps_by_weights = {weights: checkpoints.step_of(weights) for weights in WEIGHTS}
         results = {}
-        for step in sorted(set(steps_by_weights.values())):
-            variables = checkpoints.restore(step, self.abstract_state(), self.devices).variables
-            results[step] = {
-                "step": step,
-                "split": self.config.test_split,
-                **self._evaluate(variables, self.test, preemption),
-            }
-        return {weights: results[step] for weights, step in steps_by_weights.items()}
+        for weights in WEIGHTS:
+            tested = {result["step"]: result for result in results.values()}
+            step = checkpoints.step_of(weights)
+            if step not in tested:
+                restored = checkpoints.restore_weights(weights, self.abstract_state(), self.devices)
+                step = restored.step
+                metrics_of = self._evaluate(restored.state.variables, self.test, preemption)
+                tested[step] = {"step": step, "split": self.config.test_split, **metrics_of}
+            results[weights] = tested[step]
+        return results
 
 
 def train(
@@ -189,47 +201,80 @@ def train(
       Stopped: `preemption` asked for it, and everything is saved.
     """
     run.check_config(config)
+    preemption = preemption or Preemption()
+    preemption.check()
     last = latest_step(workdir)
     if last is not None and not accept_changes:
         run.check_same_run(workdir, config)
     trainer = Trainer(config, devices or jax.devices())
-    if last is not None and last > trainer.total_steps:
-        raise InputError(
-            f"{workdir} has trained {last / trainer.steps_per_epoch:g} epochs, config.epochs is {config.epochs}; "
-            "allowed: as many or more, or another --workdir"
-        )
     state = None
     if last is None:
         # Before anything is written: the data, and the weights to start from, may be unfit.
-        check_every_class(select_examples(config, trainer.dataset, config.train_split))
+        examples = select_examples(config, trainer.dataset, config.train_split)
+        check_every_class(hosts.total(examples.count_labels(**hosts.share())), trainer.dataset, examples.split)
         state = trainer.initial_state()
+    else:
+        _check_something_is_left(trainer, workdir, last)
     hosts.wait_for_all("the workdir is looked at")
-    try:
-        if hosts.is_first():
+    with _naming(workdir):
+        if last is None and hosts.is_first():
             run.save_description(workdir, config, trainer.dataset.class_names)
         checkpoints = Checkpoints(workdir, keep_last=config.keep_last_checkpoints)
-    except OSError as error:
-        raise InputError(
-            f"--workdir={workdir} cannot be written to ({error.strerror or error}); allowed: a folder that you may "
-            "write in: mend its permissions or give another one"
-        ) from error
-    try:
+    with preemption.guarding(checkpoints.wait), checkpoints:
         if state is not None:
             start = Restored(0, state, {})
         else:
             start = checkpoints.restore_newest(trainer.abstract_state(), trainer.devices)
             log.info("resuming %s at step %d", workdir, start.step)
-        return _run(trainer, start, checkpoints, workdir, preemption or Preemption())
-    finally:
-        checkpoints.close()
+        trainer.read_data(start.progress.get("streamed"))
+        if last is not None:
+            trained_on = start.progress.get("examples", trainer.data.num_examples)
+            if trained_on != trainer.data.num_examples and not accept_changes:
+                raise InputError(
+                    f"'{config.train_split}' of {config.dataset} has {trainer.data.num_examples} examples, {workdir} "
+                    f"was trained on {trained_on}; allowed: the same data, another --workdir, or --accept_changes"
+                )
+            # Not before all is known to fit: other commands go by it.
+            with _naming(workdir):
+                if hosts.is_first():
+                    run.save_description(workdir, config, trainer.dataset.class_names)
+        return _run(trainer, start, checkpoints, workdir, preemption)
+
+
+def _check_something_is_left(trainer: Trainer, workdir: str, last: int) -> None:
+    """Raises InputError where a workdir's last step is past the config's, or its classes are not the data set's."""
+    config = trainer.config
+    if last > trainer.total_steps:
+        raise InputError(
+            f"{workdir} has trained {last / trainer.steps_per_epoch:g} epochs, config.epochs is {config.epochs}; "
+            "allowed: as many or more, or another --workdir"
+        )
+    changes = run.changes_of_the_run(workdir, config)
+    if last == trainer.total_steps and changes:
+        raise InputError(
+            f"{workdir} has trained all {config.epochs} epochs, with another config: {changes}; allowed: more epochs, "
+            "or another --workdir"
+        )
+    run.check_classes(run.read_classes(workdir), trainer.dataset.class_names, trainer.dataset.name)
+
+
+@contextlib.contextmanager
+def _naming(workdir: str) -> Iterator[None]:
+    """Turns what the file system refuses within into an InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"--workdir={workdir} cannot be written to ({error.strerror or error}); allowed: a folder that you may "
+            "write in: mend its permissions or give another one"
+        ) from error
 
 
 def _run(
     trainer: Trainer, start: Restored, checkpoints: Checkpoints, workdir: str, preemption: Preemption
 ) -> dict[str, Any]:
     """Trains from a state to the end, tests the weights and writes the results."""
-    config = trainer.config
-    trainer.read_data(start.progress.get("streamed"))
+    config, folder = trainer.config, epath.Path(workdir).expanduser()
     parameters = sum(leaf.size for leaf in jax.tree.leaves(start.state.params))
     log.info(
         "%s (%s parameters) on %s (%d classes), %d epochs of %d steps, %d %s, input cache: %s",
@@ -237,7 +282,6 @@ def _run(
         trainer.steps_per_epoch, len(trainer.devices), trainer.devices[0].platform, trainer.data.cache,
     )  # fmt: skip
     journal = Journal(workdir, start.step)
-    preemption.finish = checkpoints.wait
     try:
         trainer.fit(start, checkpoints, journal, preemption)
         checkpoints.wait()
@@ -246,27 +290,23 @@ def _run(
             accuracies = {name: result[name] for name in metrics.SUMS}
             journal.write(result["step"], result["step"] / trainer.steps_per_epoch, f"test_{weights}", accuracies)
         if hosts.is_first():
-            write_json(epath.Path(workdir).expanduser() / RESULTS_FILE, results)
+            write_json(folder / RESULTS_FILE, results)
+            (folder / NONFINITE_FILE).unlink(missing_ok=True)
         return results
     except NonFinite as error:
-        raise _diverged(error, trainer, checkpoints, workdir) from error
+        file = folder / NONFINITE_FILE
+        if not hosts.is_first():
+            file = file.with_name(f"{file.stem}_{jax.process_index()}{file.suffix}")
+        files = trainer.data.file_names(error.step - 1)
+        write_json(file, {"step": error.step, "loss": str(error.loss), "nonfinite": error.numbers, "files": files})
+        checkpoints.wait()
+        finite = checkpoints.step_of("last")
+        raise InputError(
+            f"the loss is {error.loss:g} at step {error.step} (epoch {error.step / trainer.steps_per_epoch:.2f}), and "
+            f"{error.numbers} numbers of gradient and update are not finite; the batch's {len(files)} files are in "
+            f"{file}; {'there is no checkpoint yet' if finite is None else f'the last finite checkpoint is {finite}'}; "
+            f"lower --config.learning_rate (it is {config.learning_rate:g}) with --accept_changes or in another "
+            "--workdir, or look at the files"
+        ) from error
     finally:
-        preemption.finish = lambda: None
         journal.close()
-
-
-def _diverged(error: NonFinite, trainer: Trainer, checkpoints: Checkpoints, workdir: str) -> InputError:
-    """Writes which files were in the batch, and returns what to tell the user."""
-    checkpoints.wait()
-    name = NONFINITE_FILE if hosts.is_first() else NONFINITE_FILE.replace(".", f"_{jax.process_index()}.")
-    file = epath.Path(workdir).expanduser() / name
-    files = trainer.data.file_names(error.step - 1)
-    write_json(file, {"step": error.step, "loss": str(error.loss), "nonfinite": error.numbers, "files": files})
-    good = checkpoints.step_of("last")
-    return InputError(
-        f"the loss is {error.loss:g} at step {error.step} (epoch {error.step / trainer.steps_per_epoch:.2f}), and "
-        f"{error.numbers} numbers of gradient and update are not finite; the batch's {len(files)} files are in {file}; "
-        + (f"checkpoint {good} is good" if good is not None else "there is no checkpoint yet")
-        + f"; lower --config.learning_rate (it is {trainer.config.learning_rate:g}) with --accept_changes, or look at "
-        "the files"
-    )

@@ -32,10 +32,13 @@ class Window:
 
     def __init__(self, totals: dict[str, float] | None = None):
         """Goes on with the totals of an interrupted run, or from nothing."""
-        self._totals = totals or dict.fromkeys((*metrics.SUMS, "examples"), 0.0)
         self._unread: collections.deque[tuple[int, Sums]] = collections.deque()
+        self._begin(totals or dict.fromkeys((*metrics.SUMS, "examples"), 0.0))
+
+    def _begin(self, totals: dict[str, float]) -> None:
+        self._totals = totals
         self._start = time.monotonic()
-        self._examples_before = self._totals["examples"]
+        self._examples_before = totals["examples"]
 
     def add(self, step: int, sums: Sums) -> None:
         """Adds the sums of the update number `step`; raises NonFinite for it or one shortly before."""
@@ -51,7 +54,7 @@ class Window:
         """Returns the means since the last call, with images_per_second, and starts anew; raises NonFinite."""
         totals = self.totals()
         rate = (totals["examples"] - self._examples_before) / (time.monotonic() - self._start)
-        self.__init__()
+        self._begin(dict.fromkeys(totals, 0.0))
         return metrics.finalize(totals) | {"images_per_second": rate}
 
     def pause(self, seconds: float) -> None:

@@ -107,7 +107,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_is_used(dama
             fell_back.add(name.parts[-1])
             assert left == [1]
             if (workdir / DAMAGED_FOLDER).exists():
-                assert "checkpoint 2 is damaged" in caplog.text and "going on from step 1" in caplog.text
+                assert "checkpoint 2 is damaged" in caplog.text and "taking 1" in caplog.text
                 assert (workdir / DAMAGED_FOLDER / "2").is_dir()
         else:
             assert (restored.step, left) == (2, [1, 2])

@@ -124,9 +124,14 @@ def test_another_config_is_accepted_where_told_so_unless_the_model_is_another(tr
     train.train(config, str(workdir), accept_changes=True)
     assert run.read_config(str(workdir)).learning_rate == 0.005
     assert _rows(workdir)[-3] | {"step": 88, "split": "validation"} == _rows(workdir)[-3]
-    config.model = "vit_ti16"
+    before = (workdir / "config.json").read_text()
+    with pytest.raises(InputError, match=r"trained all 4 epochs, with another config: learning_rate was 0.005, is 0.1"):
+        config.learning_rate = 0.1
+        train.train(config, str(workdir), accept_changes=True)
+    config.model, config.epochs = "vit_ti16", 5
     with pytest.raises(InputError, match=r"checkpoint 88 of .* is of another model or optimizer"):
         train.train(config, str(workdir), accept_changes=True)
+    assert (workdir / "config.json").read_text() == before and (workdir / "results.json").exists()
 
 
 @pytest.mark.parametrize("cache", ["decoded", "encoded", "none"])
@@ -135,7 +140,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_files(cache, conf
     config.data.cache, config.learning_rate = cache, 1e30
     config.checkpoint_every_steps = 1
     with pytest.raises(
-        InputError, match=r"the loss is (nan|inf) at step 2 \(epoch 0\.09\).*checkpoint 1 is good; lower"
+        InputError, match=r"the loss is (nan|inf) at step 2 \(epoch 0\.09\).*the last finite checkpoint is 1; lower"
     ):
         train.train(config, str(tmp_path / "run"), jax.devices()[:1])
     report = json.loads((tmp_path / "run" / "nonfinite_batch.json").read_text())
