@@ -31,12 +31,12 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m animesion_jax.main predict --bundle=$(DEMO)/demo.msgpack --top_k=3 $(DEMO)/faces
 	@echo "== wrote: $(DEMO)/run (checkpoints, metrics.jsonl, curves.png, results.json), $(DEMO)/demo.msgpack, $(DEMO)/faces"
 
-# Each worker is a process that uses a little more than one core; every one draws toyfaces for itself.
+# Each worker is a process that uses a little more than one core.
 WORKERS ?= 2
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS)
 
-# At the data sets' full size, with generated images: a minute or two.
+# At the data sets' full size, killed over and over, and in several processes: some minutes.
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow
 

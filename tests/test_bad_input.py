@@ -1,6 +1,7 @@
 """What a careless user gives to train and evaluate: one line with the value, what is allowed and the next step."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -112,7 +113,7 @@ def test_data_that_cannot_be_trained_on(name, labels, words, store, tmp_path, ca
     assert not (tmp_path / "run").exists()
 
 
-def test_labels_outside_the_range_stop_an_evaluation_too(store, toy_config, capsys):
+def test_labels_outside_the_range_stop_an_evaluation_too(store, toy_config):
     """They would count as wrong answers."""
     from animesion_jax.data import EvalData
     from animesion_jax.datasets import load_dataset
@@ -125,8 +126,6 @@ def test_labels_outside_the_range_stop_an_evaluation_too(store, toy_config, caps
 
 
 def test_more_classes_in_the_data_than_in_the_run(store, trained, tmp_path, capsys):
-    import shutil
-
     data_dir = store("toyfaces", {"test": list(range(21))}, num_classes=21)
     workdir = shutil.copytree(trained[0], tmp_path / "run")
     message = _line(["evaluate", f"--workdir={workdir}", f"--data_dir={data_dir}"], capsys)

@@ -66,6 +66,19 @@ def test_the_last_ones_and_the_best_are_kept_also_over_a_restart(tmp_path):
     assert Checkpoints(str(workdir), read_only=True).steps() == [9, 10, 11]
 
 
+def test_scores_of_what_will_be_trained_again_count_no_more(tmp_path):
+    """A kill came after the row of 4, which has a score, and before its checkpoint was whole."""
+    workdir = _saved(tmp_path / "run", {1: 0.8, 2: None, 3: None})
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 4, "split": "validation", "top1_accuracy": 0.9}) + "\n")
+    checkpoints = Checkpoints(str(workdir))
+    checkpoints.restore_newest(jax.eval_shape(lambda: _state(0)), DEVICES)
+    checkpoints.save(4, _state(4), {"streamed": False})
+    checkpoints.score(4, {"top1_accuracy": 0.7})
+    checkpoints.close()
+    assert Checkpoints(str(workdir), read_only=True).steps() == [1, 3, 4]
+
+
 def test_without_a_score_the_best_is_the_last(tmp_path):
     workdir = _saved(tmp_path / "run", {1: None, 2: None, 3: None}, keep_last=1)
     checkpoints = Checkpoints(str(workdir), read_only=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -20,11 +21,12 @@ from animesion_jax.checkpoint import Checkpoints, latest_step
 from animesion_jax.data import TrainData
 from animesion_jax.errors import InputError
 from animesion_jax.journal import Journal, read_rows
+from animesion_jax.main import main
 from animesion_jax.preemption import Preemption, Stopped
 
 # What a command line gets to train what `config` trains.
 SHORT_RUN = (
-    "--config.image_size=16", "--config.crop_margin=8", "--config.learning_rate=0.01", "--config.epochs=6",
+    "--config.image_size=16", "--config.crop_margin=8", "--config.learning_rate=0.01", "--config.epochs=16",
     "--config.log_every_steps=7", "--config.checkpoint_every_steps=5", "--config.data.cache=none",
 )  # fmt: skip
 
@@ -103,16 +105,57 @@ def test_however_often_it_is_interrupted_a_run_ends_the_same(config, tmp_path, m
 def test_the_order_that_a_run_began_with_is_kept_whatever_the_memory(config, tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
     config.epochs, config.data.cache = 1, "auto"
-    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 0}))
-    devices = jax.devices()[:1]
-    train.train(config, str(tmp_path / "run"), devices)
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 0}))
+        train.train(config, str(tmp_path / "run"), jax.devices()[:1])
+    monkeypatch.setattr(train.Trainer, "fit", lambda *_: _crash())
     config.epochs = 2
-    train.train(config, str(tmp_path / "run"), devices)
+    with pytest.raises(RuntimeError):
+        train.train(config, str(tmp_path / "run"), jax.devices()[:1])
     assert caplog.text.count("input cache: none") == 2 and "another order" not in caplog.text
-    config.epochs, config.data.cache = 3, "decoded"
-    train.train(config, str(tmp_path / "run"), devices)
+    config.data.cache = "decoded"
+    with pytest.raises(RuntimeError):
+        train.train(config, str(tmp_path / "run"), jax.devices()[:1])
     assert "config.data.cache is 'decoded' now: from here on the examples come in another order" in caplog.text
+
+
+def test_the_next_best_weights_are_tested_where_the_best_are_damaged(trained, tmp_path, caplog):
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    # As if the last epoch had been the worst.
+    rows = [row | {"top1_accuracy": 0.0} if row["step"] == 66 else row for row in read_rows(str(workdir))]
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    checkpoints = Checkpoints(str(workdir), read_only=True)
+    best = checkpoints.step_of("best")
+    next_best = checkpoints.step_of("best", without=[best])
+    checkpoints.close()
+    assert best != 66
+    (workdir / "checkpoints" / str(best) / "default" / "manifest.ocdbt").unlink()
+    with pytest.raises(InputError, match=rf"checkpoint {best} of .* is damaged .*; take other --weights, or start"):
+        run.load(str(workdir), "best")
+    results = train.train(run.read_config(str(workdir)), str(workdir))
+    assert (results["best"]["step"], results["last"]["step"]) == (next_best, 66)
+    assert f"checkpoint {best} is damaged" in caplog.text
+
+
+def test_a_full_disk_is_told_in_one_line_and_leaves_the_checkpoints_whole(trained, tmp_path, capsys):
+    """A limit on the size of files stands for it: the system refuses to write in the same places."""
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    config = run.read_config(str(workdir))
+    fields = ["image_size=32", "crop_margin=8", "learning_rate=0.02", "epochs=4", f"data_dir={config.data_dir}"]
+    command = [f"--config={ROOT / 'configs' / 'common.py'}", *(f"--config.{field}" for field in fields)]
+    command.append(f"--workdir={workdir}")
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, usual[1]))
+    try:
+        assert main(["animesion", *command]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    assert "a checkpoint cannot be written to" in message and "(File too large); those before are whole" in message
+    assert latest_step(str(workdir)) == 66
+    assert main(["animesion", *command]) == 0
+    assert latest_step(str(workdir)) == 88
 
 
 def test_another_config_is_accepted_where_told_so_unless_the_model_is_another(trained, tmp_path, toy_config):
@@ -176,40 +219,70 @@ def _wait_for(text: str, log: Path, process: subprocess.Popen) -> None:
         time.sleep(0.01)
 
 
+def _wait_for_save(workdir: Path, process: subprocess.Popen) -> None:
+    """Returns while a checkpoint is being written."""
+    deadline = time.monotonic() + 120
+    while not any((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 @pytest.mark.slow
 def test_ten_kills_at_random_moments_and_a_sigterm_change_nothing(toyfaces_dir, tmp_path):
-    """Each kill comes within the second after the first row of a start: in updates, saves and evaluations."""
-    log = tmp_path / "log"
-    start = lambda name: _start(tmp_path / name, toyfaces_dir, tmp_path / "compiled", log)  # noqa: E731
-    assert start("whole").wait() == 0
+    """Kills while starting, between updates and evaluations, and inside saves."""
+    log, workdir = tmp_path / "log", tmp_path / "killed"
+
+    def start(workdir: Path) -> subprocess.Popen:
+        return _start(workdir, toyfaces_dir, tmp_path / "compiled", log)
+
+    assert start(tmp_path / "whole").wait() == 0
     choice = random.Random(5)
-    for _ in range(10):
-        process = start("killed")
-        _wait_for("  train: ", log, process)
-        time.sleep(choice.uniform(0, 1))
+    resumed = []
+    for number in range(10):
+        process = start(workdir)
+        moment = ("updating", "saving", "starting")[number % 3]
+        if moment == "starting":
+            time.sleep(choice.uniform(0, 6))
+        else:
+            _wait_for("  train: ", log, process)
+            time.sleep(choice.uniform(0, 0.7))
+            if moment == "saving":
+                _wait_for_save(workdir, process)
         process.kill()
-        assert process.wait() == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "results.json").exists()
-    process = start("killed")
+        assert process.wait() == -signal.SIGKILL, log.read_text()
+        resumed += [int(line.split()[-1]) for line in log.read_text().splitlines() if "resuming" in line]
+    assert resumed == sorted(resumed) and len(set(resumed)) > 3, resumed
+    process = start(workdir)
     _wait_for("  train: ", log, process)
     process.terminate()
     begun = time.monotonic()
     assert process.wait() == 0
     assert time.monotonic() - begun < 10
     assert "stopped by SIGTERM" in log.read_text()
-    assert start("killed").wait() == 0
-    _assert_same_run(tmp_path / "killed", tmp_path / "whole")
+    assert not (workdir / "results.json").exists()
+    assert start(workdir).wait() == 0
+    _assert_same_run(workdir, tmp_path / "whole")
+
+
+def _has_sigterm_handler(process: subprocess.Popen) -> bool:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["", "resnet18 ("])
-def test_sigterm_while_starting_and_compiling_ends_at_once(moment, toyfaces_dir, tmp_path):
+@pytest.mark.parametrize("moment", ["importing", "compiling"])
+def test_sigterm_where_there_is_nothing_to_save_ends_at_once(moment, toyfaces_dir, tmp_path):
     log = tmp_path / "log"
     process = _start(tmp_path / "run", toyfaces_dir, tmp_path / "compiled", log, "--config.model=resnet18")
-    _wait_for(moment, log, process)
-    # Not before Python has begun to run our program.
-    time.sleep(2)
+    if moment == "importing":
+        while not _has_sigterm_handler(process):
+            time.sleep(0.01)
+    else:
+        _wait_for("resnet18 (", log, process)
+        time.sleep(1)
     begun = time.monotonic()
     process.terminate()
     assert process.wait() == 0
     assert time.monotonic() - begun < 10
+    assert "stopped by SIGTERM; nothing is lost" in log.read_text() and "  train: " not in log.read_text()

@@ -1,15 +1,20 @@
 """The same run on one and on many devices, in one process and in two."""
 
+import contextlib
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
+from animesion_jax.checkpoint import latest_step
 from animesion_jax.journal import read_rows
 
 pytestmark = pytest.mark.slow
@@ -84,8 +89,9 @@ def compiled(tmp_path_factory):
     return tmp_path_factory.mktemp("compiled")
 
 
-def _main(arguments, num_processes, compiled):
-    """Runs a command in processes with four devices together; returns what each printed."""
+@contextlib.contextmanager
+def _started(arguments, num_processes, compiled, folder):
+    """Starts a command in processes with four devices together; ends what is left of them."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -95,19 +101,50 @@ def _main(arguments, num_processes, compiled):
         if num_processes > 1:
             command += ["--distributed", f"--coordinator_address=localhost:{port}"]
             command += [f"--num_processes={num_processes}", f"--process_id={process_id}"]
-        environment, pipe = _environment(4 // num_processes, compiled), subprocess.PIPE
-        processes.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=pipe, stderr=pipe, text=True))
-    outcomes = [process.communicate(timeout=240) for process in processes]
-    assert [process.returncode for process in processes] == [0] * num_processes, outcomes
+        environment = _environment(4 // num_processes, compiled)
+        # To files: nobody reads a pipe while the other process is waited for.
+        with (folder / f"{process_id}.out").open("w") as out, (folder / f"{process_id}.err").open("w") as err:
+            processes.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=out, stderr=err))
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def _wait(processes, folder, seconds=240):
+    """Waits until all have ended well."""
+    deadline = time.monotonic() + seconds
+    while any(process.poll() is None for process in processes):
+        assert time.monotonic() < deadline and not any(process.poll() for process in processes), _logs(folder)
+        time.sleep(0.05)
+    assert [process.returncode for process in processes] == [0] * len(processes), _logs(folder)
+
+
+def _logs(folder):
+    return {path.name: path.read_text()[-2000:] for path in folder.glob("*.err")}
+
+
+def _main(arguments, num_processes, compiled):
+    """Runs a command in processes with four devices together; returns what each printed."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        with _started(arguments, num_processes, compiled, folder) as processes:
+            _wait(processes, folder)
+        printed = [(folder / f"{process_id}.out").read_text() for process_id in range(num_processes)]
     # CPU's collectives, Gloo, print to stdout too.
-    return ["".join(line for line in printed.splitlines() if "[Gloo]" not in line) for printed, _ in outcomes]
+    return ["".join(line for line in each.splitlines() if "[Gloo]" not in line) for each in printed]
 
 
-def _train(workdir, data_dir, epochs, num_processes, compiled):
+def _arguments(workdir, data_dir, epochs):
     # ShallowNet has BatchNorm and dropout.
     fields = ["image_size=16", "crop_margin=8", "learning_rate=0.01", "log_every_steps=7", "checkpoint_every_steps=9"]
     fields = [f"--config.{field}" for field in (*fields, f"epochs={epochs}", f"data_dir={data_dir}")]
-    return _main(["--config=configs/common.py", *fields, f"--workdir={workdir}"], num_processes, compiled)
+    return ["--config=configs/common.py", *fields, f"--workdir={workdir}"]
+
+
+def _train(workdir, data_dir, epochs, num_processes, compiled):
+    return _main(_arguments(workdir, data_dir, epochs), num_processes, compiled)
 
 
 def _assert_same_rows(workdir, other):
@@ -140,3 +177,17 @@ def test_two_processes_are_one_run(toyfaces_dir, tmp_path, compiled):
     assert again["examples"] == 420 and again["top1_accuracy"] == one["best"]["top1_accuracy"]
     table = (tmp_path / "one" / "per_class.csv").read_text().splitlines()[1:]
     assert len(table) == 20 and sum(int(line.split(",")[3]) for line in table) == 420
+
+
+def test_sigterm_to_one_process_stops_both_after_the_same_step(toyfaces_dir, tmp_path, compiled):
+    with _started(_arguments(tmp_path / "run", toyfaces_dir, 100), 2, compiled, tmp_path) as processes:
+        deadline = time.monotonic() + 120
+        while "epoch 2.00" not in (tmp_path / "0.err").read_text():
+            assert time.monotonic() < deadline and processes[0].poll() is None, _logs(tmp_path)
+            time.sleep(0.05)
+        processes[1].terminate()
+        _wait(processes, tmp_path, seconds=10)
+    said = [(tmp_path / f"{process_id}.err").read_text().splitlines()[-1] for process_id in range(2)]
+    assert said[0] == said[1] and "stopped by SIGTERM" in said[0]
+    if "saved at step" in said[0]:
+        assert f"saved at step {latest_step(str(tmp_path / 'run'))} of" in said[0]

@@ -51,27 +51,6 @@ def test_evaluate_repeats_the_figures_of_training(trained, weights):
         assert again[name] == pytest.approx(results[weights][name], rel=1e-6)
 
 
-def test_a_second_start_goes_on_where_the_first_stopped(toy_config, tmp_path):
-    toy_config.epochs = 2
-    whole = train(toy_config, str(tmp_path / "whole"))
-    first = toy_config.copy_and_resolve_references()
-    first.epochs = 1
-    train(first, str(tmp_path / "parts"))
-    parts = train(toy_config, str(tmp_path / "parts"))
-    assert parts["last"] == whole["last"]
-    one, other = (run.load(str(tmp_path / name), "last").variables for name in ("whole", "parts"))
-    jax.tree.map(np.testing.assert_array_equal, one, other)
-    rows = [
-        [
-            (row["step"], row["split"], row["loss"])
-            for row in read_rows(str(tmp_path / name))
-            if "test" not in row["split"]
-        ]
-        for name in ("whole", "parts")
-    ]
-    assert rows[0] == rows[1]
-
-
 def test_a_faithful_run_leaves_training_mode_after_its_first_epoch(toy_config, tmp_path):
     toy_config.eval_mode_after_epochs, toy_config.default_weights = 1, "last"
     train(toy_config, str(tmp_path / "run"))
