@@ -38,7 +38,7 @@ test: $(VENV)/.installed
 
 # At the data sets' full size, killed over and over, and in several processes: some minutes.
 test-slow: $(VENV)/.installed
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow
 
 # The same tests with the oldest releases that setup.py allows; uv is what can resolve to those.
 $(LOWEST)/.installed: setup.py

@@ -26,7 +26,7 @@ from animesion_jax.preemption import Preemption, Stopped
 
 # What a command line gets to train what `config` trains.
 SHORT_RUN = (
-    "--config.image_size=16", "--config.crop_margin=8", "--config.learning_rate=0.01", "--config.epochs=16",
+    "--config.image_size=16", "--config.crop_margin=8", "--config.learning_rate=0.01", "--config.epochs=12",
     "--config.log_every_steps=7", "--config.checkpoint_every_steps=5", "--config.data.cache=none",
 )  # fmt: skip
 
@@ -245,7 +245,7 @@ def test_ten_kills_at_random_moments_and_a_sigterm_change_nothing(toyfaces_dir, 
             time.sleep(choice.uniform(0, 6))
         else:
             _wait_for("  train: ", log, process)
-            time.sleep(choice.uniform(0, 0.7))
+            time.sleep(choice.uniform(0, 0.4))
             if moment == "saving":
                 _wait_for_save(workdir, process)
         process.kill()
@@ -274,7 +274,8 @@ def _has_sigterm_handler(process: subprocess.Popen) -> bool:
 @pytest.mark.parametrize("moment", ["importing", "compiling"])
 def test_sigterm_where_there_is_nothing_to_save_ends_at_once(moment, toyfaces_dir, tmp_path):
     log = tmp_path / "log"
-    process = _start(tmp_path / "run", toyfaces_dir, tmp_path / "compiled", log, "--config.model=resnet18")
+    model = ("--config.model=resnet18", "--config.image_size=32")
+    process = _start(tmp_path / "run", toyfaces_dir, tmp_path / "compiled", log, *model)
     if moment == "importing":
         while not _has_sigterm_handler(process):
             time.sleep(0.01)

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -30,8 +29,8 @@ from configs import common
 
 OPTIONS = {
     "shallownet": {},
-    "resnet18": {"stage_sizes": (1, 1)},
-    "vit_ti16": {"num_layers": 2, "hidden_size": 24, "mlp_dim": 32, "dropout_rate": 0.1},
+    "resnet18": {"stage_sizes": (1,)},
+    "vit_ti16": {"num_layers": 1, "hidden_size": 24, "mlp_dim": 32, "dropout_rate": 0.1},
 }
 config = common.get_config()
 config.image_size, config.crop_margin, config.learning_rate = 32, 8, 0.01
@@ -156,21 +155,16 @@ def _assert_same_rows(workdir, other):
 
 
 def test_two_processes_are_one_run(toyfaces_dir, tmp_path, compiled):
-    """Training, evaluation, checkpoint and resume, with two devices each; and each goes on where the other stopped."""
-    _train(tmp_path / "one", toyfaces_dir, 1, 1, compiled)
-    shutil.copytree(tmp_path / "one", tmp_path / "one_then_two")
+    """Training, evaluation, checkpoint and resume, with two devices each."""
     (printed,) = _train(tmp_path / "one", toyfaces_dir, 2, 1, compiled)
     _train(tmp_path / "two", toyfaces_dir, 1, 2, compiled)
-    shutil.copytree(tmp_path / "two", tmp_path / "two_then_one")
     first, second = _train(tmp_path / "two", toyfaces_dir, 2, 2, compiled)
     assert second == ""
     one, two = json.loads(printed), json.loads(first)
     assert one["last"]["examples"] == two["last"]["examples"] == 420
     assert two["last"] == {**one["last"], "loss": pytest.approx(one["last"]["loss"], rel=1e-5)}
-    _train(tmp_path / "two_then_one", toyfaces_dir, 2, 1, compiled)
-    _train(tmp_path / "one_then_two", toyfaces_dir, 2, 2, compiled)
-    for other in ("two", "two_then_one", "one_then_two"):
-        _assert_same_rows(tmp_path / "one", tmp_path / other)
+    _assert_same_rows(tmp_path / "one", tmp_path / "two")
+    # And two processes evaluate what one has trained.
     first, second = _main(["evaluate", f"--workdir={tmp_path / 'one'}", "--per_class"], 2, compiled)
     assert second == ""
     again = json.loads(first)
