@@ -5,6 +5,7 @@ import pytest
 
 from animesion_jax import sweep as sweep_module
 from animesion_jax.errors import InputError
+from animesion_jax.preemption import Stopped
 from animesion_jax.sweep import expand, sweep
 from configs import sweep_size
 
@@ -123,17 +124,17 @@ def test_a_sweep_goes_on_where_it_stopped(toy_config, tmp_path, monkeypatch):
     trained = []
     train = sweep_module.train
 
-    def note(each, folder, devices):
+    def note(each, folder, devices, **options):
         trained.append(each.batch_size)
-        return train(each, folder, devices)
+        return train(each, folder, devices, **options)
 
-    def stop(each, folder, devices):
+    def stop(each, folder, devices, **options):
         if each.batch_size == 2000:
-            raise KeyboardInterrupt
-        return note(each, folder, devices)
+            raise Stopped
+        return note(each, folder, devices, **options)
 
     monkeypatch.setattr(sweep_module, "train", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped):
         sweep(config, str(tmp_path))
     monkeypatch.setattr(sweep_module, "train", note)
     outcomes = sweep(config, str(tmp_path), jax.local_devices())
@@ -146,6 +147,6 @@ def test_a_sweep_goes_on_where_it_stopped(toy_config, tmp_path, monkeypatch):
     # More epochs than a run has had: it goes on.
     config.base.epochs = 2
     tried = []
-    monkeypatch.setattr(sweep_module, "train", lambda each, *_: tried.append(each.batch_size))
+    monkeypatch.setattr(sweep_module, "train", lambda each, *_, **__: tried.append(each.batch_size))
     sweep(config, str(tmp_path))
     assert tried == [64, 2000, 128]
