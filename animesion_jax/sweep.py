@@ -1,6 +1,5 @@
 """sweep(config, workdir): a run for every combination of a grid, each as resumable as a single run."""
 
-import functools
 import itertools
 import logging
 from collections.abc import Callable, Sequence
@@ -109,7 +108,7 @@ def sweep(
             _check(each, num_devices)
         except InputError as error:
             raise InputError(f"run {name} of the sweep: {error}") from error
-    train_run = functools.partial(train, accept_changes=accept_changes, preemption=preemption)
+    options = {"accept_changes": accept_changes, "preemption": preemption}
     outcomes = []
     for number, (name, each) in enumerate(configs.items(), start=1):
         folder = str(epath.Path(workdir).expanduser() / name)
@@ -119,7 +118,7 @@ def sweep(
         try:
             results, status = run.results_of(folder, each, accept_changes=accept_changes), "had ended"
             if results is None:
-                results, status = train_run(each, folder, devices), "trained"
+                results, status = train(each, folder, devices, **options), "trained"
             outcomes.append({"run": name, "status": status, "results": results})
         except (InputError, jax.errors.JaxRuntimeError) as error:
             if jax.process_count() > 1:

@@ -67,7 +67,7 @@ def test_a_run_that_does_not_fit_into_memory_does_not_stop_the_others(toy_config
     """Nor does one that another config left without a checkpoint."""
     tried = []
 
-    def fake(each, folder, devices):
+    def fake(each, folder, devices, **_):
         tried.append(each.batch_size)
         if each.batch_size == 128:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nmore lines")
@@ -115,7 +115,7 @@ def test_a_test_split_that_is_asked_for_later_is_evaluated(toy_config, tmp_path,
     (each,) = expand(config).values()
     each.test_split = ""
     (folder / "config.json").write_text(each.to_json())
-    monkeypatch.setattr(sweep_module, "train", lambda *_: {"last": "tested"})
+    monkeypatch.setattr(sweep_module, "train", lambda *_, **__: {"last": "tested"})
     assert sweep(config, str(tmp_path))[0]["results"] == {"last": "tested"}
 
 
