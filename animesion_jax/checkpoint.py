@@ -20,6 +20,8 @@ from animesion_jax.workdir import read_rows
 FOLDER = "checkpoints"
 # Where checkpoints that cannot be read are moved to, for whoever wants to look at them.
 DAMAGED_FOLDER = "damaged_checkpoints"
+# Where Orbax puts the arrays of a checkpoint that has nothing else.
+ITEM = "default"
 BEST_METRIC = "top1_accuracy"
 # What tensorstore and XLA say where a checkpoint may well be whole.
 NO_DAMAGE = ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "PERMISSION_DENIED", "UNAUTHENTICATED", "DEADLINE_EXCEEDED")
@@ -201,14 +203,17 @@ class Checkpoints:
                 self._move_away(damaged, step)
                 return restored
             damaged[step] = reason or "another process cannot read it"
-        reasons = "; ".join(f"{step}: {reason}" for step, reason in damaged.items())
+        reasons = "; ".join(dict.fromkeys(damaged.values()))
+        which = f"{', '.join(map(str, damaged))}: {reasons}"
         raise InputError(
-            f"every checkpoint of {self._workdir} is damaged ({reasons}); restore a copy or take another --workdir"
+            f"every checkpoint of {self._workdir} is damaged ({which}); restore a copy or take another --workdir"
         )
 
     def _restore(self, step: int, like: TrainState, devices: Sequence[jax.Device] | None) -> TrainState:
         wanted = hosts.abstract_global(like, devices)
         try:
+            if not (self._workdir / FOLDER / str(step) / ITEM).exists():
+                raise FileNotFoundError("its arrays are missing")
             self._check_shapes(step, like)
             state = self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
         except (InputError, MemoryError, PermissionError, ConnectionError, TimeoutError):

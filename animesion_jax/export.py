@@ -89,6 +89,8 @@ def export(workdir: str, output: str, weights: str | None = None) -> epath.Path:
       weights: "best" (by validation top-1) or "last"; None for the default of the run's config.
     """
     path = epath.Path(output).expanduser()
+    if path.is_dir():
+        raise InputError(f"--output={output} is a folder; allowed: a file, such as {path / 'model.msgpack'}")
     tree = describe_run(run.load(workdir, weights))
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.parent / f"{path.name}.tmp"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from animesion_jax.augment import ROUNDING
 from animesion_jax.errors import InputError, first_line
@@ -48,6 +48,12 @@ def _naming_faults() -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         pixels = first_line(error).partition(",")[0]
         raise InputError(f"too large: {pixels}; scale it down, or crop it to the face") from error
+    except UnidentifiedImageError as error:
+        # Pillow names the object that it read from instead of saying more.
+        raise InputError(
+            f"not a readable image: cannot identify its format; allowed: a whole file of {', '.join(FORMATS)}; "
+            "save or download it again"
+        ) from error
     except Exception as error:  # Pillow raises a dozen types on damaged files, all of which mean the same
         raise InputError(
             f"not a readable image: {first_line(error)}; allowed: a whole file of {', '.join(FORMATS)}; "
@@ -96,6 +102,8 @@ def _size_of_file(path: str | Path) -> int:
     kinds = [kind for test, kind in KINDS.items() if test(status.st_mode)]
     if kinds:
         raise InputError(f"not an image but {kinds[0]}; allowed: a file of {', '.join(FORMATS)}")
+    if not status.st_size:
+        raise InputError("the file is empty; save or download it again")
     return status.st_size
 
 

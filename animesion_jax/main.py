@@ -17,7 +17,7 @@ from animesion_jax.command_line import (
     load_config,
     parser_of,
 )
-from animesion_jax.errors import InputError
+from animesion_jax.errors import InputError, first_line
 from animesion_jax.predictions import WRITERS
 from animesion_jax.preemption import Preemption, Stopped
 
@@ -60,6 +60,16 @@ def main(argv: Sequence[str]) -> int:
         mend = "make room" if error.errno in FULL else "check the path and its permissions"
         print(f"animesion {command}: error: {where}{error.strerror}; {mend}, and try again", file=sys.stderr)
         return 2
+    except Exception as error:
+        # Of gs:// paths, which TensorFlow's file system reads; naming its type would import it.
+        if not type(error).__module__.startswith("tensorflow.python.framework.errors"):
+            raise
+        print(
+            f"animesion {command}: error: {first_line(error)}; check the address, the network and the credentials, and "
+            "try again",
+            file=sys.stderr,
+        )
+        return 2
 
 
 def run() -> None:
@@ -89,7 +99,7 @@ def silent_native_stderr() -> Iterator[None]:
         os.dup2(swallowed.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             swallowed.seek(0)
             os.write(kept, swallowed.read())
             raise

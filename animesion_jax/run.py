@@ -1,6 +1,7 @@
 """The files of a training run: what train leaves in a workdir, and how the other commands read it."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,14 +60,27 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for name in ("dropout_rate", "momentum"):
         if not 0 <= config[name] < 1:
             raise InputError(f"config.{name} is {config[name]}; allowed: 0 up to less than 1")
-    for name in ("crop_margin", "eval_mode_after_epochs", "checkpoint_every_steps"):
+    for name in ("crop_margin", "eval_mode_after_epochs", "checkpoint_every_steps", "seed"):
         if config[name] < 0:
             raise InputError(f"config.{name} is {config[name]}; allowed: 0 or more")
+    for name, value in {"learning_rate": config.learning_rate, **_prefixed(config, "augment")}.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise InputError(f"config.{name} is {value}; allowed: a finite number, 0 or more")
+    if config.augment.flip > 1:
+        raise InputError(f"config.augment.flip is {config.augment.flip}; allowed: a probability, 0 to 1")
+    for name in ("read_groups", "shuffle_buffer"):
+        if config.data[name] < 1:
+            raise InputError(f"config.data.{name} is {config.data[name]}; allowed: 1 or more")
     if config.default_weights not in WEIGHTS:
         raise InputError(f"config.default_weights is '{config.default_weights}'; allowed: {', '.join(WEIGHTS)}")
     for name in ("mean", "std"):
-        if len(config[name]) != 3 or (name == "std" and not min(config[name]) > 0):
+        numbers = [value for value in config[name] if isinstance(value, int | float) and math.isfinite(value)]
+        if len(config[name]) != 3 or len(numbers) != 3 or (name == "std" and not min(numbers) > 0):
             raise InputError(f"config.{name} is {config[name]}; allowed: three numbers, those of std above 0")
+
+
+def _prefixed(config: ml_collections.ConfigDict, group: str) -> dict[str, Any]:
+    return {f"{group}.{name}": value for name, value in config[group].items()}
 
 
 def read_config(workdir: str) -> ml_collections.ConfigDict:
@@ -79,7 +93,14 @@ def read_config(workdir: str) -> ml_collections.ConfigDict:
 
 def read_classes(workdir: str) -> tuple[str, ...]:
     """Returns the names by class id that a workdir was begun with."""
-    return tuple(read_json(epath.Path(workdir).expanduser() / CLASSES_FILE))
+    return tuple(read_json(_existing(workdir, CLASSES_FILE), list))
+
+
+def _existing(workdir: str, name: str) -> epath.Path:
+    path = epath.Path(workdir).expanduser() / name
+    if not path.exists():
+        raise InputError(f"{path} is missing, which says what was trained; restore it or take another --workdir")
+    return path
 
 
 def changed_fields(workdir: str, config: ml_collections.ConfigDict) -> dict[str, tuple[Any, Any]]:
@@ -105,7 +126,8 @@ def changes_of_the_run(workdir: str, config: ml_collections.ConfigDict) -> str:
 
 
 def check_same_run(workdir: str, config: ml_collections.ConfigDict) -> None:
-    """Raises InputError naming every field of `changes_of_the_run`."""
+    """Raises InputError naming every field of `changes_of_the_run`, or that config.json is missing."""
+    _existing(workdir, CONFIG_FILE)
     if changes := changes_of_the_run(workdir, config):
         raise InputError(
             f"{workdir} was begun with another config: {changes}; give the same values, another --workdir, or "

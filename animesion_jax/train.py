@@ -214,7 +214,7 @@ def train(
         check_every_class(hosts.total(examples.count_labels(**hosts.share())), trainer.dataset, examples.split)
         state = trainer.initial_state()
     else:
-        _check_something_is_left(trainer, workdir, last)
+        run.check_classes(run.read_classes(workdir), trainer.dataset.class_names, trainer.dataset.name)
     hosts.wait_for_all("the workdir is looked at")
     with _naming(workdir):
         if last is None and hosts.is_first():
@@ -225,6 +225,7 @@ def train(
             start = Restored(0, state, {})
         else:
             start = checkpoints.restore_newest(trainer.abstract_state(), trainer.devices)
+            _check_something_is_left(trainer, workdir, start.step)
             log.info("resuming %s at step %d", workdir, start.step)
         trainer.read_data(start.progress.get("streamed"))
         if last is not None:
@@ -242,7 +243,7 @@ def train(
 
 
 def _check_something_is_left(trainer: Trainer, workdir: str, last: int) -> None:
-    """Raises InputError where a workdir's last step is past the config's, or its classes are not the data set's."""
+    """Raises InputError where a workdir's last step is past the config's, or is that of another config."""
     config = trainer.config
     if last > trainer.total_steps:
         raise InputError(
@@ -255,7 +256,6 @@ def _check_something_is_left(trainer: Trainer, workdir: str, last: int) -> None:
             f"{workdir} has trained all {config.epochs} epochs, with another config: {changes}; allowed: more epochs, "
             "or another --workdir"
         )
-    run.check_classes(run.read_classes(workdir), trainer.dataset.class_names, trainer.dataset.name)
 
 
 @contextlib.contextmanager

@@ -1,11 +1,14 @@
 """The JSON files of a workdir: their names, and reading and writing them without JAX or TensorFlow."""
 
 import json
+import logging
 from typing import Any
 
 from etils import epath
 
 from animesion_jax.errors import InputError, first_line
+
+log = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
@@ -20,14 +23,17 @@ ADDED = {
 }  # fmt: skip
 
 
-def read_json(path: epath.Path) -> Any:
-    """Returns the content of a JSON file; InputError if it is damaged."""
+def read_json(path: epath.Path, kind: type = dict) -> Any:
+    """Returns the content of a JSON file, a dict unless another `kind` is said; InputError if it is damaged."""
     try:
-        return json.loads(path.read_text())
+        value = json.loads(path.read_text())
+        if not isinstance(value, kind):
+            raise ValueError(f"a {type(value).__name__} instead of a {kind.__name__}")
     except ValueError as error:
         raise InputError(
             f"{path} is damaged ({first_line(error)}); restore it or train into another workdir"
         ) from error
+    return value
 
 
 def write_json(path: epath.Path, value: Any) -> None:
@@ -38,13 +44,20 @@ def write_json(path: epath.Path, value: Any) -> None:
 
 
 def read_rows(workdir: str) -> list[dict[str, Any]]:
-    """Returns the rows of a run's metrics.jsonl in order; empty when there is none. A torn last line is left out."""
+    """Returns the rows of a run's metrics.jsonl in order; empty when there is none.
+
+    A torn last line, which a kill leaves, is left out; another damaged one is too, and logged.
+    """
     path = epath.Path(workdir).expanduser() / ROWS_FILE
+    lines = path.read_bytes().decode(errors="replace").splitlines() if path.exists() else []
     rows = []
-    if path.exists():
-        for line in path.read_bytes().decode(errors="replace").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int) or "split" not in row:
+                raise ValueError("not a row")
+            rows.append(row)
+        except ValueError:
+            if number < len(lines):
+                log.warning("%s line %d is damaged and left out: %.80r", path, number, line)
     return rows

@@ -76,6 +76,12 @@ def _line(arguments, capsys):
             ["'dafre/released' is not built", "build it: (cd tfds_builders/dafre && tfds build"],
         ),
         (["data.cache=disk"], ["unknown data.cache 'disk'; allowed: auto, decoded, encoded, none"]),
+        (["seed=-1"], ["config.seed is -1; allowed: 0 or more"]),
+        (["mean=('a','b','c')"], ["config.mean is ('a', 'b', 'c'); allowed: three numbers"]),
+        (["learning_rate=inf"], ["config.learning_rate is inf; allowed: a finite number"]),
+        (["augment.flip=2"], ["config.augment.flip is 2.0; allowed: a probability"]),
+        (["augment.hue=-0.1"], ["config.augment.hue is -0.1; allowed: a finite number, 0 or more"]),
+        (["data.read_groups=0"], ["config.data.read_groups is 0; allowed: 1 or more"]),
         (["checkpoint_every_steps=-1"], ["config.checkpoint_every_steps is -1; allowed: 0 or more"]),
     ],
 )
@@ -130,6 +136,24 @@ def test_more_classes_in_the_data_than_in_the_run(store, trained, tmp_path, caps
     workdir = shutil.copytree(trained[0], tmp_path / "run")
     message = _line(["evaluate", f"--workdir={workdir}", f"--data_dir={data_dir}"], capsys)
     assert "toyfaces has 21 classes, the run has 20" in message and "allowed: the data set it was trained on" in message
+
+
+@pytest.mark.parametrize("name", ["config.json", "classes.json"])
+@pytest.mark.parametrize(("content", "words"), [(None, "is missing"), ("3", "is damaged (a int instead of a")])
+def test_a_workdir_without_its_description_is_not_trained_on(name, content, words, trained, tmp_path, capsys):
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    fields = ["image_size=32", "crop_margin=8", "learning_rate=0.02", "epochs=4"]
+    fields += [f"data_dir={json.loads((workdir / 'config.json').read_text())['data_dir']}"]
+    (workdir / name).unlink()
+    if content:
+        (workdir / name).write_text(content)
+    message = _line([COMMON, *(f"--config.{field}" for field in fields), f"--workdir={workdir}"], capsys)
+    assert f"{name} {words}" in message and "another" in message, message
+
+
+def test_a_bundle_is_not_written_over_a_folder(trained, tmp_path, capsys):
+    message = _line(["export", f"--workdir={trained[0]}", f"--output={tmp_path}"], capsys)
+    assert "is a folder; allowed: a file, such as" in message and not list(tmp_path.parent.glob("*.tmp"))
 
 
 def test_a_split_to_evaluate_that_is_not_there(trained, capsys):

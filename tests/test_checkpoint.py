@@ -132,7 +132,7 @@ def test_where_all_are_damaged_nothing_is_moved(two_checkpoints, tmp_path):
     workdir = shutil.copytree(two_checkpoints, tmp_path / "run")
     for step in ("1", "2"):
         (workdir / FOLDER / step / "default" / "manifest.ocdbt").unlink()
-    with pytest.raises(InputError, match=r"every checkpoint of .*run is damaged \(2: .*; 1: .*restore a copy or"):
+    with pytest.raises(InputError, match=r"every checkpoint of .*run is damaged \(2, 1: .*restore a copy or"):
         _restore_newest(workdir)
     assert latest_step(str(workdir)) == 2
     checkpoints = Checkpoints(str(workdir), read_only=True)

@@ -287,3 +287,13 @@ def test_sigterm_where_there_is_nothing_to_save_ends_at_once(moment, toyfaces_di
     assert process.wait() == 0
     assert time.monotonic() - begun < 10
     assert "stopped by SIGTERM; nothing is lost" in log.read_text() and "  train: " not in log.read_text()
+
+
+def test_a_damaged_row_costs_no_other(trained, tmp_path, caplog):
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    rows = (workdir / "metrics.jsonl").read_text().splitlines()
+    damaged = [*rows[:2], rows[2][:20], "[1]", *rows[3:], rows[0][:30]]
+    (workdir / "metrics.jsonl").write_text("\n".join(damaged))
+    assert read_rows(str(workdir)) == [json.loads(row) for row in (*rows[:2], *rows[3:])]
+    assert "line 3 is damaged" in caplog.text and "line 4 is damaged" in caplog.text
+    assert f"line {len(damaged)}" not in caplog.text
