@@ -28,7 +28,7 @@ def read_json(path: epath.Path, kind: type = dict) -> Any:
     try:
         value = json.loads(path.read_text())
         if not isinstance(value, kind):
-            raise ValueError(f"a {type(value).__name__} instead of a {kind.__name__}")
+            raise ValueError(f"it holds no {kind.__name__}")
     except ValueError as error:
         raise InputError(
             f"{path} is damaged ({first_line(error)}); restore it or train into another workdir"

@@ -139,7 +139,7 @@ def test_more_classes_in_the_data_than_in_the_run(store, trained, tmp_path, caps
 
 
 @pytest.mark.parametrize("name", ["config.json", "classes.json"])
-@pytest.mark.parametrize(("content", "words"), [(None, "is missing"), ("3", "is damaged (a int instead of a")])
+@pytest.mark.parametrize(("content", "words"), [(None, "is missing"), ("3", "is damaged (it holds no")])
 def test_a_workdir_without_its_description_is_not_trained_on(name, content, words, trained, tmp_path, capsys):
     workdir = shutil.copytree(trained[0], tmp_path / "run")
     fields = ["image_size=32", "crop_margin=8", "learning_rate=0.02", "epochs=4"]

@@ -71,7 +71,7 @@ def test_a_config_file_says_the_papers_figures_and_a_command_that_works(table):
     assert found == table.rows
     (command,) = re.findall(r"^ {4}python -m animesion_jax\.main ((?:.*\\\n)*.*)$", text, re.MULTILINE)
     arguments = shlex.split(command.replace("\\\n", ""))
-    config, _ = load_config([argument.replace("configs/", f"{ROOT}/configs/") for argument in arguments])
+    config = load_config([argument.replace("configs/", f"{ROOT}/configs/") for argument in arguments]).config
     assert (config.model, True) in table.rows and config.pretrained
 
 

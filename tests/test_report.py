@@ -326,7 +326,7 @@ def test_runs_older_than_a_field_are_seeds_of_the_same_recipe(tmp_path):
 def test_a_broken_link_and_damaged_rows_do_not_stop_a_report(tmp_path):
     runs = tmp_path / "runs"
     write_run(runs / "good")
-    (write_run(runs / "odd", seed=1) / "metrics.jsonl").write_text("{}\n")
+    (write_run(runs / "odd", seed=1) / "metrics.jsonl").write_text('{"step": 1, "split": "train"}\n')
     (write_run(runs / "bytes", seed=2) / "metrics.jsonl").write_bytes(b"\xff\xfe\n")
     (runs / "latest").symlink_to("gone")
     content = reported(tmp_path, *sorted(runs.iterdir()))

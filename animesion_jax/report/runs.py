@@ -92,17 +92,17 @@ def read_runs(folders: Iterable[epath.Path]) -> tuple[list[Run], dict[str, str]]
 
 def read_run(folder: epath.Path) -> Run:
     """Returns the run in a workdir; InputError where its files are damaged."""
-    config = ADDED | dict(_flat(_read(folder / CONFIG_FILE, dict)))
+    config = ADDED | dict(_flat(read_json(folder / CONFIG_FILE, dict)))
     for name in REQUIRED:
         if name not in config:
             raise InputError(f"{folder / CONFIG_FILE} has no field '{name}'; restore it or leave {folder} out")
-    class_names = tuple(_read(folder / CLASSES_FILE, list))
+    class_names = tuple(read_json(folder / CLASSES_FILE, list))
     rows = read_rows(str(folder))
     if not all(isinstance(row, dict) and {"step", "epoch", "split"} <= row.keys() for row in rows):
         raise InputError(f"{folder / ROWS_FILE} is damaged (a row lacks step, epoch or split); leave {folder} out")
     results, missing = {}, _reached(config, rows)
     if (folder / RESULTS_FILE).exists():
-        results = _read(folder / RESULTS_FILE, dict)
+        results = read_json(folder / RESULTS_FILE, dict)
         missing = "" if results else "it has no test split"
     for weights in ("last", "best") if results else ():
         metrics = results.get(weights)
@@ -116,13 +116,6 @@ def read_run(folder: epath.Path) -> Run:
                 f"{folder / RESULTS_FILE} has no {absent[0]} of the {weights} weights; restore it or leave {folder} out"
             )
     return Run(str(folder), config, class_names, rows, results, missing)
-
-
-def _read(path: epath.Path, kind: type) -> Any:
-    value = read_json(path)
-    if not isinstance(value, kind):
-        raise InputError(f"{path} is damaged (it holds no {kind.__name__}); restore it or train into another workdir")
-    return value
 
 
 def _reached(config: dict[str, Any], rows: list[dict[str, Any]]) -> str:
