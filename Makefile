@@ -34,7 +34,7 @@ demo: $(VENV)/.installed
 # Each worker is a process that uses a little more than one core.
 WORKERS ?= 2
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # At the data sets' full size, killed over and over, and in several processes: some minutes.
 test-slow: $(VENV)/.installed
@@ -48,7 +48,7 @@ $(LOWEST)/.installed: setup.py
 	touch $@
 
 test-lowest: $(LOWEST)/.installed
-	$(LOWEST)/bin/python -m pytest -n $(WORKERS)
+	$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal
 
 # Against torchvision and timm. Their own requirements are left out: they would pull another build of torch.
 $(PEERS)/.installed: setup.py

@@ -180,16 +180,17 @@ def test_a_workdir_that_cannot_be_written(what, toyfaces_dir, tmp_path, capsys, 
     assert f"--workdir={workdir} cannot be written to" in message and "give another one" in message
 
 
-def test_names_with_spaces_quotes_and_other_scripts(toyfaces_dir, tmp_path, capsys):
+def test_names_with_spaces_quotes_and_other_scripts(toyfaces_dir, trained, tmp_path, capsys):
     """A run, its bundle and a picture in folders that a shell or a parser could stumble over."""
     folder = tmp_path / 'my "best" run\'s 学習 é'
-    workdir = folder / "run, 1"
-    data_dir = folder / "data [x]"
     folder.mkdir()
+    workdir, data_dir = folder / "run, 1", folder / "data [x]"
+    shutil.copytree(trained[0], workdir)
     data_dir.symlink_to(toyfaces_dir)
-    flags = ["image_size=16", "crop_margin=0", "epochs=1", f"data_dir={data_dir}", "eval_batch_size=128"]
-    flags = [f"--config.{flag}" for flag in flags]
-    assert main(["animesion", COMMON, *flags, f"--workdir={workdir}"]) == 0
+    # Restores, tests and writes everything anew.
+    fields = ["image_size=32", "crop_margin=8", "learning_rate=0.02", "epochs=3", f"data_dir={data_dir}"]
+    assert main(["animesion", COMMON, *(f"--config.{field}" for field in fields), f"--workdir={workdir}"]) == 0
+    assert json.loads((workdir / "results.json").read_text()) == trained[1]
     assert main(["animesion", "evaluate", f"--workdir={workdir}"]) == 0
     bundle = folder / "бандл.msgpack"
     assert main(["animesion", "export", f"--workdir={workdir}", f"--output={bundle}"]) == 0

@@ -140,6 +140,7 @@ def test_a_host_without_a_share_pads(toy_config, dataset):
     assert np.shape(masks) == (12, 1) and np.sum(masks) == 10
 
 
+@pytest.mark.slow
 def test_training_validates_on_the_held_out_part_and_evaluate_repeats_it(held_out_config, tmp_path):
     held_out_config.validation_split, held_out_config.epochs = HELD_OUT, 1
     train(held_out_config, str(tmp_path))

@@ -177,7 +177,7 @@ def test_another_config_is_accepted_where_told_so_unless_the_model_is_another(tr
     assert (workdir / "config.json").read_text() == before and (workdir / "results.json").exists()
 
 
-@pytest.mark.parametrize("cache", ["decoded", "encoded", "none"])
+@pytest.mark.parametrize("cache", ["none", "decoded", pytest.param("encoded", marks=pytest.mark.slow)])
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_files(cache, config, tmp_path):
     """The first update is far too large, so the second batch's loss overflows."""
     config.data.cache, config.learning_rate = cache, 1e30

@@ -52,7 +52,7 @@ def _train(name, devices, batches, config=None, train_mode=True):
 
 
 # The transformer, dropout included: in the test of accumulation, and with eight devices among the slow ones.
-@pytest.mark.parametrize("name", ["shallownet", "resnet18"])
+@pytest.mark.parametrize("name", ["shallownet", pytest.param("resnet18", marks=pytest.mark.slow)])
 def test_one_and_four_devices_give_the_same_run(name):
     batches = _batches(5)
     one, one_sums, _ = _train(name, jax.local_devices()[:1], batches)

@@ -119,6 +119,7 @@ def test_a_test_split_that_is_asked_for_later_is_evaluated(toy_config, tmp_path,
     assert sweep(config, str(tmp_path))[0]["results"] == {"last": "tested"}
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_where_it_stopped(toy_config, tmp_path, monkeypatch):
     config = _config(toy_config, batch_size=(64, 2000, 128))
     trained = []
