@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -131,8 +132,8 @@ def _main(arguments, num_processes, compiled):
         with _started(arguments, num_processes, compiled, folder) as processes:
             _wait(processes, folder)
         printed = [(folder / f"{process_id}.out").read_text() for process_id in range(num_processes)]
-    # CPU's collectives, Gloo, print to stdout too.
-    return ["".join(line for line in each.splitlines() if "[Gloo]" not in line) for each in printed]
+    # CPU's collectives, Gloo, print to stdout too, and not whole lines at a time.
+    return [re.sub(r"^[^{]*", "", each) for each in printed]
 
 
 def _arguments(workdir, data_dir, epochs):
