@@ -48,7 +48,8 @@ losses = {}
 for name, options in OPTIONS.items():
     model = create_model(name, num_classes=6, image_size=32, axis_name=steps.AXIS, **options)
     optimizer = optim.make_optimizer(config, optim.make_schedule(config, 100))
-    for count in (1, 2, 4, 8):
+    # A ResNet's programs take long to compile; ShallowNet has BatchNorm too.
+    for count in (1, 8) if name == "resnet18" else (1, 2, 4, 8):
         devices = jax.devices()[:count]
         state = steps.create_state(init_variables(model, 32, 0), optimizer)
         state = jax.device_put(state, hosts.replicated(devices))
@@ -77,9 +78,9 @@ def test_one_two_four_and_eight_devices_give_the_same_losses(tmp_path):
     )
     losses = json.loads(run.stdout)
     assert list(losses) == ["shallownet", "resnet18", "vit_ti16"]
-    for by_devices in losses.values():
+    for name, by_devices in losses.items():
         one = by_devices.pop("1")
-        assert len(one) == 20 and list(by_devices) == ["2", "4", "8"]
+        assert len(one) == 20 and list(by_devices) == (["8"] if name == "resnet18" else ["2", "4", "8"])
         for several in by_devices.values():
             assert several == pytest.approx(one, rel=1e-3)
 
