@@ -63,7 +63,8 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for name in ("crop_margin", "eval_mode_after_epochs", "checkpoint_every_steps", "seed"):
         if config[name] < 0:
             raise InputError(f"config.{name} is {config[name]}; allowed: 0 or more")
-    for name, value in {"learning_rate": config.learning_rate, **_prefixed(config, "augment")}.items():
+    augment = {f"augment.{name}": value for name, value in config.augment.items()}
+    for name, value in {"learning_rate": config.learning_rate, **augment}.items():
         if not (math.isfinite(value) and value >= 0):
             raise InputError(f"config.{name} is {value}; allowed: a finite number, 0 or more")
     if config.augment.flip > 1:
@@ -77,10 +78,6 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         numbers = [value for value in config[name] if isinstance(value, int | float) and math.isfinite(value)]
         if len(config[name]) != 3 or len(numbers) != 3 or (name == "std" and not min(numbers) > 0):
             raise InputError(f"config.{name} is {config[name]}; allowed: three numbers, those of std above 0")
-
-
-def _prefixed(config: ml_collections.ConfigDict, group: str) -> dict[str, Any]:
-    return {f"{group}.{name}": value for name, value in config[group].items()}
 
 
 def read_config(workdir: str) -> ml_collections.ConfigDict:

@@ -57,7 +57,7 @@ class Trainer:
     def read_data(self, streamed: bool | None) -> None:
         """Opens the training split and fills its cache; `streamed` as in `data.choose_cache`."""
         self.data = TrainData(self.config, self.dataset, **hosts.share(), streamed=streamed)
-        if hosts.any_says(self.data.streamed):
+        if hosts.any_says(self.data.streamed) and not self.data.streamed:
             # The memory of one host decides the order for all.
             self.data = TrainData(self.config, self.dataset, **hosts.share(), streamed=True)
         if streamed is not None and streamed != self.data.streamed:
