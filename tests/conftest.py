@@ -1,11 +1,14 @@
 """Four simulated CPU devices, and what the session builds once: toyfaces, a trained run and its bundle."""
 
+import fcntl
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -16,7 +19,7 @@ jax.config.update("jax_num_cpu_devices", 4)
 # Four simulated devices on two cores deadlock when many steps are in flight.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 
-# What all worker processes of pytest-xdist share: compiled programs, and toyfaces.
+# What all worker processes of pytest-xdist share: compiled programs, toyfaces, and the trained run.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     SHARED_FILES = tempfile.TemporaryDirectory(prefix="animesion_jax_tests_")
     os.environ["ANIMESION_TESTS_SHARED"] = SHARED_FILES.name
@@ -31,13 +34,13 @@ SHARED = ROOT.parent / "shared"
 sys.path.insert(0, str(ROOT))  # for `from configs import ...`, as main does
 
 
-DRAWN, DRAWING_LOG = COMMON / "data", COMMON / "toyfaces.log"
+DRAWN, NOT_DRAWN, DRAWING_LOG = COMMON / "data", COMMON / "data.failed", COMMON / "toyfaces.log"
 
 
 def _draw_toyfaces() -> subprocess.Popen:
     """Starts building toyfaces with the `tfds` command, at the path `DRAWN` once it is whole."""
     tfds = Path(sys.executable).parent / "tfds"
-    build = f"'{tfds}' build --num_shards=4 --data_dir='{DRAWN}.tmp' && mv '{DRAWN}.tmp' '{DRAWN}'"
+    build = f"'{tfds}' build --num_shards=4 --data_dir='{DRAWN}.tmp' && mv '{DRAWN}.tmp' '{DRAWN}' || touch {NOT_DRAWN}"
     with DRAWING_LOG.open("w") as log:
         return subprocess.Popen(build, shell=True, cwd=ROOT / "tfds_builders" / "toyfaces", stdout=log, stderr=log)
 
@@ -52,7 +55,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("shared") and not SHARED.exists():
             item.add_marker(pytest.mark.skip(reason=f"{SHARED} is not on this machine"))
-    items.sort(key=lambda item: "toyfaces_dir" in item.fixturenames)
+    # Each worker begins somewhere in this order: what the session builds is needed late, and its users are neighbours.
+    items.sort(key=lambda item: ("toyfaces_dir" in item.fixturenames) + ("trained" in item.fixturenames))
 
 
 @pytest.fixture(scope="session")
@@ -60,8 +64,7 @@ def toyfaces_dir() -> Path:
     """A data_dir with toyfaces, built by the `tfds` command once for all workers."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         _draw_toyfaces().wait()
-    deadline = time.monotonic() + 300
-    while not DRAWN.exists() and time.monotonic() < deadline:
+    while not (DRAWN.exists() or NOT_DRAWN.exists()):
         time.sleep(0.1)
     assert DRAWN.exists(), DRAWING_LOG.read_text()[-2000:]
     return DRAWN
@@ -83,8 +86,8 @@ def toy_config(toyfaces_dir):
 
 
 @pytest.fixture(scope="session")
-def trained(toyfaces_dir, tmp_path_factory):
-    """A (workdir, results) of ShallowNet trained for three epochs on toyfaces at 32 px."""
+def trained(toyfaces_dir) -> tuple[Path, dict[str, Any]]:
+    """A (workdir, results) of ShallowNet trained for three epochs on toyfaces at 32 px, once for all workers."""
     from animesion_jax.train import train
     from configs import common
 
@@ -92,8 +95,11 @@ def trained(toyfaces_dir, tmp_path_factory):
     config.data_dir = str(toyfaces_dir)
     config.image_size, config.crop_margin = 32, 8
     config.epochs, config.learning_rate = 3, 0.02
-    workdir = tmp_path_factory.mktemp("runs") / "toy"
-    return workdir, train(config, str(workdir))
+    workdir = COMMON / "runs" / "toy"
+    with (COMMON / "training").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        results = workdir / "results.json"
+        return workdir, json.loads(results.read_text()) if results.exists() else train(config, str(workdir))
 
 
 @pytest.fixture(scope="session")

@@ -55,11 +55,17 @@ def _train(name, devices, batches, config=None, train_mode=True):
 @pytest.mark.parametrize("name", ["shallownet", pytest.param("resnet18", marks=pytest.mark.slow)])
 def test_one_and_four_devices_give_the_same_run(name):
     batches = _batches(5)
-    one, one_sums, _ = _train(name, jax.local_devices()[:1], batches)
+    one, one_sums, model = _train(name, jax.local_devices()[:1], batches)
     four, four_sums, _ = _train(name, jax.local_devices(), batches)
     assert int(one.step) == int(four.step) == 5
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5)
+    start = init_variables(model, 32, 0)
+    for kind in ("params", "batch_stats"):
+        # By array, for a unit whose sign hangs on rounding moves single numbers, more or fewer by machine. Where each
+        # device takes its own statistics, the usual array is 30% and more of what it moved away.
+        for a, b, before in zip(
+            *(jax.tree.leaves(each) for each in (getattr(one, kind), getattr(four, kind), start[kind])), strict=True
+        ):
+            assert np.linalg.norm(a - b) <= 0.05 * np.linalg.norm(a - before) + 1e-5
     for a, b in zip(one_sums, four_sums, strict=True):
         assert a["examples"] == b["examples"] == 16
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-4)
