@@ -72,32 +72,38 @@ def config(toy_config, monkeypatch):
     return toy_config
 
 
-def test_however_often_it_is_interrupted_a_run_ends_the_same(config, tmp_path, monkeypatch):
+# What happens to a run, start after start: (owner and name of a method, which of its calls, what happens in it, the
+# error that ends this start, the step of the newest checkpoint then).
+INTERRUPTIONS = (
+    # In an update, between two checkpoints: the last one counts.
+    (train.Window, "add", 14, _crash, RuntimeError, 10),
+    # Told to stop in an update: saves it.
+    (train.Window, "add", 2, _terminate, Stopped, 12),
+    # Before a save: the last one counts.
+    (Checkpoints, "save", 2, _crash, RuntimeError, 15),
+    # Evaluating an epoch that is saved: goes on with evaluating.
+    (train, "evaluate_split", 1, _terminate, Stopped, 22),
+    (train, "evaluate_split", 1, _crash, RuntimeError, 22),
+    # After the row of an epoch that is saved.
+    (Journal, "write", 2, _crash, RuntimeError, 25),
+    # In the test at the end.
+    (train, "evaluate_split", 2, _terminate, Stopped, 44),
+)
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(len(INTERRUPTIONS), marks=pytest.mark.slow)])
+def test_however_often_it_is_interrupted_a_run_ends_the_same(times, config, tmp_path, monkeypatch):
     devices = jax.devices()[:1]
     train.train(config, str(tmp_path / "whole"), devices)
     workdir = tmp_path / "parts"
-
-    def interrupted(owner, name, number, action, error):
+    for owner, name, number, action, error, newest in INTERRUPTIONS[:times]:
         with monkeypatch.context() as patched, pytest.raises(error), Preemption() as preemption:
             _nth_call(patched, owner, name, number, action)
             train.train(config, str(workdir), devices, preemption=preemption)
-        return latest_step(str(workdir))
-
-    # In an update, between two checkpoints: the last one counts.
-    assert interrupted(train.Window, "add", 14, _crash, RuntimeError) == 10
-    # Told to stop in an update: saves it.
-    assert interrupted(train.Window, "add", 2, _terminate, Stopped) == 12
-    # Before a save: the last one counts.
-    assert interrupted(Checkpoints, "save", 2, _crash, RuntimeError) == 15
-    # Evaluating an epoch that is saved: goes on with evaluating.
-    assert interrupted(train, "evaluate_split", 1, _terminate, Stopped) == 22
-    assert _rows(workdir)[-1]["split"] == "train"
-    assert interrupted(train, "evaluate_split", 1, _crash, RuntimeError) == 22
-    # After the row of an epoch that is saved.
-    assert interrupted(Journal, "write", 2, _crash, RuntimeError) == 25
-    # In the test at the end.
-    assert interrupted(train, "evaluate_split", 2, _terminate, Stopped) == 44
-    assert not (workdir / "results.json").exists()
+        assert latest_step(str(workdir)) == newest
+        assert not (workdir / "results.json").exists()
+        if newest == 22:
+            assert _rows(workdir)[-1]["split"] == "train"
     train.train(config, str(workdir), devices)
     _assert_same_run(workdir, tmp_path / "whole")
 
@@ -177,7 +183,9 @@ def test_another_config_is_accepted_where_told_so_unless_the_model_is_another(tr
     assert (workdir / "config.json").read_text() == before and (workdir / "results.json").exists()
 
 
-@pytest.mark.parametrize("cache", ["none", "decoded", pytest.param("encoded", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "cache", ["none", *(pytest.param(cache, marks=pytest.mark.slow) for cache in ("decoded", "encoded"))]
+)
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_files(cache, config, tmp_path):
     """The first update is far too large, so the second batch's loss overflows."""
     config.data.cache, config.learning_rate = cache, 1e30

@@ -168,11 +168,11 @@ def test_pre_logits_on_request_is_a_tanh_layer(tmp_path):
     file = _save(tmp_path / "w.npz", arrays)
     images = np.random.default_rng(2).standard_normal((2, 64, 64, 3), np.float32)
     model, abstract = _model(pre_logits=True)
-    logits = model.apply(load_pretrained(file, model, abstract, keep_head=True), images)
+    logits = jax.jit(model.apply)(load_pretrained(file, model, abstract, keep_head=True), images)
     features_model, abstract = _model(num_classes=8)  # its classifier made to hand its input through
     variables = load_pretrained(file, features_model, abstract)
     variables["params"]["head"]["kernel"] = np.eye(8, dtype=np.float32)
-    features = np.asarray(features_model.apply(variables, images))
+    features = np.asarray(jax.jit(features_model.apply)(variables, images))
     hidden = np.tanh(features @ arrays["pre_logits/kernel"] + arrays["pre_logits/bias"])
     np.testing.assert_allclose(logits, hidden @ arrays["head/kernel"] + arrays["head/bias"], atol=1e-4)
 
@@ -429,7 +429,9 @@ def test_a_torchvision_resnet_gives_the_logits_of_its_definition(tmp_path, capsy
     variables = load_pretrained(str(file), model, abstract, keep_head=True)
     images = np.random.default_rng(5).standard_normal((2, 32, 32, 3), np.float32)
     expected = _forward(state, images)
-    np.testing.assert_allclose(model.apply(variables, images), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(
+        jax.jit(model.apply)(variables, images), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
+    )
     lines = capsys.readouterr().err.splitlines()
     assert sum(int(line.split()[1]) for line in lines[2:]) == len(state)
     assert any("*.num_batches_tracked" in line and "counter" in line for line in lines)

@@ -106,6 +106,7 @@ def test_draw_writes_new_faces_and_the_grid(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("wrote 20 new faces to ")
 
 
+@pytest.mark.slow
 def test_logistic_regression_on_pixels_stays_under_60_per_cent(toyfaces_dir):
     from sklearn.linear_model import LogisticRegression
 

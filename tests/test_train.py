@@ -53,7 +53,7 @@ def test_evaluate_repeats_the_figures_of_training(trained, weights):
 
 def test_a_faithful_run_leaves_training_mode_after_its_first_epoch(toy_config, tmp_path):
     toy_config.eval_mode_after_epochs, toy_config.default_weights = 1, "last"
-    train(toy_config, str(tmp_path / "run"))
+    train(toy_config, str(tmp_path / "run"), jax.devices()[:1])
     checkpoints = Checkpoints(str(tmp_path / "run"), read_only=True)
     last = checkpoints.step_of("last")
     saved = run.load(str(tmp_path / "run"))
