@@ -25,6 +25,8 @@ FREE_PIXELS = 2**24
 PIXELS_PER_BYTE = 100
 # Floats are made of so many pixels at a time.
 BAND_PIXELS = 2**20
+# What explain appends to an image's name; in folders, images of such names are its own and not looked at.
+EXPLAINED = ".explained.png"
 
 KINDS = {
     stat.S_ISDIR: "a folder",

@@ -221,6 +221,32 @@ def predict_command(arguments: Sequence[str]) -> int:
     return 1 if any("error" in row for row in rows) else 0
 
 
+def explain_command(arguments: Sequence[str]) -> int:
+    """Writes pictures of what the model looked at; exit status 1 when a file was unreadable."""
+    parser = parser_of(
+        "explain",
+        "Writes IMAGE.explained.png: the image under a map of what the model went by, attention rollout of a "
+        "transformer, Grad-CAM of a ResNet or ShallowNet. Prints a JSON line for each.",
+        "--bundle=demo.msgpack --output=explained/ face.jpg folder/",
+    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="folders are searched for images")
+    parser.add_argument("--bundle", required=True, help="file written by export")
+    parser.add_argument("--output", help="folder to write to; default: beside each image")
+    parser.add_argument("--class_name", help="character that Grad-CAM is for; default: the likeliest of each image")
+    flags = parser.parse_args(arguments)
+    from animesion_jax.explain import Explainer, explain_files
+    from animesion_jax.export import load_bundle
+    from animesion_jax.predict import find_images
+
+    explainer = Explainer(load_bundle(flags.bundle))
+    failed = False
+    sys.stdout.reconfigure(errors="backslashreplace")
+    for row in explain_files(explainer, find_images(flags.images), flags.class_name, flags.output):
+        failed = failed or "error" in row
+        print(json.dumps(row, ensure_ascii=False), flush=True)
+    return 1 if failed else 0
+
+
 def figures_command(arguments: Sequence[str]) -> int:
     """Writes a data set's figures and prints its statistics as JSON."""
     parser = parser_of(
@@ -267,6 +293,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "evaluate": evaluate_command,
     "export": export_command,
     "predict": predict_command,
+    "explain": explain_command,
     "figures": figures_command,
     "report": report_command,
 }

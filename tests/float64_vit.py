@@ -22,16 +22,9 @@ def forward(arrays: Mapping[str, np.ndarray], images: np.ndarray, gelu: str = "t
       images: (batch, S, S, 3), normalised.
       gelu: a key of `GELUS`.
     """
-    has_token = "cls" in arrays
-    x = tokens(arrays, images)
-    layers = sum(name.endswith("LayerNorm_2/scale") for name in arrays)
-    for layer in range(layers):
-        name = f"Transformer/encoderblock_{layer}"
-        x = x + _attention(arrays, f"{name}/MultiHeadDotProductAttention_1", _norm(arrays, f"{name}/LayerNorm_0", x))
-        y = _dense(arrays, f"{name}/MlpBlock_3/Dense_0", _norm(arrays, f"{name}/LayerNorm_2", x))
-        x = x + _dense(arrays, f"{name}/MlpBlock_3/Dense_1", GELUS[gelu](y))
+    x, _ = _encode(arrays, images, gelu)
     x = _norm(arrays, "Transformer/encoder_norm", x)
-    x = x[:, 0] if has_token else x.mean(1)
+    x = x[:, 0] if "cls" in arrays else x.mean(1)
     if "pre_logits/kernel" in arrays:
         x = np.tanh(_dense(arrays, "pre_logits", x))
     return _dense(arrays, "head", x)
@@ -46,13 +39,24 @@ def tokens(arrays: Mapping[str, np.ndarray], images: np.ndarray) -> np.ndarray:
     return x + positions(np.float64(arrays["Transformer/posembed_input/pos_embedding"]), x.shape[1], has_token)
 
 
-def first_attention_weights(arrays: Mapping[str, np.ndarray], images: np.ndarray) -> np.ndarray:
-    """Returns the (batch, heads, tokens, tokens) attention weights of the first layer."""
-    name = "Transformer/encoderblock_0"
-    query, key, _ = _projections(
-        arrays, f"{name}/MultiHeadDotProductAttention_1", _norm(arrays, f"{name}/LayerNorm_0", tokens(arrays, images))
-    )
-    return _softmax(query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1]))
+def attention_weights(arrays: Mapping[str, np.ndarray], images: np.ndarray, gelu: str = "tanh") -> list[np.ndarray]:
+    """Returns the (batch, heads, tokens, tokens) attention weights of every layer."""
+    return _encode(arrays, images, gelu)[1]
+
+
+def _encode(arrays, images, gelu):
+    x, weights = tokens(arrays, images), []
+    layers = sum(name.endswith("LayerNorm_2/scale") for name in arrays)
+    for layer in range(layers):
+        name = f"Transformer/encoderblock_{layer}"
+        y, of_layer = _attention(
+            arrays, f"{name}/MultiHeadDotProductAttention_1", _norm(arrays, f"{name}/LayerNorm_0", x)
+        )
+        x = x + y
+        weights.append(of_layer)
+        y = _dense(arrays, f"{name}/MlpBlock_3/Dense_0", _norm(arrays, f"{name}/LayerNorm_2", x))
+        x = x + _dense(arrays, f"{name}/MlpBlock_3/Dense_1", GELUS[gelu](y))
+    return x, weights
 
 
 def positions(table: np.ndarray, tokens: int, has_token: bool) -> np.ndarray:
@@ -100,4 +104,4 @@ def _attention(arrays, name, x):
     query, key, value = _projections(arrays, name, x)
     weights = _softmax(query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1]))
     out = np.float64(arrays[f"{name}/out/kernel"])
-    return np.einsum("bhte,hed->btd", weights @ value, out, optimize=True) + arrays[f"{name}/out/bias"]
+    return np.einsum("bhte,hed->btd", weights @ value, out, optimize=True) + arrays[f"{name}/out/bias"], weights

@@ -15,7 +15,7 @@ SWEEP = f"--config={ROOT / 'configs' / 'sweep_size.py'}:shallownet"
 LEAVES = {"predictions", "errors", "augment", "metrics", "paper", "workdir", "preemption", "hosts"}
 # Modules of the package that each module may import; what is not listed imports only the leaves.
 ALLOWED = {
-    "main": {"command_line", "train", "sweep", "evaluate", "export", "predict", "report", "figures"},
+    "main": {"command_line", "train", "sweep", "evaluate", "export", "predict", "explain", "report", "figures"},
     "train": {
         "run", "optim", "steps", "checkpoint", "data", "datasets", "evaluate", "journal", "models", "pretrained",
         "window",
@@ -29,6 +29,7 @@ ALLOWED = {
     "figures": {"datasets"},
     "report": {"report"},
     "predict": {"export", "images"},
+    "explain": {"export", "images", "models"},
     "export": {"run", "models", "bundle_file", ""},
     "run": {"optim", "steps", "checkpoint", "models"},
     "checkpoint": {"steps"},

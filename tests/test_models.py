@@ -111,7 +111,7 @@ def test_animesion_drops_attention_weights_after_the_softmax(tmp_path):
     )  # fmt: skip
     layer = seen["intermediates"]["Transformer"]["encoderblock_0"]
     dropped = np.asarray(layer["attention_weights_dropout"]["__call__"][0])
-    weights = float64_vit.first_attention_weights(arrays, images)
+    weights = float64_vit.attention_weights(arrays, images)[0]
     kept = dropped != 0
     assert 0.4 < kept.mean() < 0.8
     np.testing.assert_allclose(dropped, np.where(kept, weights / 0.6, 0), rtol=1e-4, atol=1e-6)
@@ -200,7 +200,9 @@ HALF_PRECISION = {
 }
 
 
-@pytest.mark.parametrize("name", HALF_PRECISION)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("r26")) for name in HALF_PRECISION]
+)
 def test_bfloat16_keeps_float32_variables_and_logits(name):
     full, half = (
         create_model(name, num_classes=7, image_size=32, dtype=dtype, **HALF_PRECISION[name])

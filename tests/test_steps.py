@@ -71,6 +71,7 @@ def test_one_and_four_devices_give_the_same_run(name):
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_accumulating_four_parts_on_two_devices_gives_the_same_update():
     """Augmentation and dropout included; the models without batch statistics."""
     config = _config()

@@ -75,11 +75,11 @@ def test_a_pretrained_run_starts_from_the_bundle_trains_the_head_and_resumes_wit
     weights = shutil.copy(bundle_path, tmp_path / "start.msgpack")
     toy_config.image_size, toy_config.epochs = 32, 1
     toy_config.pretrained, toy_config.trainable = str(weights), "head"
-    train(toy_config, str(tmp_path / "run"))
+    train(toy_config, str(tmp_path / "run"), jax.devices()[:1])
     assert "loaded" in capsys.readouterr().err
     weights.unlink()
     toy_config.epochs = 2
-    results = train(toy_config, str(tmp_path / "run"))
+    results = train(toy_config, str(tmp_path / "run"), jax.devices()[:1])
     tuned = load_bundle(str(export(str(tmp_path / "run"), str(tmp_path / "tuned.msgpack"), "last")))
     for collection, module in [("params", "Dense_0"), ("params", "Conv_1"), ("batch_stats", "BatchNorm_1")]:
         jax.tree.map(
