@@ -143,6 +143,7 @@ def test_the_next_best_weights_are_tested_where_the_best_are_damaged(trained, tm
     assert f"checkpoint {best} is damaged" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_in_one_line_and_leaves_the_checkpoints_whole(trained, tmp_path, capsys):
     """A limit on the size of files stands for it: the system refuses to write in the same places."""
     workdir = shutil.copytree(trained[0], tmp_path / "run")

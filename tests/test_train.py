@@ -51,6 +51,7 @@ def test_evaluate_repeats_the_figures_of_training(trained, weights):
         assert again[name] == pytest.approx(results[weights][name], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_faithful_run_leaves_training_mode_after_its_first_epoch(toy_config, tmp_path):
     toy_config.eval_mode_after_epochs, toy_config.default_weights = 1, "last"
     train(toy_config, str(tmp_path / "run"), jax.devices()[:1])
