@@ -14,13 +14,6 @@ from animesion_jax.models.dropout import Dropout
 KERNEL_INIT = nn.initializers.xavier_uniform()
 
 
-def _windows(x: jax.Array) -> jax.Array:
-    """Returns (batch, H // 2, 2, W // 2, 2, C) of (batch, H, W, C)."""
-    batch, height, width, channels = x.shape
-    x = x[:, : height // 2 * 2, : width // 2 * 2]
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels)
-
-
 @jax.custom_vjp
 def max_pool(x: jax.Array) -> jax.Array:
     """Returns the 2x2 maxima, stride 2, of (batch, H, W, C); an odd last row or column is left out.
@@ -35,7 +28,10 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 def _max_and_place(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the maxima, and the int8 places 0 to 3 of each in its window, row by row, the first of equal ones."""
-    a, b, c, d = (_windows(x)[:, :, place // 2, :, place % 2] for place in range(4))
+    batch, height, width, channels = x.shape
+    x = x[:, : height // 2 * 2, : width // 2 * 2]
+    windows = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    a, b, c, d = (windows[:, :, place // 2, :, place % 2] for place in range(4))
     upper, lower = jnp.maximum(a, b), jnp.maximum(c, d)
     place = jnp.where(lower > upper, 2 + (d > c).astype(jnp.int8), (b > a).astype(jnp.int8))
     return jnp.maximum(upper, lower), place
