@@ -4,10 +4,11 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from animesion_jax.commands import COMMANDS
 from animesion_jax.errors import InputError, first_line
 
 CONFIG_HELP = """\
@@ -146,11 +147,11 @@ def _explain(error: BaseException) -> str:
     return first_line(error)
 
 
-def asks_for_help(arguments: Sequence[str], command: str, commands: Iterable[str]) -> bool:
-    """Prints the help of a command of `CONFIG_COMMANDS`, one of `commands`, if asked to; returns whether it was."""
+def asks_for_help(arguments: Sequence[str], command: str) -> bool:
+    """Prints the help of a command of `CONFIG_COMMANDS` if asked to; returns whether it was."""
     asked = bool({"-h", "--help", "-help"} & set(arguments))
     if asked:
-        others = ", ".join(name for name in commands if name != command)
+        others = ", ".join(name for name in COMMANDS if name != command)
         print(CONFIG_HELP.format(command=command, others=others, **CONFIG_COMMANDS[command]))
     return asked
 

@@ -128,3 +128,9 @@ def to_local(tree: Any, devices: Sequence[jax.Device] | None) -> Any:
         return tree
     mesh = Mesh(np.asarray(devices or jax.devices()), (AXIS,))
     return multihost_utils.global_array_to_host_local_array(tree, mesh, PartitionSpec())
+
+
+def print_once(text: str) -> None:
+    """Prints at the first of the processes of a run."""
+    if is_first():
+        print(text)
