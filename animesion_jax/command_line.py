@@ -194,3 +194,24 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         help="best by validation top-1, or last (what the paper's tables report); default: config.default_weights of "
         "the run, which is best but for faithful runs",
     )
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """Adds the images that a command is about, `images`."""
+    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="folders are searched for images")
+
+
+def add_calibration_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds what decides which images are of an unknown character."""
+    parser.add_argument(
+        "--false_accept_rate",
+        type=float,
+        default=0.1,
+        help="part of the images of unknown characters that may be named; default: 0.1",
+    )
+    parser.add_argument(
+        "--unknown", nargs="+", default=[], metavar="IMAGE_OR_FOLDER",
+        help="images of characters that the model does not know, to set the threshold by; default: the validation "
+        "images stand in for them, each without its own character among the known",
+    )  # fmt: skip
+    parser.add_argument("--data_dir", help="where the data set is built now; default: where it was in training")

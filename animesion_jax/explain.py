@@ -14,7 +14,7 @@ from PIL import Image
 
 from animesion_jax.augment import normalize
 from animesion_jax.errors import InputError
-from animesion_jax.export import Bundle
+from animesion_jax.bundle import Bundle
 from animesion_jax.images import EXPLAINED, read_image, resize
 from animesion_jax.models.shallownet import ShallowNet
 from animesion_jax.models.vit import VisionTransformer

@@ -1,7 +1,8 @@
 """Image files in, ranked characters out; needs no TensorFlow."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import jax
 import numpy as np
 from PIL import Image
 
-from animesion_jax.augment import normalize
+from animesion_jax.bundle import Bundle, load_bundle
+from animesion_jax.classify import character_probabilities, logits_and_embeddings
 from animesion_jax.errors import InputError
-from animesion_jax.export import Bundle, load_bundle
-from animesion_jax.images import EXPLAINED, FORMATS, read_image, resize, to_image
+from animesion_jax.image_batches import apply_to_files
+from animesion_jax.images import EXPLAINED, FORMATS, resize, to_image
 
 ImageLike = str | Path | Image.Image | np.ndarray
 Prediction = dict[str, Any]
@@ -32,21 +34,26 @@ class Recognizer:
         self.bundle = bundle
         self.batch_size = batch_size
         self._variables = jax.device_put(bundle.variables)
-        self._forward = jax.jit(
-            lambda variables, images: jax.nn.softmax(
-                bundle.model.apply(variables, normalize(images, bundle.mean, bundle.std))
-            )
-        )
+        # Traced once for every shape, and batches have one.
+        self._probabilities = jax.jit(partial(character_probabilities, bundle))
+        self._embeddings = jax.jit(lambda *arguments: logits_and_embeddings(bundle, *arguments)[1])
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Returns (n, classes) float32 probabilities of (n, S, S, 3) uint8 images."""
-        results = []
+        """Returns (n, characters) float32 probabilities of `bundle.names`, of (n, S, S, 3) uint8 images."""
+        return self._in_batches(self._probabilities, images, len(self.bundle.names))
+
+    def embeddings(self, images: np.ndarray) -> np.ndarray:
+        """Returns (n, features) float32 embeddings, of unit norm, of (n, S, S, 3) uint8 images."""
+        return self._in_batches(self._embeddings, images, self.bundle.num_features)
+
+    def _in_batches(self, function: Callable[..., jax.Array], images: np.ndarray, width: int) -> np.ndarray:
+        results = [np.zeros((0, width), np.float32)]
         for start in range(0, len(images), self.batch_size):
             batch = images[start : start + self.batch_size]
             padding = np.zeros((self.batch_size - len(batch), *images.shape[1:]), np.uint8)
-            padded = self._forward(self._variables, np.concatenate([batch, padding]))
+            padded = function(self._variables, np.concatenate([batch, padding]))
             results.append(np.asarray(padded)[: len(batch)])
-        return np.concatenate(results) if results else np.zeros((0, len(self.bundle.classes)), np.float32)
+        return np.concatenate(results)
 
     def predict(self, images: Sequence[ImageLike] | ImageLike, top_k: int = 5) -> list[list[Prediction]]:
         """Returns, for each image, its `top_k` likeliest characters, likeliest first.
@@ -61,24 +68,61 @@ class Recognizer:
         Raises:
           InputError: an unreadable image.
         """
-        if top_k < 1:
-            raise InputError(f"top_k is {top_k}; allowed: 1 or more")
+        _check_top_k(top_k)
         if isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim == 3):
             images = [images]
         size = self.bundle.image_size
         pixels = [resize(to_image(image), size) for image in images]
         stacked = np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8)
-        return [self._rank(row, top_k) for row in self.probabilities(stacked)]
+        return [self.rank(row, top_k) for row in self.probabilities(stacked)]
 
-    def _rank(self, probabilities: np.ndarray, top_k: int) -> list[Prediction]:
+    def rank(self, probabilities: np.ndarray, top_k: int) -> list[Prediction]:
+        """Returns the `top_k` likeliest characters of (characters,) probabilities; see `predict`."""
         return [
             {
-                "class": self.bundle.classes[class_id],
+                "class": self.bundle.names[class_id],
                 "class_id": int(class_id),
                 "probability": float(probabilities[class_id]),
             }
             for class_id in np.argsort(-probabilities, kind="stable")[:top_k]
         ]
+
+    def is_unknown(self, predictions: Sequence[Prediction]) -> bool | None:
+        """Returns whether an image is of no character that the bundle knows; None where it was not calibrated.
+
+        Args:
+          predictions: of one image, as `predict` returns them.
+        """
+        calibration = self.bundle.calibration
+        return None if calibration is None else predictions[0]["probability"] < calibration.threshold
+
+    def predict_files(self, files: Sequence[Path], top_k: int = 5) -> Iterator[dict[str, Any]]:
+        """Yields {"path", "unknown", "predictions"} for each file in order, or {"path", "error"} for an unreadable one.
+
+        Files are decoded by threads, a few batches ahead; "unknown" is what `is_unknown` returns.
+        """
+        _check_top_k(top_k)
+        for file, output in self._of_files(self._probabilities, files):
+            if isinstance(output, InputError):
+                yield {"path": str(file), "error": str(output)}
+            else:
+                ranked = self.rank(output, top_k)
+                yield {"path": str(file), "unknown": self.is_unknown(ranked), "predictions": ranked}
+
+    def embed_files(self, files: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray | InputError]]:
+        """Yields each file in order with its (features,) float32 embedding, or with what is wrong with the file."""
+        return self._of_files(self._embeddings, files)
+
+    def _of_files(
+        self, function: Callable[..., jax.Array], files: Sequence[Path]
+    ) -> Iterator[tuple[Path, np.ndarray | InputError]]:
+        forward = partial(function, self._variables)
+        return apply_to_files(forward, files, self.bundle.image_size, self.batch_size)
+
+
+def _check_top_k(top_k: int) -> None:
+    if top_k < 1:
+        raise InputError(f"top_k is {top_k}; allowed: 1 or more")
 
 
 def load(path: str, batch_size: int = 32) -> Recognizer:
@@ -109,21 +153,3 @@ def find_images(paths: Sequence[str]) -> list[Path]:
         else:
             found.append(Path(path))
     return found
-
-
-def predict_files(recognizer: Recognizer, files: Sequence[Path], top_k: int) -> Iterator[dict[str, Any]]:
-    """Yields {"path", "predictions"} for each file in order, or {"path", "error"} for an unreadable one."""
-    for start in range(0, len(files), recognizer.batch_size):
-        chunk = files[start : start + recognizer.batch_size]
-        images, errors = {}, {}
-        for file in chunk:
-            try:
-                images[file] = resize(read_image(file), recognizer.bundle.image_size)
-            except InputError as error:
-                errors[file] = str(error)
-        ranked = dict(zip(images, recognizer.predict(list(images.values()), top_k), strict=True))
-        for file in chunk:
-            if file in errors:
-                yield {"path": str(file), "error": errors[file]}
-            else:
-                yield {"path": str(file), "predictions": ranked[file]}

@@ -1,22 +1,28 @@
-"""What predict prints: rows of {"path", "predictions"} or {"path", "error"} as a table, JSON or CSV."""
+"""What predict writes: rows of {"path", "unknown", "predictions"} or {"path", "error"}, each as soon as it is there."""
 
 import csv
 import json
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TextIO
 from unicodedata import combining, east_asian_width
 
 from animesion_jax.errors import escape
 
+Row = dict[str, Any]
+CSV_HEADER = ("path", "rank", "class", "class_id", "probability", "unknown", "error")
 
-def write_table(rows: Sequence[dict[str, Any]]) -> None:
-    """Prints a line per image: path, then characters with probabilities, likeliest first."""
-    paths = [escape(row["path"]) for row in rows]
-    width = max(map(columns, paths))
-    for path, row in zip(paths, rows, strict=True):
+
+def write_table(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:
+    """Writes a line per image: path, then characters with probabilities, likeliest first; "unknown" before them."""
+    width = max((columns(escape(str(file))) for file in files), default=0)
+    for row in rows:
+        path = escape(row["path"])
         named = [f"{escape(each['class'])} {100 * each['probability']:.1f}%" for each in row.get("predictions", [])]
-        print(f"{path}{' ' * (width - columns(path))}  {', '.join(named) or 'error: ' + row['error']}")
+        text = ", ".join(named) or f"error: {row['error']}"
+        if row.get("unknown"):
+            text = f"unknown ({text})"
+        print(f"{path}{' ' * (width - columns(path))}  {text}", file=stream, flush=True)
 
 
 def columns(text: str) -> int:
@@ -24,29 +30,55 @@ def columns(text: str) -> int:
     return sum(2 if east_asian_width(letter) in "WF" else not combining(letter) for letter in text)
 
 
-def write_json(rows: Sequence[dict[str, Any]]) -> None:
-    """Prints a JSON array with an object per image; letters that the output's encoding lacks are escaped."""
-    text = json.dumps(rows, indent=2, ensure_ascii=False)
+def write_json(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:
+    """Writes a JSON array with an object per image."""
+    separator = "["
+    for row in rows:
+        text = to_json(row, stream.encoding, indent=2).replace("\n", "\n  ")
+        print(f"{separator}\n  {text}", end="", file=stream, flush=True)
+        separator = ","
+    print("\n]" if separator == "," else "[]", file=stream)
+
+
+def write_jsonl(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:
+    """Writes a line with a JSON object per image."""
+    for row in rows:
+        print(to_json(row, stream.encoding), file=stream, flush=True)
+
+
+def to_json(row: Row, encoding: str, indent: int | None = None) -> str:
+    """Returns a row as JSON; letters are escaped where the encoding lacks one."""
+    text = json.dumps(row, indent=indent, ensure_ascii=False)
     try:
-        text.encode(sys.stdout.encoding)
+        text.encode(encoding)
     except UnicodeEncodeError:
-        text = json.dumps(rows, indent=2)
-    print(text)
+        return json.dumps(row, indent=indent)
+    return text
 
 
-def write_csv(rows: Sequence[dict[str, Any]]) -> None:
-    """Prints a CSV line per image and rank: path, rank from 1, class, class_id, probability, error."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["path", "rank", "class", "class_id", "probability", "error"])
+def write_csv(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:
+    """Writes a header and the lines of `write_csv_rows`."""
+    csv.writer(stream, lineterminator="\n").writerow(CSV_HEADER)
+    write_csv_rows(rows, stream, files)
+
+
+def write_csv_rows(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:
+    """Writes a CSV line per image and rank, from 1; "unknown" is true, false, or empty where no threshold is known."""
+    writer = csv.writer(stream, lineterminator="\n")
     for row in rows:
         if "error" in row:
-            writer.writerow([row["path"], "", "", "", "", row["error"]])
+            writer.writerow([row["path"], "", "", "", "", "", row["error"]])
+        unknown = "" if row.get("unknown") is None else json.dumps(row["unknown"])
         for rank, each in enumerate(row.get("predictions", []), start=1):
-            writer.writerow([row["path"], rank, each["class"], each["class_id"], each["probability"], ""])
+            writer.writerow([row["path"], rank, each["class"], each["class_id"], each["probability"], unknown, ""])
+        stream.flush()
 
 
-WRITERS: dict[str, Callable[[Sequence[dict[str, Any]]], None]] = {
+# `files` are those that rows will come of, which the table makes room for.
+Writer = Callable[[Iterable[Row], TextIO, Sequence[Path]], None]
+WRITERS: dict[str, Writer] = {
     "table": write_table,
     "json": write_json,
+    "jsonl": write_jsonl,
     "csv": write_csv,
 }

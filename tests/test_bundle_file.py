@@ -13,7 +13,7 @@ from conftest import ROOT
 
 from animesion_jax.bundle_file import CHUNKED, MOST_CONTAINERS
 from animesion_jax.errors import InputError
-from animesion_jax.export import load_bundle
+from animesion_jax.bundle import load_bundle
 from tests.hostile_seeds import bundle_tree
 
 
@@ -154,7 +154,7 @@ def test_bombs_take_no_memory(tmp_path):
     bombs = [_write(tmp_path / f"{name}.msgpack", bomb) for name, bomb in BOMBS.items()]
     code = (
         "import resource, sys\n"
-        "from animesion_jax.export import load_bundle\n"
+        "from animesion_jax.bundle import load_bundle\n"
         "load_bundle(sys.argv[1])\n"
         "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (size + 50_000_000, resource.RLIM_INFINITY))\n"

@@ -3,4 +3,6 @@
 They import what they need only when they run: `--help` waits for neither JAX nor TensorFlow.
 """
 
-COMMANDS = ("train", "sweep", "evaluate", "export", "predict", "explain", "figures", "report")
+COMMANDS = (
+    "train", "sweep", "evaluate", "export", "calibrate", "predict", "explain", "embed", "enroll", "figures", "report",
+)  # fmt: skip

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from animesion_jax.command_line import parser_of
+from animesion_jax.command_line import add_images, parser_of
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -15,13 +15,13 @@ def run(arguments: Sequence[str]) -> int:
         "transformer, Grad-CAM of a ResNet or ShallowNet. Prints a JSON line for each.",
         "--bundle=demo.msgpack --output=explained/ face.jpg folder/",
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="folders are searched for images")
+    add_images(parser)
     parser.add_argument("--bundle", required=True, help="file written by export")
     parser.add_argument("--output", help="folder to write to; default: beside each image")
     parser.add_argument("--class_name", help="character that Grad-CAM is for; default: the likeliest of each image")
     flags = parser.parse_args(arguments)
     from animesion_jax.explain import Explainer, explain_files
-    from animesion_jax.export import load_bundle
+    from animesion_jax.bundle import load_bundle
     from animesion_jax.predict import find_images
 
     explainer = Explainer(load_bundle(flags.bundle))

@@ -1,22 +1,59 @@
 """The command `export`."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from animesion_jax.command_line import add_run_flags, parser_of
+from animesion_jax.command_line import add_calibration_flags, add_run_flags, parser_of
+from animesion_jax.errors import InputError
+from animesion_jax.tensorflow_start import hide_accelerators_from_tensorflow
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Writes a bundle."""
+    """Writes a bundle, calibrated where the data set is there."""
     parser = parser_of(
         "export",
-        "Writes a run's model, preprocessing and class names as one msgpack file.",
+        "Writes a run's model, preprocessing and class names as one msgpack file, calibrated on the validation split so "
+        "that predict can say 'unknown'.",
         "--workdir=runs/demo --output=demo.msgpack",
     )
     add_run_flags(parser)
     parser.add_argument("--output", required=True, help="file to write, usually *.msgpack; local or gs://")
+    parser.add_argument("--no_calibration", action="store_true", help="do not look for the data set")
+    add_calibration_flags(parser)
     flags = parser.parse_args(arguments)
     from animesion_jax.export import export
 
     path = export(flags.workdir, flags.output, flags.weights)
     print(f"wrote {path} ({path.stat().length / 1e6:.1f} MB)")
+    if not flags.no_calibration:
+        print(_calibrate(flags))
     return 0
+
+
+def _calibrate(flags: Any) -> str:
+    """Returns in words what the calibration of the bundle just written says, or why there is none."""
+    from animesion_jax.predict import find_images
+
+    unknown = find_images(flags.unknown)
+    try:
+        hide_accelerators_from_tensorflow()
+        from animesion_jax.calibrate import calibrate
+
+        _, calibration = calibrate(
+            flags.output,
+            flags.workdir,
+            data_dir=flags.data_dir,
+            false_accept_rate=flags.false_accept_rate,
+            unknown=unknown,
+        )
+    except (InputError, ImportError) as error:
+        return (
+            f"not calibrated, so predict names every image ({error}); later: python -m animesion_jax.main calibrate "
+            f"--bundle={flags.output} --workdir={flags.workdir}"
+        )
+    source = calibration["source"]
+    return (
+        f"calibrated on {source['images']} images of '{source['split']}': below a probability of "
+        f"{calibration['threshold']:.3f} a character is unknown; so are {source['false_reject_rate']:.1%} of these images, "
+        f"for at most {flags.false_accept_rate:.0%} of unknown characters to be named"
+    )

@@ -8,7 +8,7 @@ import numpy as np
 from flax import traverse_util
 
 from animesion_jax import run
-from animesion_jax.export import load_bundle
+from animesion_jax.bundle import load_bundle
 from animesion_jax.pretrained.merge import Weights
 
 

@@ -1,0 +1,260 @@
+"""Bundles: one msgpack file with a model, its preprocessing, its class names and where it came from."""
+
+import dataclasses
+import reprlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import flax.serialization
+import numpy as np
+from etils import epath
+from flax import traverse_util
+
+from animesion_jax.bundle_file import read_tree
+from animesion_jax.errors import InputError, first_line
+from animesion_jax.models import OPTIONS, abstract_variables, create_model, family
+
+FORMAT = "animesion"
+VERSION = 1
+KEYS = ("format", "version", "model", "preprocessing", "classes", "training", "variables")
+# A ResNet's variables do not say its image size; what predict sets aside for an image should not be the file's to say.
+MOST_IMAGE_SIZE = 4096
+# Of a calibration's numbers; the others are above 0.
+MAY_BE_NEGATIVE = ("scale", "offset")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a model's outputs are worth; `calibrate` finds it on images that the model was not trained on.
+
+    Attributes:
+      temperature: what logits are divided by before the softmax.
+      threshold: an image whose likeliest character is less probable is of an unknown one.
+      false_accept_rate: part of the images of unknown characters that are named all the same, as asked for.
+      scale, offset: the logit of an enrolled character is scale * cosine similarity + offset; None where too few images
+        said so.
+      source: what it was found on, in words, with figures.
+    """
+
+    temperature: float
+    threshold: float
+    false_accept_rate: float
+    scale: float | None
+    offset: float | None
+    source: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """Characters added after the training.
+
+    Attributes:
+      names: distinct, and none of the classes'.
+      embeddings: (characters, features) float32, of unit norm: the mean of each one's images.
+      counts: how many images they were.
+    """
+
+    names: tuple[str, ...]
+    embeddings: np.ndarray
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model ready to predict.
+
+    Attributes:
+      model: linen module.
+      variables: float32 numpy arrays, {"params", "batch_stats" where the model has them}.
+      classes: names by class id, of those that the model was trained on.
+      image_size: side of the square input in pixels.
+      mean, std: per channel, of pixels in [0, 1].
+      training: data set, step, metrics and versions behind the weights.
+      calibration: None for an older bundle, or one whose run had no images left to calibrate on.
+      enrolled: characters added since; None if none.
+    """
+
+    model: nn.Module
+    variables: dict[str, Any]
+    classes: tuple[str, ...]
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    training: dict[str, Any]
+    calibration: Calibration | None = None
+    enrolled: Enrolled | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every character's name, in the order of the probabilities: the classes, then the enrolled."""
+        return self.classes + (self.enrolled.names if self.enrolled else ())
+
+    @property
+    def num_features(self) -> int:
+        """The length of an embedding."""
+        return self.variables["params"]["head"]["kernel"].shape[0]
+
+
+def write_bundle(tree: dict[str, Any], output: str) -> epath.Path:
+    """Writes a bundle's tree to a file, local or gs://, and returns its path; it appears whole or not at all."""
+    path = epath.Path(output).expanduser()
+    if path.is_dir():
+        raise InputError(f"--output={output} is a folder; allowed: a file, such as {path / 'model.msgpack'}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.parent / f"{path.name}.tmp"
+    fresh.write_bytes(flax.serialization.msgpack_serialize(tree))
+    fresh.replace(path)
+    return path
+
+
+def load_bundle(path: str) -> Bundle:
+    """Returns the bundle in a file.
+
+    Runs no code of it, and takes memory within a few times the file's size.
+
+    Raises:
+      InputError: no such file, not a bundle, truncated, of another version, or with other variables than its model.
+    """
+    return _build(path, read_bundle(path))
+
+
+def extend_bundle(path: str, output: str, **parts: dict[str, Any]) -> epath.Path:
+    """Writes a copy of a bundle with other "calibration" or "enrolled", checked as `load_bundle` does; returns its path."""
+    tree = read_bundle(path) | parts
+    _build(path, tree)
+    return write_bundle(tree, output)
+
+
+def read_bundle(path: str) -> dict[str, Any]:
+    """Returns the tree in a bundle's file; its keys and version are checked, what they hold is not."""
+    file = epath.Path(path).expanduser()
+    if file.is_dir():
+        raise InputError(f"{file} is a folder; allowed: a bundle, written from a run by `export`")
+    if not file.is_file():
+        raise InputError(
+            f"no bundle at {file}; write one: python -m animesion_jax.main export --workdir=RUN --output={file}"
+        )
+    with file.open("rb") as stream:
+        try:
+            tree = read_tree(stream, file.stat().length)
+        except Exception as error:  # msgpack raises a dozen types on damaged bytes, all of which mean the same
+            raise InputError(f"{file} is damaged or not a bundle ({first_line(error)}); export it again") from error
+    if not isinstance(tree, dict) or not _is(tree.get("format"), FORMAT):
+        raise InputError(f"{file} is not a bundle of animesion_jax; allowed: a file written by `export`")
+    if not _is(tree.get("version"), VERSION):
+        raise InputError(
+            f"{file} has bundle version {reprlib.repr(tree.get('version'))}; this program reads version {VERSION}"
+        )
+    missing = [key for key in KEYS if key not in tree]
+    if missing:
+        raise InputError(f"{file} lacks {', '.join(missing)}; export it again")
+    return tree
+
+
+def _build(path: str, tree: dict[str, Any]) -> Bundle:
+    try:
+        return _checked_bundle(tree)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path} does not hold together: {first_line(error)}; export it again") from error
+
+
+def _is(value: Any, expected: Any) -> bool:
+    """Returns whether a value from a file has the type of the expected one and equals it."""
+    return type(value) is type(expected) and value == expected
+
+
+def _checked_bundle(tree: dict[str, Any]) -> Bundle:
+    classes = _checked_classes(tree["classes"])
+    described, preprocessing, training = (_checked_dict(tree, key) for key in ("model", "preprocessing", "training"))
+    size = _check_description(described, len(classes))
+    if not _is(preprocessing["size"], size):
+        raise ValueError(f"preprocessing to {reprlib.repr(preprocessing['size'])} px for a model of {size} px")
+    mean, std = (tuple(float(value) for value in preprocessing[name]) for name in ("mean", "std"))
+    if len(mean) != 3 or len(std) != 3 or not np.isfinite([mean, std]).all() or min(std) <= 0:
+        raise ValueError(f"mean {mean} and std {std}; allowed: three finite numbers each, std above 0")
+    model = create_model(**described)
+    variables = _checked_variables(abstract_variables(model, size), _checked_dict(tree, "variables"))
+    bundle = Bundle(model, variables, classes, size, mean, std, training)
+    calibration = _checked_calibration(_checked_dict(tree, "calibration")) if "calibration" in tree else None
+    enrolled = _checked_enrolled(_checked_dict(tree, "enrolled"), bundle, calibration) if "enrolled" in tree else None
+    return dataclasses.replace(bundle, calibration=calibration, enrolled=enrolled)
+
+
+def _checked_calibration(described: dict[str, Any]) -> Calibration:
+    calibration = Calibration(**described)
+    if not isinstance(calibration.source, dict):
+        raise ValueError(f"the source of the calibration is {type(calibration.source).__name__}, not a dict")
+    numbers = {name: described[name] for name in ("temperature", "threshold", "false_accept_rate")}
+    if calibration.scale is not None or calibration.offset is not None:
+        numbers |= {"scale": calibration.scale, "offset": calibration.offset}
+    for name, value in numbers.items():
+        if type(value) is not float or not np.isfinite(value) or not (value > 0 or name in MAY_BE_NEGATIVE):
+            raise ValueError(f"the calibration's {name} is {reprlib.repr(value)}; allowed: a finite number above 0")
+    return calibration
+
+
+def _checked_enrolled(described: dict[str, Any], bundle: Bundle, calibration: Calibration | None) -> Enrolled:
+    if calibration is None or calibration.scale is None:
+        raise ValueError("it has enrolled characters, but no calibration of their similarity")
+    names, counts = _checked_classes(described["names"]), described["counts"]
+    both = sorted({*names} & {*bundle.classes})
+    if both:
+        raise ValueError(f"the enrolled character {reprlib.repr(both[0])} is one of the classes")
+    embeddings = described["embeddings"]
+    expected = (len(names), bundle.num_features)
+    if not isinstance(embeddings, np.ndarray) or embeddings.shape != expected:
+        raise ValueError(f"the enrolled embeddings are {getattr(embeddings, 'shape', None)}, expected {expected}")
+    if not np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-3):
+        raise ValueError("the enrolled embeddings are not of unit norm")
+    if not isinstance(counts, list) or len(counts) != len(names) or not all(type(n) is int and n > 0 for n in counts):
+        raise ValueError(f"the enrolled characters' numbers of images are {reprlib.repr(counts)}")
+    return Enrolled(names, embeddings, tuple(counts))
+
+
+def _checked_dict(tree: dict[str, Any], key: str) -> dict[str, Any]:
+    if not isinstance(tree[key], dict):
+        raise ValueError(f"'{key}' is {type(tree[key]).__name__}, not a dict")
+    return tree[key]
+
+
+def _checked_classes(classes: Any) -> tuple[str, ...]:
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ValueError("the class names are not a list of strings")
+    name, count = Counter(classes).most_common(1)[0] if classes else ("", 0)
+    if count > 1:
+        raise ValueError(f"{count} classes are named {reprlib.repr(name)}")
+    return tuple(classes)
+
+
+def _check_description(described: dict[str, Any], num_classes: int) -> int:
+    """Returns the image size; raises ValueError for what `describe_run` would not write, such as a million layers."""
+    allowed = ("name", "num_classes", "image_size", "dtype", *OPTIONS[family(described["name"])])
+    extra = [key for key in described if key not in allowed]
+    if extra:
+        raise ValueError(f"the model has an option {reprlib.repr(extra[0])}; allowed: {', '.join(allowed)}")
+    if not _is(described["num_classes"], num_classes):
+        raise ValueError(f"{num_classes} class names for {reprlib.repr(described['num_classes'])} classes")
+    size = described["image_size"]
+    if type(size) is not int or not 1 <= size <= MOST_IMAGE_SIZE:
+        raise ValueError(f"image_size is {reprlib.repr(size)}; allowed: 1 to {MOST_IMAGE_SIZE}")
+    return size
+
+
+def _checked_variables(expected: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+    """Returns the variables; raises ValueError unless they are the expected ones, and numbers throughout."""
+    wanted, found = traverse_util.flatten_dict(expected), traverse_util.flatten_dict(variables, keep_empty_nodes=True)
+    wrong = sorted("/".join(map(str, path)) for path in wanted.keys() ^ found.keys())
+    if wrong:
+        raise ValueError(f"{len(wrong)} variables are missing or extra, the first is '{wrong[0]}'")
+    for path, leaf in wanted.items():
+        name, value = "/".join(path), found[path]
+        if getattr(value, "shape", None) != leaf.shape or getattr(value, "dtype", None) != leaf.dtype:
+            raise ValueError(
+                f"variable '{name}' is {getattr(value, 'dtype', type(value).__name__)}"
+                f"{getattr(value, 'shape', '')}, expected {leaf.dtype}{leaf.shape}"
+            )
+        if not np.isfinite(value).all():
+            raise ValueError(f"variable '{name}' is not finite: the training had diverged; take a run that had not")
+    return variables

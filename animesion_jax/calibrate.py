@@ -1,0 +1,103 @@
+"""A bundle that knows what it does not know: calibrated on its run's validation images."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from animesion_jax import run
+from animesion_jax.bundle import Bundle, extend_bundle, load_bundle
+from animesion_jax.calibration import fit
+from animesion_jax.classify import logits_and_embeddings
+from animesion_jax.data import EvalData
+from animesion_jax.datasets import load_dataset
+from animesion_jax.errors import InputError
+from animesion_jax.image_batches import apply_to_files
+
+# Enough for a false-accept rate of one in a thousand; more would take gigabytes with thousands of classes.
+MOST_IMAGES = 5_000
+BATCH_SIZE = 64
+
+
+def calibrate(
+    bundle: str,
+    workdir: str,
+    output: str | None = None,
+    *,
+    split: str | None = None,
+    data_dir: str | None = None,
+    false_accept_rate: float = 0.1,
+    unknown: Sequence[Path] = (),
+) -> tuple[epath.Path, dict[str, Any]]:
+    """Writes a bundle with a temperature, a threshold and a scale of similarity; returns its path and the figures.
+
+    Args:
+      bundle: file written by export.
+      workdir: the run that it is of, whose data set is read.
+      output: file to write, local or gs://; None replaces the bundle.
+      split: split of the data set, of images that the model was not trained on; None takes config.validation_split.
+      data_dir: where the data set is built; None takes the one of the training.
+      false_accept_rate: part of the images of unknown characters that may be named, above 0 and below 1.
+      unknown: images of characters that the model does not know; without any the validation images stand in for them.
+
+    Raises:
+      InputError: another run's bundle, no such data, or an unreadable image.
+    """
+    if not 0 < false_accept_rate < 1:
+        raise InputError(f"--false_accept_rate is {false_accept_rate}; allowed: above 0 and below 1")
+    loaded = load_bundle(bundle)
+    config = run.read_config(workdir)
+    split = split or config.validation_split
+    if not split:
+        raise InputError(f"{workdir} was trained without a validation split; name one with --split")
+    if split == config.train_split:
+        raise InputError(f"--split={split} is what the model was trained on; allowed: another split, or held_out")
+    dataset = load_dataset(config.dataset, data_dir or config.data_dir)
+    for names in (loaded.classes, dataset.class_names):
+        run.check_classes(run.read_classes(workdir), names, bundle if names is loaded.classes else dataset.name)
+    config.data.cache = "none"
+    logits, embeddings, labels = _outputs(loaded, EvalData(config, dataset, split).batches())
+    if len(labels) < 2:
+        raise InputError(f"split '{split}' of {dataset.name} has {len(labels)} image; allowed: 2 or more")
+    calibration = fit(
+        logits, embeddings, labels, false_accept_rate, _logits_of_files(loaded, unknown) if unknown else None,
+        {"dataset": dataset.name, "split": split},
+    )  # fmt: skip
+    described = dataclasses.asdict(calibration)
+    return extend_bundle(bundle, output or bundle, calibration=described), described
+
+
+def _outputs(bundle: Bundle, batches: Iterable[dict[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns logits, embeddings and labels of the examples whose mask is not 0, at most `MOST_IMAGES`.
+
+    Those that are stored first are a fair sample: TFDS shuffles what it writes.
+    """
+    forward = jax.jit(lambda variables, images: logits_and_embeddings(bundle, variables, images))
+    variables = jax.device_put(bundle.variables)
+    kept: list[tuple[np.ndarray, ...]] = []
+    for batch in batches:
+        mask = batch["mask"] > 0
+        outputs = (*jax.device_get(forward(variables, batch["image"])), batch["label"])
+        kept.append(tuple(output[mask] for output in outputs))
+        if sum(len(labels) for *_, labels in kept) >= MOST_IMAGES:
+            break
+    logits, embeddings, labels = (np.concatenate(parts)[:MOST_IMAGES] for parts in zip(*kept, strict=True))
+    return logits, embeddings, labels
+
+
+def _logits_of_files(bundle: Bundle, files: Sequence[Path]) -> np.ndarray:
+    """Returns the (n, classes) logits of at most `MOST_IMAGES` of the files, evenly chosen."""
+    chosen = files[:: -(-len(files) // MOST_IMAGES)]
+    forward = jax.jit(lambda variables, images: logits_and_embeddings(bundle, variables, images)[0])
+    variables = jax.device_put(bundle.variables)
+    rows = []
+    for _, row in apply_to_files(partial(forward, variables), chosen, bundle.image_size, BATCH_SIZE):
+        if isinstance(row, InputError):
+            raise row
+        rows.append(row)
+    return np.stack(rows)

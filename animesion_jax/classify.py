@@ -1,0 +1,53 @@
+"""A bundle's model as functions of uint8 batches: probabilities of every character, and embeddings."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from animesion_jax.augment import normalize
+from animesion_jax.bundle import Bundle
+
+Variables = dict[str, Any]
+
+
+def logits_and_embeddings(bundle: Bundle, variables: Variables, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns (batch, classes) logits and (batch, features) embeddings, float32.
+
+    An embedding is what the classifier's last layer sees, scaled to unit norm.
+
+    Args:
+      bundle: whose model, mean and std are used, not its variables.
+      variables: the model's.
+      images: (batch, S, S, 3) uint8.
+    """
+    features = None
+
+    def keep(method: Callable, arguments: tuple, options: dict, context: Any) -> Any:
+        nonlocal features
+        if context.module.name == "head" and context.method_name == "__call__":
+            features = arguments[0].astype(jnp.float32)
+        return method(*arguments, **options)
+
+    with nn.intercept_methods(keep):
+        logits = bundle.model.apply(variables, normalize(images, bundle.mean, bundle.std))
+    norms = jnp.linalg.norm(features, axis=-1, keepdims=True)
+    return logits, features / jnp.where(norms > 0, norms, 1.0)
+
+
+def character_logits(bundle: Bundle, logits: jax.Array, embeddings: jax.Array) -> jax.Array:
+    """Returns the (batch, characters) logits of `bundle.names`, whose softmax is what users are told."""
+    calibration, enrolled = bundle.calibration, bundle.enrolled
+    if calibration:
+        logits = logits / calibration.temperature
+    if enrolled:
+        similarities = embeddings @ enrolled.embeddings.T
+        logits = jnp.concatenate([logits, calibration.scale * similarities + calibration.offset], axis=-1)
+    return logits
+
+
+def character_probabilities(bundle: Bundle, variables: Variables, images: jax.Array) -> jax.Array:
+    """Returns the (batch, characters) float32 probabilities of `bundle.names`; images as in `logits_and_embeddings`."""
+    return jax.nn.softmax(character_logits(bundle, *logits_and_embeddings(bundle, variables, images)))
