@@ -32,7 +32,7 @@ class Calibration:
     Attributes:
       temperature: what logits are divided by before the softmax.
       threshold: an image whose likeliest character is less probable is of an unknown one.
-      false_accept_rate: part of the images of unknown characters that are named all the same, as asked for.
+      false_accept_rate: part of the images of unknown characters that are named all the same, as far as was seen.
       scale, offset: the logit of an enrolled character is scale * cosine similarity + offset; None where too few images
         said so.
       source: what it was found on, in words, with figures.
@@ -121,7 +121,7 @@ def load_bundle(path: str) -> Bundle:
 
 
 def extend_bundle(path: str, output: str, **parts: dict[str, Any]) -> epath.Path:
-    """Writes a copy of a bundle with other "calibration" or "enrolled", checked as `load_bundle` does; returns its path."""
+    """Writes a copy of a bundle with another "calibration" or "enrolled", checked as when read; returns its path."""
     tree = read_bundle(path) | parts
     _build(path, tree)
     return write_bundle(tree, output)

@@ -31,7 +31,7 @@ def calibrate(
     *,
     split: str | None = None,
     data_dir: str | None = None,
-    false_accept_rate: float = 0.1,
+    false_accept_rate: float | None = None,
     unknown: Sequence[Path] = (),
 ) -> tuple[epath.Path, dict[str, Any]]:
     """Writes a bundle with a temperature, a threshold and a scale of similarity; returns its path and the figures.
@@ -42,13 +42,14 @@ def calibrate(
       output: file to write, local or gs://; None replaces the bundle.
       split: split of the data set, of images that the model was not trained on; None takes config.validation_split.
       data_dir: where the data set is built; None takes the one of the training.
-      false_accept_rate: part of the images of unknown characters that may be named, above 0 and below 1.
+      false_accept_rate: part of the images of unknown characters that may be named, above 0 and below 1; None for that
+        at which as large a part of the known ones is called unknown.
       unknown: images of characters that the model does not know; without any the validation images stand in for them.
 
     Raises:
       InputError: another run's bundle, no such data, or an unreadable image.
     """
-    if not 0 < false_accept_rate < 1:
+    if false_accept_rate is not None and not 0 < false_accept_rate < 1:
         raise InputError(f"--false_accept_rate is {false_accept_rate}; allowed: above 0 and below 1")
     loaded = load_bundle(bundle)
     config = run.read_config(workdir)

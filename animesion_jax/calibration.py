@@ -15,7 +15,7 @@ def fit(
     logits: np.ndarray,
     embeddings: np.ndarray,
     labels: np.ndarray,
-    false_accept_rate: float,
+    false_accept_rate: float | None = None,
     unknown: np.ndarray | None = None,
     source: dict[str, Any] | None = None,
 ) -> Calibration:
@@ -25,7 +25,8 @@ def fit(
       logits: (n, classes), of images of known characters.
       embeddings: (n, features), unit norm.
       labels: (n,) class ids.
-      false_accept_rate: part of the images of unknown characters that may be named, 0 to 1.
+      false_accept_rate: part of the images of unknown characters that may be named, 0 to 1; None for that at which as
+        large a part of the known ones is called unknown.
       unknown: (m, classes) logits of images of unknown characters. None has the known ones stand in for them: see
         `impostor_scores`.
       source: what these are, for `Calibration.source`, which gets the figures seen.
@@ -37,6 +38,8 @@ def fit(
         impostors = impostor_scores(tempered, labels)
     else:
         impostors = special.softmax(np.asarray(unknown, np.float64) / temperature, axis=1).max(1)
+    if false_accept_rate is None:
+        false_accept_rate = equal_error_rate(confidence, impostors)
     threshold = threshold_for(impostors, false_accept_rate)
     scale, offset = fit_similarity(tempered, embeddings, labels) or (None, None)
     correct = np.argmax(logits, axis=1) == labels
@@ -87,12 +90,21 @@ def threshold_for(impostors: np.ndarray, false_accept_rate: float) -> float:
     return float(np.nextafter(np.float32(highest_first[accepted]), np.float32(2)))
 
 
+def equal_error_rate(known: np.ndarray, impostors: np.ndarray) -> float:
+    """Returns the part of the (m,) impostors' confidences accepted where as large a part of the (n,) known is not."""
+    thresholds = np.sort(np.concatenate([known, impostors]))
+    rejected = np.searchsorted(np.sort(known), thresholds, side="left") / len(known)
+    accepted = 1 - np.searchsorted(np.sort(impostors), thresholds, side="left") / len(impostors)
+    # Both are 0 to 1 and cross: rejected grows with the threshold from 0, accepted falls from 1.
+    return float(max(rejected[place := np.argmax(rejected >= accepted)], accepted[place]))
+
+
 def fit_similarity(logits: np.ndarray, embeddings: np.ndarray, labels: np.ndarray) -> tuple[float, float] | None:
     """Returns how a cosine similarity becomes a logit that stands beside the classes': (scale, offset).
 
-    Each class in turn is taken for an enrolled one: its logit is replaced by scale * s + offset, s an image's similarity
-    to the mean embedding of the class's other images. Scale and offset are those that make the labels likeliest, over
-    all images and all replaced classes of at least two images; None where there is no such class.
+    Each class in turn is taken for an enrolled one: its logit is replaced by scale * s + offset, s an image's
+    similarity to the mean embedding of the class's other images. Scale and offset are those that make the labels
+    likeliest, over all images and all replaced classes of at least two images; None where there is no such class.
 
     Args:
       logits: (n, classes), tempered.
@@ -124,7 +136,7 @@ def fit_similarity(logits: np.ndarray, embeddings: np.ndarray, labels: np.ndarra
 
 
 def _similarities(embeddings: np.ndarray, labels: np.ndarray, replaced: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (n, replaced) similarities to the means of the replaced classes, without the image itself, and own ones."""
+    """Returns (n, replaced) similarities to the classes' means, of other images than itself, and whether it is own."""
     own = labels[:, None] == replaced
     sums = own.T @ embeddings
     means = sums / np.linalg.norm(sums, axis=1, keepdims=True)

@@ -206,8 +206,8 @@ def add_calibration_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--false_accept_rate",
         type=float,
-        default=0.1,
-        help="part of the images of unknown characters that may be named; default: 0.1",
+        help="part of the images of unknown characters that may be named; default: that at which as large a part of "
+        "the known ones is called unknown",
     )
     parser.add_argument(
         "--unknown", nargs="+", default=[], metavar="IMAGE_OR_FOLDER",

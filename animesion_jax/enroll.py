@@ -34,8 +34,8 @@ def enroll(bundle: str, name: str, files: Sequence[Path], output: str) -> tuple[
     known = recognizer.bundle
     if known.calibration is None or known.calibration.scale is None:
         raise InputError(
-            f"{bundle} does not say what a similarity is worth (it was not calibrated, or on fewer than two images of any "
-            f"character); allowed: one from python -m animesion_jax.main calibrate --bundle={bundle} --workdir=RUN"
+            f"{bundle} does not say what a similarity is worth (it was not calibrated, or on fewer than two images of "
+            f"any character); allowed: one from python -m animesion_jax.main calibrate --bundle={bundle} --workdir=RUN"
         )
     if not name.strip():
         raise InputError("--name is empty; allowed: a character's name")
@@ -52,7 +52,8 @@ def enroll(bundle: str, name: str, files: Sequence[Path], output: str) -> tuple[
         raise InputError(f"the model sees nothing on these images of {name}: all features are 0; allowed: other images")
     characters = {}
     if known.enrolled:
-        characters = dict(zip(known.enrolled.names, zip(known.enrolled.embeddings, known.enrolled.counts), strict=True))
+        parts = zip(known.enrolled.embeddings, known.enrolled.counts, strict=True)
+        characters = dict(zip(known.enrolled.names, parts, strict=True))
     replaced = name in characters
     characters[name] = (np.float32(mean / norm), len(embeddings))
     enrolled = {

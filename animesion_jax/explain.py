@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from animesion_jax.augment import normalize
-from animesion_jax.errors import InputError
 from animesion_jax.bundle import Bundle
+from animesion_jax.errors import InputError
 from animesion_jax.images import EXPLAINED, read_image, resize
 from animesion_jax.models.shallownet import ShallowNet
 from animesion_jax.models.vit import VisionTransformer

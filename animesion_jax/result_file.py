@@ -66,8 +66,8 @@ class ResultFile:
         changed = [name for name in settings if before.get(name) != settings[name]]
         if changed:
             raise InputError(
-                f"--output={self.path} was begun with another {' and '.join(changed)}; allowed: the same, another name, "
-                f"or remove it and {self._unfinished}"
+                f"--output={self.path} was begun with another {' and '.join(changed)}; allowed: the same, another "
+                f"name, or remove it and {self._unfinished}"
             )
 
     def _header(self) -> str:

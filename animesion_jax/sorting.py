@@ -18,7 +18,7 @@ def copy_into_folders(rows: Iterable[Row], folder: str) -> Iterator[Row]:
     """Yields the rows of predictions, each after its image was copied to FOLDER/CHARACTER/NAME.
 
     Images of unknown characters go to FOLDER/unknown, unreadable ones nowhere. Of different images of one name the
-    second is called "NAME (2)"; a copy that is there already is left alone, so that a second start copies no image twice.
+    second is called "NAME (2)"; a copy that is there already is left alone: a second start copies no image twice.
     """
     for row in rows:
         if "error" not in row:

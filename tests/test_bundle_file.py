@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from animesion_jax.bundle import load_bundle
 from animesion_jax.bundle_file import CHUNKED, MOST_CONTAINERS
 from animesion_jax.errors import InputError
-from animesion_jax.bundle import load_bundle
 from tests.hostile_seeds import bundle_tree
 
 

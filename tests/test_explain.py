@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from published import google_arrays, random_images, relative_difference, save_google
 
+from animesion_jax.bundle import Bundle, load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.explain import Explainer, explain_files, grad_cam, overlay, rollout
-from animesion_jax.bundle import Bundle, load_bundle
 from animesion_jax.images import resize
 from animesion_jax.main import main
 from animesion_jax.models import abstract_variables, create_model, init_variables

@@ -14,10 +14,10 @@ from conftest import ROOT
 from PIL import Image
 
 import animesion_jax
+from animesion_jax.bundle import load_bundle
 from animesion_jax.datasets import load_dataset
 from animesion_jax.errors import InputError
 from animesion_jax.evaluate import evaluate
-from animesion_jax.bundle import load_bundle
 from animesion_jax.main import main
 from tests.hostile_seeds import bundle_tree
 

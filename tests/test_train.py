@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from animesion_jax import optim, run, steps
+from animesion_jax.bundle import load_bundle
 from animesion_jax.checkpoint import Checkpoints
 from animesion_jax.errors import InputError
 from animesion_jax.evaluate import evaluate
-from animesion_jax.bundle import load_bundle
 from animesion_jax.export import export
 from animesion_jax.journal import read_rows
 from animesion_jax.models import abstract_variables

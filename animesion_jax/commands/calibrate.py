@@ -11,8 +11,8 @@ def run(arguments: Sequence[str]) -> int:
     """Calibrates a bundle; prints what was found as JSON."""
     parser = parser_of(
         "calibrate",
-        "Finds on validation images how sure a bundle may be, and below which probability a character is unknown; export "
-        "has done so already where it found the data set.",
+        "Finds on validation images how sure a bundle may be, and below which probability a character is unknown; "
+        "export has done so already where it found the data set.",
         "--bundle=demo.msgpack --workdir=runs/demo --false_accept_rate=0.05",
     )
     parser.add_argument("--bundle", required=True, help="file written by export")

@@ -12,8 +12,8 @@ def run(arguments: Sequence[str]) -> int:
     """Writes embeddings of images; exit status 1 when a file was unreadable."""
     parser = parser_of(
         "embed",
-        "Writes what the model makes of each image before it names a character: a vector of unit norm, alike for images "
-        "of one character. *.npz has the arrays path and embedding, *.parquet such columns.",
+        "Writes what the model makes of each image before it names a character: a vector of unit norm, alike for "
+        "images of one character. *.npz has the arrays path and embedding, *.parquet such columns.",
         "--bundle=demo.msgpack --output=faces.npz folder/",
     )
     add_images(parser)

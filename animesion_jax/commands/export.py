@@ -12,8 +12,8 @@ def run(arguments: Sequence[str]) -> int:
     """Writes a bundle, calibrated where the data set is there."""
     parser = parser_of(
         "export",
-        "Writes a run's model, preprocessing and class names as one msgpack file, calibrated on the validation split so "
-        "that predict can say 'unknown'.",
+        "Writes a run's model, preprocessing and class names as one msgpack file, calibrated on the validation split "
+        "so that predict can say 'unknown'.",
         "--workdir=runs/demo --output=demo.msgpack",
     )
     add_run_flags(parser)
@@ -54,6 +54,6 @@ def _calibrate(flags: Any) -> str:
     source = calibration["source"]
     return (
         f"calibrated on {source['images']} images of '{source['split']}': below a probability of "
-        f"{calibration['threshold']:.3f} a character is unknown; so are {source['false_reject_rate']:.1%} of these images, "
-        f"for at most {flags.false_accept_rate:.0%} of unknown characters to be named"
+        f"{calibration['threshold']:.3f} a character is unknown; so are {source['false_reject_rate']:.1%} of these "
+        f"images, for {calibration['false_accept_rate']:.1%} of unknown characters to be named"
     )
