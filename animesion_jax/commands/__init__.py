@@ -4,5 +4,6 @@ They import what they need only when they run: `--help` waits for neither JAX no
 """
 
 COMMANDS = (
-    "train", "sweep", "evaluate", "export", "calibrate", "predict", "explain", "embed", "enroll", "figures", "report",
+    "train", "sweep", "evaluate", "export", "calibrate", "predict", "explain", "embed", "enroll", "serve", "figures",
+    "report",
 )  # fmt: skip

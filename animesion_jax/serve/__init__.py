@@ -1,0 +1,67 @@
+"""A web page and a JSON endpoint over a bundle."""
+
+import logging
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from animesion_jax.errors import InputError
+
+log = logging.getLogger("animesion_jax")
+
+
+def serve(
+    bundle: str,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    *,
+    max_file_mb: float = 20.0,
+    max_images: int = 16,
+    top_k: int = 5,
+    examples: Sequence[Path] = (),
+) -> None:
+    """Serves until it is interrupted; the model is compiled before the first request is taken.
+
+    Args:
+      bundle: file written by export.
+      host: address to listen on; 127.0.0.1 is reached from this machine only, 0.0.0.0 from everywhere.
+      port: TCP port; 0 takes a free one.
+      max_file_mb: largest image file, 10^6 bytes.
+      max_images: most images of one request.
+      top_k: characters shown for each image.
+      examples: images to try, shown on the page.
+
+    Raises:
+      InputError: no such bundle, a limit out of range, a port that cannot be had, or a package that is missing.
+    """
+    try:
+        import uvicorn
+
+        from animesion_jax.serve.api import create_app
+    except ImportError as error:
+        raise InputError(f"serve needs {error.name}; install it: pip install 'animesion_jax[serve]'") from error
+    from animesion_jax.serve.service import Service
+
+    with _listen(host, port) as listening:
+        service = Service(bundle, max_file_mb=max_file_mb, max_images=max_images, top_k=top_k)
+        seconds = service.compile()
+        app = create_app(service, examples)
+        host, port = listening.getsockname()[:2]
+        log.info("compiled in %.1f s; open http://%s:%d (Ctrl+C stops it)", seconds, host, port)
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Returns a socket bound to an address before the model is compiled, which would be for nothing."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"cannot listen on --host={host} --port={port} ({reason}); allowed: an address of this machine and a free "
+            "port, 0 for any"
+        ) from error
+    return listening

@@ -1,0 +1,88 @@
+"""The JSON endpoint, and the page beside it."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import fastapi
+import gradio
+from fastapi.responses import JSONResponse
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+
+import animesion_jax
+from animesion_jax.errors import InputError
+from animesion_jax.serve.page import FONTS, create_page
+from animesion_jax.serve.service import Answer, Service
+
+# What the parts of a form add to the files in them.
+FORM_BYTES = 2**20
+
+
+def create_app(service: Service, examples: Sequence[Path] = ()) -> fastapi.FastAPI:
+    """Returns the application: POST /api/predict, GET /api/info, and the page at /."""
+    app = fastapi.FastAPI(title="animesion_jax", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/api/info")
+    def info() -> dict[str, Any]:
+        bundle = service.recognizer.bundle
+        return {
+            "animesion_jax": animesion_jax.__version__,
+            "characters": len(bundle.names),
+            "image_size": bundle.image_size,
+            "threshold": bundle.calibration.threshold if bundle.calibration else None,
+            "max_file_bytes": service.max_bytes,
+            "max_images": service.max_images,
+        }
+
+    @app.post("/api/predict")
+    async def predict(request: fastapi.Request) -> JSONResponse:
+        """Takes a multipart form whose parts are image files, and answers {"results": [...]} in their order."""
+        fault = _unfit(request, service)
+        if fault:
+            return fault
+        try:
+            async with request.form(max_files=service.max_images, max_fields=0) as form:
+                uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+                service.check_number(len(uploads))
+                results = [await asyncio.to_thread(_answer, service, upload) for upload in uploads]
+        except HTTPException as error:
+            return _error(400, f"not a form of image files: {error.detail}; {service.limits}")
+        except InputError as error:
+            return _error(400, str(error))
+        return JSONResponse({"results": results})
+
+    page = create_page(service, examples)
+    return gradio.mount_gradio_app(
+        app, page, path="/", max_file_size=service.max_bytes, show_error=True, theme=FONTS, footer_links=[],
+        ssr_mode=False,
+    )  # fmt: skip
+
+
+def _unfit(request: fastapi.Request, service: Service) -> JSONResponse | None:
+    """Returns the answer to a request that is not read at all."""
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        return _error(415, "send a form: curl -F image=@face.jpg .../api/predict")
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal():
+        return _error(411, "the request does not say its length; allowed: one with a Content-Length")
+    if int(length) > service.max_images * service.max_bytes + FORM_BYTES:
+        return _error(413, f"the request is too large: {length} bytes; allowed: {service.limits}")
+    return None
+
+
+def _answer(service: Service, upload: UploadFile) -> Answer:
+    # Of what the sender calls the file only the end is told apart; it names nothing here.
+    with tempfile.TemporaryDirectory(prefix="animesion_") as folder:
+        path = Path(folder) / "upload"
+        with path.open("wb") as file:
+            shutil.copyfileobj(upload.file, file)
+        return service.answer(path, os.path.basename(upload.filename or ""))
+
+
+def _error(status: int, message: str) -> JSONResponse:
+    return JSONResponse({"error": message}, status_code=status)

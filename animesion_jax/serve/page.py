@@ -1,0 +1,122 @@
+"""The page: a place to drop images on, and a card with bars for each of them."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import gradio
+from PIL import Image
+
+from animesion_jax.errors import InputError
+from animesion_jax.images import FORMATS
+from animesion_jax.serve.service import Answer, Service
+
+# The system's: the default theme fetches its own from Google.
+FONTS = gradio.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+THUMBNAIL = 224
+MOST_EXAMPLES = 24
+# Gradio's drop area takes no pasted files, so they are handed to its input.
+PASTE = """
+<script>
+document.addEventListener("paste", (event) => {
+    const input = document.querySelector("#images input[type=file]");
+    if (!input || !event.clipboardData.files.length) return;
+    input.files = event.clipboardData.files;
+    input.dispatchEvent(new Event("change", {bubbles: true}));
+});
+</script>
+"""
+STYLE = """
+<style>
+.card {display: flex; flex-wrap: wrap; gap: 16px; padding: 12px 0; border-top: 1px solid var(--border-color-primary);}
+.card figure {margin: 0; text-align: center; font-size: 0.8em; color: var(--body-text-color-subdued);}
+.card img {width: 224px; height: 224px; object-fit: contain; border-radius: 6px; display: block;}
+.card .names {flex: 1 1 280px; min-width: 0;}
+.card h3 {margin: 0 0 8px; overflow-wrap: anywhere;}
+.card .file {color: var(--body-text-color-subdued); font-size: 0.85em; overflow-wrap: anywhere;}
+.card .bar {display: grid; grid-template-columns: minmax(0, 12em) 1fr 4em; gap: 8px; align-items: center;}
+.card .bar {margin: 4px 0;}
+.card .bar span {overflow-wrap: anywhere;}
+.card .bar i {display: block; height: 12px; border-radius: 3px; background: var(--color-accent);}
+.card .bar b {text-align: right; font-weight: normal;}
+.card .error {color: #b91c1c; font-weight: 600;}
+.card.unknown .bar i {background: #9ca3af;}
+</style>
+"""
+
+
+def create_page(service: Service, examples: Sequence[Path] = ()) -> gradio.Blocks:
+    """Returns the page of a service; `examples` are images that a click recognises."""
+    bundle = service.recognizer.bundle
+    shown = [str(path) for path in examples[:: -(-len(examples) // MOST_EXAMPLES) or 1]]
+
+    def recognize(files: list[str] | None) -> tuple[None, str]:
+        return None, cards(service, [Path(file) for file in files or ()])
+
+    def recognize_example(chosen: gradio.SelectData) -> str:
+        return cards(service, [Path(shown[chosen.index])])
+
+    with gradio.Blocks(title="animesion_jax", analytics_enabled=False, delete_cache=(600, 600)) as page:
+        gradio.HTML(STYLE, padding=False)
+        gradio.Markdown(
+            f"# Who is this?\nDrop or paste pictures of faces: {service.limits}, of {', '.join(FORMATS)}. "
+            f"The model knows {len(bundle.names):,} characters."
+        )
+        images = gradio.File(file_count="multiple", label="Pictures", elem_id="images", height=160)
+        results = gradio.HTML(elem_id="results", padding=False)
+        images.upload(recognize, images, [images, results], api_visibility="private", concurrency_limit=4)
+        if shown:
+            gallery = gradio.Gallery(
+                shown, label="Examples: click one", columns=12, height=140, allow_preview=False, interactive=False,
+                elem_id="examples", buttons=[], object_fit="cover",
+            )  # fmt: skip
+            gallery.select(recognize_example, None, results, api_visibility="private", concurrency_limit=4)
+    page.head = PASTE
+    return page
+
+
+def cards(service: Service, files: Sequence[Path]) -> str:
+    """Returns the HTML of the answers for uploaded files."""
+    try:
+        service.check_number(len(files))
+    except InputError as error:
+        return f'<div class="card"><p class="error">{html.escape(str(error))}</p></div>'
+    return "".join(card(*service.explained_answer(file, file.name), service) for file in files)
+
+
+def card(answer: Answer, image: Image.Image | None, explained: Image.Image | None, service: Service) -> str:
+    """Returns the HTML of one answer; whatever a name holds is text."""
+    file = f'<p class="file">{html.escape(answer["name"])}'
+    if image is None:
+        return f'<div class="card">{file}</p><p class="error">{html.escape(answer["error"])}</p></div>'
+    seconds = f"{1000 * answer['seconds']:.0f} ms"
+    best = answer["predictions"][0]
+    title = html.escape(best["class"])
+    if answer["unknown"]:
+        threshold = service.recognizer.bundle.calibration.threshold
+        title = f"unknown <small>(nobody is {100 * threshold:.0f}% likely)</small>"
+    bars = "".join(_bar(each["class"], f"{100 * each['probability']:.1f}%") for each in answer["predictions"])
+    kind = "attention" if service.explainer.follows_attention else "Grad-CAM"
+    return (
+        f'<div class="card{" unknown" if answer["unknown"] else ""}">{_figure(image, "picture")}'
+        f"{_figure(explained, f'what the model went by ({kind})')}"
+        f'<div class="names"><h3>{title}</h3>{bars}{file} · {seconds}</p></div></div>'
+    )
+
+
+def _bar(name: str, percent: str) -> str:
+    bar = f'<div><i style="width: {percent}"></i></div>'
+    return f'<div class="bar"><span>{html.escape(name)}</span>{bar}<b>{percent}</b></div>'
+
+
+def _figure(image: Image.Image, caption: str) -> str:
+    small = image.copy()
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    written = io.BytesIO()
+    small.save(written, format="WEBP", quality=90)
+    data = base64.b64encode(written.getvalue()).decode()
+    return (
+        f'<figure><img alt="{caption}" src="data:image/webp;base64,{data}"><figcaption>{caption}</figcaption></figure>'
+    )

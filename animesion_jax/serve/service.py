@@ -1,0 +1,105 @@
+"""What page and endpoint have in common: a model that is compiled once, and the limits on what it is given."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from animesion_jax.bundle import load_bundle
+from animesion_jax.errors import InputError
+from animesion_jax.explain import Explainer, overlay
+from animesion_jax.images import read_image, resize
+from animesion_jax.predict import Recognizer
+
+MEGABYTE = 10**6
+
+Answer = dict[str, Any]
+
+
+class Service:
+    """Names the characters on uploaded files.
+
+    Attributes:
+      recognizer: of the bundle, for one image at a time.
+      explainer: likewise.
+      max_bytes: largest file.
+      max_images: most files of a request.
+      top_k: characters named for each.
+    """
+
+    def __init__(self, bundle: str, *, max_file_mb: float = 20.0, max_images: int = 16, top_k: int = 5):
+        for name, value in {"max_file_mb": max_file_mb, "max_images": max_images, "top_k": top_k}.items():
+            if not value > 0:
+                raise InputError(f"--{name} is {value}; allowed: more than 0")
+        loaded = load_bundle(bundle)
+        self.recognizer = Recognizer(loaded, batch_size=1)
+        self.explainer = Explainer(loaded)
+        self.max_bytes = int(max_file_mb * MEGABYTE)
+        self.max_images = max_images
+        self.top_k = top_k
+        # Two images at once take as long as one after the other, and twice the memory.
+        self._one_at_a_time = threading.Lock()
+
+    @property
+    def limits(self) -> str:
+        """The limits in words."""
+        return f"up to {self.max_images} images at a time, each up to {self.max_bytes / MEGABYTE:g} MB"
+
+    def compile(self) -> float:
+        """Compiles what requests need and returns the seconds it took."""
+        start = time.monotonic()
+        size = self.recognizer.bundle.image_size
+        blank = np.zeros((1, size, size, 3), np.uint8)
+        self.recognizer.probabilities(blank)
+        self.explainer.explain(blank[0])
+        return time.monotonic() - start
+
+    def check_number(self, number: int) -> None:
+        """Raises InputError for more images than a request may have, or none."""
+        if not 1 <= number <= self.max_images:
+            raise InputError(f"{number} images in one request; allowed: 1 to {self.max_images}")
+
+    def answer(self, path: Path, name: str) -> Answer:
+        """Returns {"name", "unknown", "predictions", "seconds"} for an image file, or {"name", "error"}.
+
+        Args:
+          path: where it is.
+          name: what the sender calls it.
+        """
+        return self._answer(path, name)[0]
+
+    def explained_answer(self, path: Path, name: str) -> tuple[Answer, Image.Image | None, Image.Image | None]:
+        """Returns `answer`, the image, and the image under the map of what the model went by; both None on an error."""
+        start = time.monotonic()
+        answer, image = self._answer(path, name)
+        if image is None:
+            return answer, None, None
+        with self._one_at_a_time:
+            _, heat = self.explainer.explain(resize(image, self.recognizer.bundle.image_size))
+        return answer | {"seconds": time.monotonic() - start}, image, overlay(image.copy(), heat)
+
+    def _answer(self, path: Path, name: str) -> tuple[Answer, Image.Image | None]:
+        start = time.monotonic()
+        try:
+            size = path.stat().st_size
+            if size > self.max_bytes:
+                raise InputError(
+                    f"the file is too large: {size / MEGABYTE:.1f} MB; allowed: {self.max_bytes / MEGABYTE:g} MB; "
+                    "scale it down, or crop it to the face"
+                )
+            image = read_image(path)
+        except InputError as error:
+            return {"name": name, "error": str(error)}, None
+        pixels = resize(image, self.recognizer.bundle.image_size)
+        with self._one_at_a_time:
+            (probabilities,) = self.recognizer.probabilities(pixels[None])
+        ranked = self.recognizer.rank(probabilities, self.top_k)
+        return {
+            "name": name,
+            "unknown": self.recognizer.is_unknown(ranked),
+            "predictions": ranked,
+            "seconds": time.monotonic() - start,
+        }, image
