@@ -47,6 +47,8 @@ setup(
         "mlcroissant>=1.1,<2",
     ],
     extras_require={
+        "serve": ["gradio>=6.31,<7"],
+        "parquet": ["pyarrow>=22,<26"],
         "cuda": ["jax[cuda13]>=0.10,<0.11"],
         "tpu": ["jax[tpu]>=0.10,<0.11"],
         "test": [
@@ -57,6 +59,9 @@ setup(
             "pytest-xdist>=3.8,<4",
             "ruff>=0.15,<0.18",
             "scikit-learn>=1.7,<2",
+            "selenium>=4.40,<5",
+            # What the extra [serve] has, and the page's tests with it.
+            "gradio>=6.31,<7",
         ],
     },
     entry_points={"console_scripts": ["animesion = animesion_jax.main:run"]},

@@ -20,7 +20,7 @@ ALLOWED = {
     "main": {"commands"},
     "command_line": {"commands"},
     "commands": {
-        "calibrate", "embed", "enroll", "result_file", "sorting", "bundle",
+        "calibrate", "embed", "enroll", "result_file", "sorting", "bundle", "serve",
         "command_line", "tensorflow_start", "train", "sweep", "evaluate", "export", "predict", "explain", "report",
         "figures",
     },
@@ -45,6 +45,7 @@ ALLOWED = {
     "enroll": {"bundle", "predict"},
     "result_file": {"predictions"},
     "sorting": {"predictions"},
+    "serve": {"serve", "bundle", "explain", "images", "predict", ""},
     "explain": {"bundle", "images", "models"},
     "export": {"bundle", "run", ""},
     "run": {"optim", "steps", "checkpoint", "models"},

@@ -53,15 +53,16 @@ def serve(
 
 def _listen(host: str, port: int) -> socket.socket:
     """Returns a socket bound to an address before the model is compiled, which would be for nothing."""
+    if not 0 <= port < 2**16:
+        raise InputError(f"--port is {port}; allowed: 0 to {2**16 - 1}, 0 for any that is free")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
         raise InputError(
-            f"cannot listen on --host={host} --port={port} ({reason}); allowed: an address of this machine and a free "
+            f"cannot listen on --host={host} --port={port} ({error.strerror}); allowed: an address of this machine and a free "
             "port, 0 for any"
         ) from error
     return listening

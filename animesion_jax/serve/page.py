@@ -43,6 +43,8 @@ STYLE = """
 .card .bar b {text-align: right; font-weight: normal;}
 .card .error {color: #b91c1c; font-weight: 600;}
 .card.unknown .bar i {background: #9ca3af;}
+#examples button {min-width: 0;}
+#examples .grid-container {grid-template-columns: repeat(auto-fill, minmax(72px, 1fr)) !important;}
 </style>
 """
 
@@ -68,8 +70,9 @@ def create_page(service: Service, examples: Sequence[Path] = ()) -> gradio.Block
         results = gradio.HTML(elem_id="results", padding=False)
         images.upload(recognize, images, [images, results], api_visibility="private", concurrency_limit=4)
         if shown:
+            gradio.Markdown("Examples to click on:")
             gallery = gradio.Gallery(
-                shown, label="Examples: click one", columns=12, height=140, allow_preview=False, interactive=False,
+                shown, show_label=False, columns=12, height="auto", allow_preview=False, interactive=False,
                 elem_id="examples", buttons=[], object_fit="cover",
             )  # fmt: skip
             gallery.select(recognize_example, None, results, api_visibility="private", concurrency_limit=4)
