@@ -234,7 +234,7 @@ class Checkpoints:
 
     def _check_shapes(self, step: int, like: TrainState) -> None:
         """Raises InputError where the saved arrays are not those of `like`, which is no damage."""
-        trees = (self._manager.item_metadata(step).tree, ocp.tree.serialize_tree(like))
+        trees = (self._manager.item_metadata(step).tree, ocp.tree.serialize_tree(like, keep_empty_nodes=True))
         saved, wanted = (
             {
                 jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
