@@ -1,6 +1,7 @@
 """TrainState, the training step and the evaluation step: the only place that names pmap."""
 
 import collections
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -51,6 +52,12 @@ class TrainState:
     def evaluated(self) -> dict[str, Any]:
         """The variables that are evaluated and exported: the averages where there are some."""
         return self.variables if self.average is None else _variables(**self.average)
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """What a checkpoint holds: the fields, without an average where there is none, as before there were any."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 def _variables(params: Any, batch_stats: Any) -> dict[str, Any]:
