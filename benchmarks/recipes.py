@@ -5,8 +5,8 @@ python benchmarks/recipes.py --data_dir=DATA --workdir=runs/recipes --only resne
 python benchmarks/recipes.py --data_dir=DATA --workdir=runs/recipes --table
 
 Every run is a workdir of its own below WORKDIR, `MODEL-VARIANT-SEED`, trained and evaluated (last weights, --per_class)
-by the program's own commands; one that has been evaluated is not done again, one that was interrupted goes on. The first
-seed of every variant comes first. Several such processes at once share the work: each takes runs that no other has.
+by the program's own commands. One that has been evaluated is not done again, one that was interrupted goes on. The
+first seed of every variant comes first. Several such processes share the work: each takes runs that no other has.
 """
 
 import argparse
