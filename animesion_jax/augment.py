@@ -13,6 +13,11 @@ LUMA = (0.299, 0.587, 0.114)
 # What data and predict add to resized pixels before they cut off the fraction: half up, with ties, which resizing by
 # 3/4 or 5/4 makes many of, clear of float rounding.
 ROUNDING = 0.5 + 2**-10
+# The rectangle of random erasing: its part of the image's area, and its height by its width; torchvision's ranges.
+ERASED_AREA = (0.02, 0.33)
+ERASED_ASPECT = (0.3, 3.3)
+# Folded into an example's key for what was added to the five draws that are split off it, whose numbers stay.
+ERASING = 5
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class Augmentation:
       flip: probability of a horizontal flip.
       brightness, contrast, saturation: half-width b of the factor's range [max(0, 1 - b), 1 + b].
       hue: half-width of the hue shift's range, in turns of the colour circle, at most 0.5.
+      erasing: probability that a rectangle is erased.
     """
 
     flip: float = 0.5
@@ -30,6 +36,7 @@ class Augmentation:
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
+    erasing: float = 0.0
 
 
 def crop(image: jax.Array, top: jax.Array, left: jax.Array, size: int) -> jax.Array:
@@ -91,6 +98,43 @@ def jitter(image: jax.Array, order: jax.Array, factors: jax.Array, hue: jax.Arra
     return image
 
 
+def draw_rectangle(key: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Returns (top, left, height, width), int32 pixels, of a random rectangle within a square of side `size`.
+
+    Area and aspect ratio are those of random erasing (Zhong et al., 2017, arXiv:1708.04896): uniform and log-uniform in
+    `ERASED_AREA` and `ERASED_ASPECT`. Where the original draws anew until the rectangle fits, the aspect ratio is drawn
+    from those that fit the area. Every place within the square is equally likely.
+    """
+    area_key, aspect_key, top_key, left_key = jax.random.split(key, 4)
+    area = jax.random.uniform(area_key, minval=ERASED_AREA[0], maxval=ERASED_AREA[1])
+    least, most = jnp.maximum(ERASED_ASPECT[0], area), jnp.minimum(ERASED_ASPECT[1], 1.0 / area)
+    aspect = jnp.exp(jax.random.uniform(aspect_key, minval=jnp.log(least), maxval=jnp.log(most)))
+    height = jnp.round(size * jnp.sqrt(area * aspect)).astype(jnp.int32)
+    width = jnp.round(size * jnp.sqrt(area / aspect)).astype(jnp.int32)
+    top = jax.random.randint(top_key, (), 0, size - height + 1)
+    left = jax.random.randint(left_key, (), 0, size - width + 1)
+    return top, left, height, width
+
+
+def inside(size: int, top: jax.Array, left: jax.Array, height: jax.Array, width: jax.Array) -> jax.Array:
+    """Returns the (size, size, 1) bool mask of a rectangle."""
+    places = jnp.arange(size)
+    rows = (places >= top) & (places < top + height)
+    columns = (places >= left) & (places < left + width)
+    return (rows[:, None] & columns)[..., None]
+
+
+def erase(key: jax.Array, image: jax.Array, probability: float) -> jax.Array:
+    """Returns an (S, S, 3) float image in [0, 1], with a given probability with a rectangle of noise on it.
+
+    Every erased number is drawn uniformly anew, as the paper recommends: one colour would be a thing to learn.
+    """
+    whether_key, rectangle_key, noise_key = jax.random.split(key, 3)
+    erased = inside(image.shape[0], *draw_rectangle(rectangle_key, image.shape[0]))
+    erased &= jax.random.bernoulli(whether_key, probability)
+    return jnp.where(erased, jax.random.uniform(noise_key, image.shape), image)
+
+
 def _augment_one(key: jax.Array, image: jax.Array, size: int, augmentation: Augmentation) -> jax.Array:
     crop_key, flip_key, order_key, factor_key, hue_key = jax.random.split(key, 5)
     margin = jnp.asarray([image.shape[0] - size, image.shape[1] - size])
@@ -98,15 +142,17 @@ def _augment_one(key: jax.Array, image: jax.Array, size: int, augmentation: Augm
     image = crop(image, top, left, size).astype(jnp.float32) / 255.0
     image = jnp.where(jax.random.bernoulli(flip_key, augmentation.flip), image[:, ::-1], image)
     widths = jnp.asarray([augmentation.brightness, augmentation.contrast, augmentation.saturation])
-    if max(augmentation.brightness, augmentation.contrast, augmentation.saturation, augmentation.hue) == 0:
-        return image
-    factors = jax.random.uniform(factor_key, (3,), minval=jnp.maximum(0.0, 1.0 - widths), maxval=1.0 + widths)
-    hue = jax.random.uniform(hue_key, minval=-augmentation.hue, maxval=augmentation.hue)
-    return jitter(image, jax.random.permutation(order_key, 4), factors, hue)
+    if max(augmentation.brightness, augmentation.contrast, augmentation.saturation, augmentation.hue) > 0:
+        factors = jax.random.uniform(factor_key, (3,), minval=jnp.maximum(0.0, 1.0 - widths), maxval=1.0 + widths)
+        hue = jax.random.uniform(hue_key, minval=-augmentation.hue, maxval=augmentation.hue)
+        image = jitter(image, jax.random.permutation(order_key, 4), factors, hue)
+    if augmentation.erasing > 0:
+        image = erase(jax.random.fold_in(key, ERASING), image, augmentation.erasing)
+    return image
 
 
 def augment(keys: jax.Array, images: jax.Array, size: int, augmentation: Augmentation) -> jax.Array:
-    """Returns randomly cropped, flipped and jittered images.
+    """Returns randomly cropped, flipped, jittered and erased images.
 
     Args:
       keys: (batch,) random keys, one per example.

@@ -103,9 +103,9 @@ class Checkpoints:
 
     def save(self, step: int, state: TrainState, progress: dict[str, Any]) -> None:
         """Starts saving the state, and what JSON can hold of the progress made; InputError if the last save failed."""
-        state = hosts.to_global(state)
+        arrays = hosts.to_global(state.arrays)
         with self._naming_failure():
-            self._manager.save(step, args=ocp.args.StandardSave(state), custom_metadata=progress)
+            self._manager.save(step, args=ocp.args.StandardSave(arrays), custom_metadata=progress)
 
     def score(self, step: int, metrics: dict[str, float]) -> None:
         """Ranks the checkpoint of a step by its metrics on the validation split."""
@@ -210,19 +210,19 @@ class Checkpoints:
         )
 
     def _restore(self, step: int, like: TrainState, devices: Sequence[jax.Device] | None) -> TrainState:
-        wanted = hosts.abstract_global(like, devices)
+        wanted = hosts.abstract_global(like.arrays, devices)
         try:
             if not (self._workdir / FOLDER / str(step) / ITEM).exists():
                 raise FileNotFoundError("its arrays are missing")
             self._check_shapes(step, like)
-            state = self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
+            arrays = self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
         except (InputError, MemoryError, PermissionError, ConnectionError, TimeoutError):
             raise
         except Exception as error:  # Orbax, tensorstore and json raise a dozen types on damaged files
             if any(passing in str(error) for passing in NO_DAMAGE):
                 raise
             raise _Damaged(first_line(error)[:200]) from error
-        return hosts.to_local(state, devices)
+        return TrainState(**hosts.to_local(arrays, devices))
 
     def _progress(self, step: int) -> dict[str, Any]:
         metadata = self._manager.metadata(step)
@@ -234,7 +234,7 @@ class Checkpoints:
 
     def _check_shapes(self, step: int, like: TrainState) -> None:
         """Raises InputError where the saved arrays are not those of `like`, which is no damage."""
-        trees = (self._manager.item_metadata(step).tree, ocp.tree.serialize_tree(like))
+        trees = (self._manager.item_metadata(step).tree, ocp.tree.serialize_tree(like.arrays, keep_empty_nodes=True))
         saved, wanted = (
             {
                 jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)

@@ -25,19 +25,22 @@ def label_ranks(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.sum(~behind, axis=-1, dtype=jnp.int32)
 
 
-def metric_sums(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
+def metric_sums(
+    logits: jax.Array, labels: jax.Array, mask: jax.Array, losses: jax.Array | None = None
+) -> dict[str, jax.Array]:
     """Returns sums over the unmasked examples and their number.
 
     Args:
       logits: (batch, classes) float32.
       labels: (batch,) int32 class ids.
       mask: (batch,) 1 for an example, 0 for padding; padding contributes nothing, NaN included.
+      losses: (batch,) what to add up as "loss"; None for the cross-entropy.
 
     Returns:
       float32 scalars: "loss", "top1_accuracy", "top5_accuracy" (sums) and "examples".
     """
     ranks = label_ranks(logits, labels)
-    values = (cross_entropy(logits, labels), ranks < 1, ranks < 5)
+    values = (cross_entropy(logits, labels) if losses is None else losses, ranks < 1, ranks < 5)
     sums = {name: jnp.sum(jnp.where(mask > 0, value, 0.0)) for name, value in zip(SUMS, values, strict=True)}
     return sums | {"examples": jnp.sum(mask > 0, dtype=jnp.float32)}
 

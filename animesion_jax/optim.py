@@ -1,8 +1,9 @@
-"""Optimizer, learning-rate schedule and freezing from the config."""
+"""Optimizer, learning-rate schedule, freezing and averaging from the config."""
 
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
@@ -48,15 +49,85 @@ SCHEDULES: dict[str, Callable[[ml_collections.ConfigDict, int], optax.Schedule]]
 
 
 def make_schedule(config: ml_collections.ConfigDict, steps_per_epoch: int) -> optax.Schedule:
-    """Returns the learning rate as a function of the step (0 is the first update)."""
+    """Returns the learning rate as a function of the step (0 is the first update), the re-balancing included."""
     if config.schedule not in SCHEDULES:
         raise InputError(f"unknown schedule '{config.schedule}'; allowed: {', '.join(SCHEDULES)}")
-    return SCHEDULES[config.schedule](config, steps_per_epoch)
+    schedule = SCHEDULES[config.schedule](config, steps_per_epoch)
+    if not config.rebalance_epochs:
+        return schedule
+    second = optax.cosine_decay_schedule(config.rebalance_learning_rate, config.rebalance_epochs * steps_per_epoch)
+    return optax.join_schedules([schedule, second], [config.epochs * steps_per_epoch])
+
+
+def kernels(params: Any) -> Any:
+    """Returns a tree of bools: what weight decay is for, which are the kernels of convolutions and dense layers.
+
+    Biases, scales of norms, position embeddings and class tokens are left alone, as in timm and DeiT.
+    """
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1] == jax.tree_util.DictKey("kernel"), params)
+
+
+def sgd(config: ml_collections.ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Returns SGD with momentum: v = momentum * v + g, w = w - learning_rate * v, as in the paper.
+
+    g takes in weight_decay * w where that is set.
+    """
+    plain = optax.sgd(schedule, momentum=config.momentum)
+    if not config.weight_decay:
+        return plain
+    return optax.chain(optax.add_decayed_weights(config.weight_decay, kernels), plain)
+
+
+def adamw(config: ml_collections.ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Returns AdamW (Loshchilov and Hutter, 2019, arXiv:1711.05101), whose weight decay the learning rate scales."""
+    return optax.adamw(schedule, b1=config.momentum, weight_decay=config.weight_decay, mask=kernels)
+
+
+OPTIMIZERS: dict[str, Callable[[ml_collections.ConfigDict, optax.Schedule], optax.GradientTransformation]] = {
+    "sgd": sgd,
+    "adamw": adamw,
+}
 
 
 def make_optimizer(config: ml_collections.ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Returns SGD with momentum: v = momentum * v + g, w = w - learning_rate * v, as in the paper."""
-    return optax.sgd(schedule, momentum=config.momentum)
+    """Returns the optimizer of a config, with `rebalancing` as its second stage where there is one."""
+    if config.optimizer not in OPTIMIZERS:
+        raise InputError(f"unknown optimizer '{config.optimizer}'; allowed: {', '.join(OPTIMIZERS)}")
+    optimizer = OPTIMIZERS[config.optimizer](config, schedule)
+    return _with_rebalancing(optimizer, schedule, config.momentum) if config.rebalance_epochs else optimizer
+
+
+def _with_rebalancing(
+    first: optax.GradientTransformation, schedule: optax.Schedule, momentum: float
+) -> optax.GradientTransformationExtraArgs:
+    """Returns an optimizer that is `first`, and SGD on the classifier alone in updates with a `rebalancing_step`.
+
+    It keeps the state of both, so that a run's checkpoints are all of one shape; neither touches the other's.
+    """
+    second = optax.trace(momentum)
+
+    def init(params):
+        return {"training": first.init(params), "rebalancing": second.init(split_params(params, "head")[0])}
+
+    def update(gradients, state, params=None, *, rebalancing_step=None):
+        if rebalancing_step is None:
+            deltas, training = first.update(gradients, state["training"], params)
+            return deltas, {**state, "training": training}
+        velocity, rebalancing = second.update(gradients, state["rebalancing"])
+        deltas = jax.tree.map(lambda leaf: -schedule(rebalancing_step) * leaf, velocity)
+        return deltas, {**state, "rebalancing": rebalancing}
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def update_average(average: Any, values: Any, decay: float, step: jax.Array) -> Any:
+    """Returns the running average of a tree, d * average + (1 - d) * values, after `step` updates of it.
+
+    d is `decay`, in the beginning (1 + step) / (10 + step) if that is less, so that the start is soon forgotten, as in
+    TensorFlow's ExponentialMovingAverage. Written as a difference, what does not move stays as it is to the last bit.
+    """
+    rate = 1.0 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda old, new: old + rate * (new - old), average, values)
 
 
 def split_params(params: dict[str, Any], trainable: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -17,11 +17,18 @@ from animesion_jax.errors import InputError
 from animesion_jax.models import OPTIONS, abstract_variables, create_model, family
 from animesion_jax.workdir import ADDED, CLASSES_FILE, CONFIG_FILE, RESULTS_FILE, read_json, write_json
 
-# Fields of a config that must be more than 0.
+# Fields of a config by the numbers they allow.
 POSITIVE = (
     "image_size", "batch_size", "eval_batch_size", "grad_accumulation", "epochs", "learning_rate", "decay_factor",
-    "log_every_steps", "keep_last_checkpoints",
+    "log_every_steps", "keep_last_checkpoints", "rebalance_learning_rate",
 )  # fmt: skip
+NOT_NEGATIVE = (
+    "crop_margin", "eval_mode_after_epochs", "checkpoint_every_steps", "seed", "mixup", "cutmix", "weight_decay",
+    "logit_adjustment", "rebalance_epochs",
+)  # fmt: skip
+LESS_THAN_ONE = ("dropout_rate", "momentum", "label_smoothing", "ema_decay")
+FINITE = ("learning_rate", "rebalance_learning_rate", "mixup", "cutmix", "weight_decay", "logit_adjustment")
+PROBABILITIES = ("flip", "erasing")
 # Fields that a second start in the same workdir may change.
 MAY_CHANGE = (
     "data_dir", "data.cache", "epochs", "eval_batch_size", "log_every_steps", "checkpoint_every_steps",
@@ -57,18 +64,21 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for name in POSITIVE:
         if not config[name] > 0:
             raise InputError(f"config.{name} is {config[name]}; allowed: more than 0")
-    for name in ("dropout_rate", "momentum"):
+    for name in LESS_THAN_ONE:
         if not 0 <= config[name] < 1:
             raise InputError(f"config.{name} is {config[name]}; allowed: 0 up to less than 1")
-    for name in ("crop_margin", "eval_mode_after_epochs", "checkpoint_every_steps", "seed"):
-        if config[name] < 0:
+    for name in NOT_NEGATIVE:
+        if not config[name] >= 0:
             raise InputError(f"config.{name} is {config[name]}; allowed: 0 or more")
     augment = {f"augment.{name}": value for name, value in config.augment.items()}
-    for name, value in {"learning_rate": config.learning_rate, **augment}.items():
+    for name, value in {**{name: config[name] for name in FINITE}, **augment}.items():
         if not (math.isfinite(value) and value >= 0):
             raise InputError(f"config.{name} is {value}; allowed: a finite number, 0 or more")
-    if config.augment.flip > 1:
-        raise InputError(f"config.augment.flip is {config.augment.flip}; allowed: a probability, 0 to 1")
+    for name in PROBABILITIES:
+        if config.augment[name] > 1:
+            raise InputError(f"config.augment.{name} is {config.augment[name]}; allowed: a probability, 0 to 1")
+    if config.optimizer not in optim.OPTIMIZERS:
+        raise InputError(f"config.optimizer is '{config.optimizer}'; allowed: {', '.join(optim.OPTIMIZERS)}")
     for name in ("read_groups", "shuffle_buffer"):
         if config.data[name] < 1:
             raise InputError(f"config.data.{name} is {config.data[name]}; allowed: 1 or more")
@@ -115,9 +125,11 @@ def changes_of_the_run(workdir: str, config: ml_collections.ConfigDict) -> str:
     """Returns, in words, the fields that make another run of a config than the one its workdir was begun with.
 
     Fields of `MAY_CHANGE` do not: they decide where the data is and how long and how often something is done, not what
-    is trained. How long does too where the learning rate follows a cosine to the last epoch.
+    is trained. How long does too where the learning rate follows a cosine to the last epoch, or a second
+    stage begins after it.
     """
-    may_change = set(MAY_CHANGE) - ({"epochs"} if config.schedule == "cosine" else set())
+    fixed = {"epochs"} if config.schedule == "cosine" or config.rebalance_epochs else set()
+    may_change = set(MAY_CHANGE) - fixed
     differing = {name: pair for name, pair in changed_fields(workdir, config).items() if name not in may_change}
     return "; ".join(f"{name} was {old!r}, is {new!r}" for name, (old, new) in differing.items())
 
@@ -216,8 +228,9 @@ def load(workdir: str, weights: str | None = None) -> Run:
     if step is None:
         raise InputError(f"{folder} holds no finished checkpoint yet; train for at least one epoch")
     optimizer = optim.make_optimizer(config, optim.make_schedule(config, 1))
-    like = steps.abstract_state(abstract_variables(model, config.image_size), optimizer, config.trainable)
-    variables = checkpoints.restore(step, like).variables
+    abstract = abstract_variables(model, config.image_size)
+    like = steps.abstract_state(abstract, optimizer, config.trainable, averaged=config.ema_decay > 0)
+    variables = checkpoints.restore(step, like).evaluated
     checkpoints.close()
     results = folder / RESULTS_FILE
     metrics = read_json(results) if results.exists() else {}

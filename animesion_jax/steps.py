@@ -1,6 +1,7 @@
 """TrainState, the training step and the evaluation step: the only place that names pmap."""
 
 import collections
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,16 +14,15 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from animesion_jax.augment import Augmentation, augment, normalize
+from animesion_jax.augment import normalize
 from animesion_jax.errors import InputError
+from animesion_jax.gradients import Batch, Sums, is_mixed, make_gradients
 from animesion_jax.hosts import AXIS, own
-from animesion_jax.metrics import SUMS, cross_entropy, label_ranks, metric_sums
-from animesion_jax.optim import split_params
+from animesion_jax.metrics import label_ranks, metric_sums
+from animesion_jax.objective import Objective, training_objective
+from animesion_jax.optim import split_params, update_average
 
 BATCHES_IN_FLIGHT = 2
-
-Batch = dict[str, jax.Array]
-Sums = dict[str, jax.Array]
 
 
 @flax.struct.dataclass
@@ -34,43 +34,81 @@ class TrainState:
       params: float32 parameters.
       batch_stats: float32 running statistics of BatchNorm; empty for models without.
       opt_state: state of the optax transformation.
+      average: running averages {"params", "batch_stats"} of a run with `ema_decay`; None in others.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
+    average: Any = None
 
     @property
     def variables(self) -> dict[str, Any]:
-        """The variables to hand to `model.apply`."""
-        return {"params": self.params} | ({"batch_stats": self.batch_stats} if self.batch_stats else {})
+        """The variables to hand to `model.apply` in training."""
+        return _variables(self.params, self.batch_stats)
+
+    @property
+    def evaluated(self) -> dict[str, Any]:
+        """The variables that are evaluated and exported: the averages where there are some."""
+        return self.variables if self.average is None else _variables(**self.average)
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """What a checkpoint holds: the fields, without an average where there is none, as before there were any."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+def _variables(params: Any, batch_stats: Any) -> dict[str, Any]:
+    return {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
 
 
 def create_state(
-    variables: dict[str, Any], optimizer: optax.GradientTransformation, trainable: str = "all"
+    variables: dict[str, Any],
+    optimizer: optax.GradientTransformation,
+    trainable: str = "all",
+    *,
+    averaged: bool = False,
 ) -> TrainState:
     """Returns the state before the first step; the optimizer keeps nothing for frozen parameters."""
-    params = variables["params"]
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
     trained, _ = split_params(params, trainable)
-    return TrainState(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), optimizer.init(trained))
+    # Copies, for the state is donated, and no array can be twice.
+    average = jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats}) if averaged else None
+    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(trained), average)
 
 
 def abstract_state(
-    variables: dict[str, Any], optimizer: optax.GradientTransformation, trainable: str = "all"
+    variables: dict[str, Any],
+    optimizer: optax.GradientTransformation,
+    trainable: str = "all",
+    *,
+    averaged: bool = False,
 ) -> TrainState:
     """Returns the shapes and dtypes of `create_state`; `variables` may be abstract too."""
-    return jax.eval_shape(lambda variables: create_state(variables, optimizer, trainable), variables)
+    return jax.eval_shape(lambda variables: create_state(variables, optimizer, trainable, averaged=averaged), variables)
 
 
-def check_batch_size(name: str, batch_size: int, num_devices: int, accumulation: int = 1) -> None:
-    """Raises InputError unless the global batch divides evenly among all devices and the parts each takes it in."""
-    multiple = num_devices * accumulation
+def check_batch_size(
+    name: str, batch_size: int, num_devices: int, accumulation: int = 1, *, paired: bool = False
+) -> None:
+    """Raises InputError unless the global batch divides evenly among all devices and the parts each takes it in.
+
+    Where examples are `paired`, to be mixed, the parts must be even.
+    """
+    multiple = num_devices * accumulation * (2 if paired else 1)
     if batch_size < 1 or batch_size % multiple:
         parts = f" x {accumulation} parts (grad_accumulation)" if accumulation > 1 else ""
+        parts += " x pairs (mixup, cutmix)" if paired else ""
         raise InputError(
             f"{name} {batch_size} does not divide among {num_devices} devices{parts}; allowed: a multiple of {multiple}"
         )
+
+
+def check_train_batch(config: ml_collections.ConfigDict, num_devices: int) -> None:
+    """Raises InputError unless the devices can share a batch of a config's training."""
+    check_batch_size("batch_size", config.batch_size, num_devices, config.grad_accumulation, paired=is_mixed(config))
 
 
 def on_devices(
@@ -104,58 +142,44 @@ def make_train_step(
     devices: Sequence[jax.Device] | None = None,
     *,
     train_mode: bool = True,
+    rebalancing: bool = False,
+    objective: Objective | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Sums]]:
     """Returns `train_step(state, batch) -> (state, sums)`; the old state is donated.
 
     The batch has a leading device axis: "image" (devices, batch, S + margin, S + margin, 3) uint8, "label"
-    (devices, batch) int32, "mask" (devices, batch) float32. `sums` are `metrics.metric_sums` of the global batch
-    before the update, and "nonfinite": how many numbers of the gradient, the updated parameters and the batch
-    statistics are not finite. Random numbers depend on (config.seed, step, place in the global batch) only.
+    (devices, batch) int32, "mask" (devices, batch) float32. `sums` are those of `gradients.make_gradients` over the
+    global batch before the update, and "nonfinite": how many numbers of the gradient, the updated parameters and the
+    batch statistics are not finite. Random numbers depend on (config.seed, step, place in the global batch) only.
 
     Layers run in evaluation mode, BatchNorm on its running statistics, which stay as they are, and no dropout, where
     `train_mode` is false, and where `config.trainable` is "head": then nothing but the classifier gets a gradient. Only
     where `config.eval_mode_after_epochs` reproduces the paper's runs does a frozen body begin in training mode.
 
-    Each device takes its share of the batch in `config.grad_accumulation` parts, so that only one part's activations
-    are in memory. Gradients, augmentation and dropout are those of the whole batch. BatchNorm is not: each part is
-    normalised by its own statistics, over all devices, and the running ones are updated once per part.
+    With `rebalancing` it is a step of the second stage: it trains the classifier of the variables that are evaluated,
+    all else frozen and in evaluation mode, on images that are not mixed. `objective` None is that of the config.
     """
-    augmentation = Augmentation(**config.augment)
-    accumulation = config.grad_accumulation
+    trainable = "head" if rebalancing else config.trainable
+    in_train_mode = train_mode and not rebalancing and (trainable == "all" or config.eval_mode_after_epochs > 0)
+    gradients_of = make_gradients(
+        model, config, objective or training_objective(config), mixed=is_mixed(config) and not rebalancing,
+        train_mode=in_train_mode,
+    )  # fmt: skip
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
         local_batch = batch["label"].shape[0]
         positions = jax.lax.axis_index(AXIS) * local_batch + jnp.arange(local_batch)
-        augment_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state.step))
-        trained, frozen = split_params(state.params, config.trainable)
-        in_train_mode = train_mode and (not frozen or config.eval_mode_after_epochs > 0)
-
-        def loss_of(trained, batch_stats, part):
-            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(augment_key, part["position"])
-            images = normalize(augment(keys, part["image"], config.image_size, augmentation), config.mean, config.std)
-            variables = state.replace(params={**frozen, **trained}, batch_stats=batch_stats).variables
-            logits, updates = model.apply(
-                variables, images, train=in_train_mode, positions=part["position"],
-                rngs={"dropout": dropout_key}, mutable=["batch_stats"],
-            )  # fmt: skip
-            sums = metric_sums(logits, part["label"], part["mask"])
-            return cross_entropy(logits, part["label"]).mean(), (sums, updates.get("batch_stats", batch_stats))
-
-        gradients_of = jax.grad(loss_of, has_aux=True)
-        whole = {**batch, "position": positions}
-        if accumulation == 1:
-            gradients, (sums, batch_stats) = gradients_of(trained, state.batch_stats, whole)
-        else:
-            gradients, (sums, batch_stats) = _accumulate(gradients_of, trained, state.batch_stats, whole, accumulation)
-        gradients = jax.lax.pmean(gradients, AXIS)
-        deltas, opt_state = optimizer.update(gradients, state.opt_state, trained)
-        updated = optax.apply_updates(trained, deltas)
-        new_state = TrainState(
-            step=state.step + 1,
-            params={**frozen, **updated},
-            batch_stats=batch_stats,
-            opt_state=opt_state,
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        variables = state.evaluated if rebalancing else state.variables
+        trained, frozen = split_params(variables["params"], trainable)
+        gradients, (sums, batch_stats) = gradients_of(
+            trained, variables.get("batch_stats", {}), frozen, key, {**batch, "position": positions}
         )
+        gradients = jax.lax.pmean(gradients, AXIS)
+        stage = {"rebalancing_step": state.step} if rebalancing else {}
+        deltas, opt_state = optimizer.update(gradients, state.opt_state, trained, **stage)
+        updated = optax.apply_updates(trained, deltas)
+        new_state = _advance(state, {**frozen, **updated}, batch_stats, opt_state, config.ema_decay, rebalancing)
         # What has left float32's range, in the gradient or by the update.
         nonfinite = sum(jnp.sum(~jnp.isfinite(leaf)) for leaf in jax.tree.leaves((gradients, updated, batch_stats)))
         return new_state, jax.lax.psum(sums, AXIS) | {"nonfinite": nonfinite}
@@ -170,21 +194,17 @@ def make_train_step(
     )
 
 
-def _accumulate(
-    gradients_of: Callable[..., tuple[Any, tuple[Sums, Any]]], trained: Any, batch_stats: Any, whole: Batch, parts: int
-) -> tuple[Any, tuple[Sums, Any]]:
-    """Returns what gradients_of(trained, batch_stats, whole) does, taking the batch in parts one after the other."""
-
-    def add_part(carry, part):
-        gradients, sums, batch_stats = carry
-        more_gradients, (more_sums, batch_stats) = gradients_of(trained, batch_stats, part)
-        return (*jax.tree.map(jnp.add, (gradients, sums), (more_gradients, more_sums)), batch_stats), None
-
-    no_sums = dict.fromkeys((*SUMS, "examples"), jnp.zeros(()))
-    start = (jax.tree.map(jnp.zeros_like, trained), no_sums, batch_stats)
-    in_parts = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), whole)
-    (gradients, sums, batch_stats), _ = jax.lax.scan(add_part, start, in_parts)
-    return jax.tree.map(lambda leaf: leaf / parts, gradients), (sums, batch_stats)
+def _advance(
+    state: TrainState, params: Any, batch_stats: Any, opt_state: optax.OptState, ema_decay: float, rebalancing: bool
+) -> TrainState:
+    """Returns the state after an update; where there are averages, re-balancing changes them alone."""
+    values = {"params": params, "batch_stats": batch_stats}
+    new_state = state.replace(step=state.step + 1, opt_state=opt_state)
+    if state.average is None:
+        return new_state.replace(**values)
+    if rebalancing:
+        return new_state.replace(average=values)
+    return new_state.replace(**values, average=update_average(state.average, values, ema_decay, state.step))
 
 
 def make_eval_step(

@@ -137,5 +137,5 @@ def _check(config: ml_collections.ConfigDict, num_devices: int) -> None:
     for split in filter(None, (config.train_split, config.validation_split, config.test_split)):
         select_examples(config, dataset, split)
     run.build_model(config, len(dataset.class_names))
-    steps.check_batch_size("batch_size", config.batch_size, num_devices, config.grad_accumulation)
+    steps.check_train_batch(config, num_devices)
     steps.check_batch_size("eval_batch_size", config.eval_batch_size, num_devices)

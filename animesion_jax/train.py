@@ -1,18 +1,20 @@
 """train(config, workdir): restore, step, log, evaluate, save."""
 
 import contextlib
+import functools
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 from etils import epath
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from animesion_jax import hosts, metrics, optim, run, steps
+from animesion_jax import hosts, metrics, objective, optim, run, steps
 from animesion_jax.checkpoint import WEIGHTS, Checkpoints, Restored, latest_step
 from animesion_jax.data import EvalData, TrainData, read_groups, steps_per_epoch
 from animesion_jax.datasets import check_every_class, load_dataset, select_examples
@@ -34,7 +36,7 @@ class Trainer:
     def __init__(self, config: ml_collections.ConfigDict, devices: Sequence[jax.Device]):
         self.config = config
         self.devices = list(devices)
-        steps.check_batch_size("batch_size", config.batch_size, len(self.devices), config.grad_accumulation)
+        steps.check_train_batch(config, len(self.devices))
         steps.check_batch_size("eval_batch_size", config.eval_batch_size, len(self.devices))
         self.dataset = load_dataset(config.dataset, config.data_dir)
         self.model = run.build_model(config, len(self.dataset.class_names), steps.AXIS)
@@ -42,14 +44,30 @@ class Trainer:
         self.test = self._eval_data(config.test_split)
         read_groups(config, jax.process_count())
         self.steps_per_epoch = steps_per_epoch(config, self.dataset)
-        self.total_steps = config.epochs * self.steps_per_epoch
+        self.first_stage_steps = config.epochs * self.steps_per_epoch
+        self.total_steps = self.first_stage_steps + config.rebalance_epochs * self.steps_per_epoch
         self.schedule = optim.make_schedule(config, self.steps_per_epoch)
         self.optimizer = optim.make_optimizer(config, self.schedule)
-        self.train_steps = {
-            train_mode: steps.make_train_step(self.model, self.optimizer, config, self.devices, train_mode=train_mode)
-            for train_mode in (True, False)
-        }
+        self.train_steps = self._train_steps()
         self.eval_step = steps.make_eval_step(self.model, config, self.devices)
+
+    def _train_steps(self) -> dict[str, Callable[..., tuple[steps.TrainState, steps.Sums]]]:
+        """Returns the training steps by when in a run they are taken; compiled when first taken."""
+        config = self.config
+        counts = self.count_classes() if objective.needs_counts(config) else None
+        first = objective.training_objective(config, counts)
+        make = functools.partial(steps.make_train_step, self.model, self.optimizer, config, self.devices)
+        made = {"training": make(objective=first), "evaluation mode": make(objective=first, train_mode=False)}
+        if config.rebalance_epochs:
+            made["rebalancing"] = make(objective=objective.balanced_objective(counts), rebalancing=True)
+        return made
+
+    def count_classes(self) -> np.ndarray:
+        """The (classes,) numbers of images that are trained on; InputError for a class without any."""
+        examples = select_examples(self.config, self.dataset, self.config.train_split)
+        counts = hosts.total(examples.count_labels(**hosts.share()))
+        check_every_class(counts, self.dataset, examples.split)
+        return counts
 
     def _eval_data(self, split: str) -> EvalData | None:
         return EvalData(self.config, self.dataset, split, **hosts.share()) if split else None
@@ -77,13 +95,14 @@ class Trainer:
             )
         else:
             variables = init_variables(self.model, config.image_size, config.seed)
-        state = steps.create_state(variables, self.optimizer, config.trainable)
+        state = steps.create_state(variables, self.optimizer, config.trainable, averaged=config.ema_decay > 0)
         return jax.device_put(state, hosts.replicated(hosts.own(self.devices)))
 
     def abstract_state(self) -> steps.TrainState:
         """Returns the shapes and dtypes of the state."""
-        variables = abstract_variables(self.model, self.config.image_size)
-        return steps.abstract_state(variables, self.optimizer, self.config.trainable)
+        config = self.config
+        variables = abstract_variables(self.model, config.image_size)
+        return steps.abstract_state(variables, self.optimizer, config.trainable, averaged=config.ema_decay > 0)
 
     def fit(self, start: Restored, checkpoints: Checkpoints, journal: Journal, preemption: Preemption) -> None:
         """Trains to the last epoch: saves, and then evaluates, after every epoch; saves every so many steps too.
@@ -108,7 +127,7 @@ class Trainer:
                 if step == start.step or step % self.steps_per_epoch == 0:
                     # An epoch at a time: its last update does not wait for the next one's shuffle buffer to fill.
                     batches = steps.on_devices(self.data.batches(step, epochs=1), self.devices)
-                state, sums = self.train_steps[self._in_train_mode(step)](state, next(batches))
+                state, sums = self.train_steps[self._kind_of(step)](state, next(batches))
                 preemption.unsaved = True
                 step += 1
                 window.add(step, sums)
@@ -134,17 +153,19 @@ class Trainer:
     def _progress(self, window: Window) -> dict[str, Any]:
         return {"totals": window.totals(), "streamed": self.data.streamed, "examples": self.data.num_examples}
 
-    def _in_train_mode(self, step: int) -> bool:
-        """Whether layers run in training mode in the update after `step` others."""
+    def _kind_of(self, step: int) -> str:
+        """Returns which of the training steps makes the update after `step` others."""
         last_epoch = self.config.eval_mode_after_epochs
-        return not last_epoch or step < last_epoch * self.steps_per_epoch
+        if step >= self.first_stage_steps:
+            return "rebalancing"
+        return "evaluation mode" if last_epoch and step >= last_epoch * self.steps_per_epoch else "training"
 
     def _validate(
         self, step: int, state: steps.TrainState, checkpoints: Checkpoints, journal: Journal, preemption: Preemption
     ) -> None:
         """Evaluates the weights of a checkpoint unless that was done before a break."""
         if self.validation and not hosts.any_says(hosts.is_first() and journal.has(step, "validation")):
-            result = self._evaluate(state.variables, self.validation, preemption)
+            result = self._evaluate(state.evaluated, self.validation, preemption)
             checkpoints.score(step, result)
             journal.write(step, step / self.steps_per_epoch, "validation", result)
 
@@ -165,7 +186,7 @@ class Trainer:
             if step not in tested:
                 restored = checkpoints.restore_weights(weights, self.abstract_state(), self.devices)
                 step = restored.step
-                metrics_of = self._evaluate(restored.state.variables, self.test, preemption)
+                metrics_of = self._evaluate(restored.state.evaluated, self.test, preemption)
                 tested[step] = {"step": step, "split": self.config.test_split, **metrics_of}
             results[weights] = tested[step]
         return results
@@ -210,8 +231,7 @@ def train(
     state = None
     if last is None:
         # Before anything is written: the data, and the weights to start from, may be unfit.
-        examples = select_examples(config, trainer.dataset, config.train_split)
-        check_every_class(hosts.total(examples.count_labels(**hosts.share())), trainer.dataset, examples.split)
+        trainer.count_classes()
         state = trainer.initial_state()
     else:
         run.check_classes(run.read_classes(workdir), trainer.dataset.class_names, trainer.dataset.name)
@@ -245,10 +265,11 @@ def train(
 def _check_something_is_left(trainer: Trainer, workdir: str, last: int) -> None:
     """Raises InputError where a workdir's last step is past the config's, or is that of another config."""
     config = trainer.config
+    second = f" and config.rebalance_epochs {config.rebalance_epochs}" if config.rebalance_epochs else ""
     if last > trainer.total_steps:
         raise InputError(
-            f"{workdir} has trained {last / trainer.steps_per_epoch:g} epochs, config.epochs is {config.epochs}; "
-            "allowed: as many or more, or another --workdir"
+            f"{workdir} has trained {last / trainer.steps_per_epoch:g} epochs, config.epochs is {config.epochs}{second}"
+            "; allowed: as many or more, or another --workdir"
         )
     changes = run.changes_of_the_run(workdir, config)
     if last == trainer.total_steps and changes:

@@ -20,6 +20,9 @@ NONFINITE_FILE = "nonfinite_batch.json"
 ADDED = {
     "held_out": 0.0, "vit.gelu": "tanh", "vit.dropout_places": "google", "grad_accumulation": 1,
     "eval_mode_after_epochs": 0, "default_weights": "best", "checkpoint_every_steps": 0,
+    "augment.erasing": 0.0, "mixup": 0.0, "cutmix": 0.0, "optimizer": "sgd", "weight_decay": 0.0,
+    "label_smoothing": 0.0, "logit_adjustment": 0.0, "ema_decay": 0.0, "rebalance_epochs": 0,
+    "rebalance_learning_rate": 0.01,
 }  # fmt: skip
 
 

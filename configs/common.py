@@ -34,6 +34,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.contrast = 0.1  # likewise
     config.augment.saturation = 0.1  # likewise
     config.augment.hue = 0.1  # shift drawn from [-h, h] turns of the colour circle
+    config.augment.erasing = 0.0  # probability that a rectangle of 2 to 33 % of the image becomes noise
+    config.mixup = 0.0  # alpha of mixup's Beta(alpha, alpha), which blends neighbours in the batch; 0 for none
+    config.cutmix = 0.0  # likewise of CutMix, which exchanges a rectangle; with both, half the pairs take each
 
     # Model.
     config.model = "shallownet"  # a name of animesion_jax.models.MODELS
@@ -52,16 +55,25 @@ def get_config() -> ml_collections.ConfigDict:
     config.keep_head = False  # keep the classifier of such a file where its shape fits; else it starts at zero
     config.trainable = "all"  # "all", or "head": all but the classifier is frozen, and runs in evaluation mode
 
-    # Optimisation: SGD with momentum.
+    # Optimisation.
     config.batch_size = 64  # global, over all devices and hosts
     config.grad_accumulation = 1  # parts that a device takes its share of a batch in, one after the other
     config.epochs = 50
     config.learning_rate = 1e-3
-    config.momentum = 0.9
+    config.optimizer = "sgd"  # "sgd" or "adamw"
+    config.momentum = 0.9  # of SGD, or the first of AdamW's two decay rates
+    config.weight_decay = 0.0  # of kernels alone; SGD adds it to the gradient, AdamW takes it off apart from that
     config.schedule = "piecewise"  # "piecewise" or "cosine"
     config.decay_epochs = 20  # piecewise: the learning rate is divided after every so many epochs ...
     config.decay_factor = 3.0  # ... by this
     config.warmup_epochs = 0.0  # cosine: epochs of linear warm-up, fractions allowed
+    config.label_smoothing = 0.0  # part of a label that is spread evenly over all classes
+    config.logit_adjustment = 0.0  # times the classes' log frequencies, added to logits in the loss; 1 balances them
+    config.ema_decay = 0.0  # of a running average of the weights, which is evaluated and exported; 0 for none
+
+    # A second stage: the classifier alone goes on, each class with the same weight, by SGD without weight decay.
+    config.rebalance_epochs = 0  # after the `epochs`; 0 for none. The last weights are re-balanced, the best may not be
+    config.rebalance_learning_rate = 0.01  # falls to 0 along half a cosine
 
     # Reproduction aids: what the paper's runs did by accident. Ordinary runs leave them alone.
     config.eval_mode_after_epochs = 0  # layers train in evaluation mode after so many epochs; 0 for never

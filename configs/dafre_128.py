@@ -3,7 +3,7 @@ r"""Table 1 of the DAF:re paper: DAF:re, 50 epochs, batch 64, 128 px.
     python -m animesion_jax.main --config=configs/dafre_128.py:vit_b16,pretrained \
         --config.data_dir=DATA --workdir=runs/dafre_128_vit_b16
 
-The string after the colon is `MODEL[,pretrained][,faithful]`; configs/paper_recipe.py explains it.
+The string after the colon is `MODEL[,pretrained][,faithful][,recipe=modern]`; configs/paper_recipe.py explains it.
 
 Test top-1 / top-5 of the paper, last epoch's weights:
 
@@ -23,5 +23,5 @@ from configs.paper_recipe import get_table_config
 
 
 def get_config(argument: str = "vit_b16") -> ml_collections.ConfigDict:
-    """Returns the config of a row of Table 1; `argument` is `MODEL[,pretrained][,faithful]`."""
+    """Returns the config of a row of Table 1; `argument` is `MODEL[,pretrained][,faithful][,recipe=modern]`."""
     return get_table_config(DAFRE_128, argument)

@@ -3,8 +3,8 @@ r"""Table 3 of the DAF:re paper: DAF:re, 200 epochs, batch 1,024, 224 px.
     python -m animesion_jax.main --config=configs/dafre_224.py:vit_b32,pretrained \
         --config.data_dir=DATA --config.grad_accumulation=16 --workdir=runs/dafre_224_vit_b32
 
-The string after the colon is `MODEL[,pretrained][,faithful]`; configs/paper_recipe.py explains it. Where a batch of
-1,024 does not fit into memory, `grad_accumulation` takes each device's share of it in parts.
+The string after the colon is `MODEL[,pretrained][,faithful][,recipe=modern]`; configs/paper_recipe.py explains it.
+Where a batch of 1,024 does not fit into memory, `grad_accumulation` takes each device's share of it in parts.
 
 Test top-1 / top-5 of the paper, last epoch's weights:
 
@@ -21,5 +21,5 @@ from configs.paper_recipe import get_table_config
 
 
 def get_config(argument: str = "vit_b32") -> ml_collections.ConfigDict:
-    """Returns the config of a row of Table 3; `argument` is `MODEL[,pretrained][,faithful]`."""
+    """Returns the config of a row of Table 3; `argument` is `MODEL[,pretrained][,faithful][,recipe=modern]`."""
     return get_table_config(DAFRE_224, argument)

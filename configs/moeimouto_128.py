@@ -3,7 +3,7 @@ r"""Table 2 of the DAF:re paper: moeimouto, 200 epochs, batch 64, 128 px.
     python -m animesion_jax.main --config=configs/moeimouto_128.py:vit_b16,pretrained \
         --config.data_dir=DATA --workdir=runs/moeimouto_128_vit_b16
 
-The string after the colon is `MODEL[,pretrained][,faithful]`; configs/paper_recipe.py explains it.
+The string after the colon is `MODEL[,pretrained][,faithful][,recipe=modern]`; configs/paper_recipe.py explains it.
 
 moeimouto has no validation split. The paper validated on the test split, which `faithful` repeats; else an eighth of
 every class's training images is held out.
@@ -26,5 +26,5 @@ from configs.paper_recipe import get_table_config
 
 
 def get_config(argument: str = "vit_b16") -> ml_collections.ConfigDict:
-    """Returns the config of a row of Table 2; `argument` is `MODEL[,pretrained][,faithful]`."""
+    """Returns the config of a row of Table 2; `argument` is `MODEL[,pretrained][,faithful][,recipe=modern]`."""
     return get_table_config(MOEIMOUTO_128, argument)

@@ -3,8 +3,8 @@ r"""Table 4 of the DAF:re paper: moeimouto, 200 epochs, batch 1,024, 224 px.
     python -m animesion_jax.main --config=configs/moeimouto_224.py:vit_b32,pretrained \
         --config.data_dir=DATA --config.grad_accumulation=16 --workdir=runs/moeimouto_224_vit_b32
 
-The string after the colon is `MODEL[,pretrained][,faithful]`; configs/paper_recipe.py explains it. Where a batch of
-1,024 does not fit into memory, `grad_accumulation` takes each device's share of it in parts.
+The string after the colon is `MODEL[,pretrained][,faithful][,recipe=modern]`; configs/paper_recipe.py explains it.
+Where a batch of 1,024 does not fit into memory, `grad_accumulation` takes each device's share of it in parts.
 
 moeimouto has no validation split. The paper validated on the test split, which `faithful` repeats; else an eighth of
 every class's training images is held out.
@@ -24,5 +24,5 @@ from configs.paper_recipe import get_table_config
 
 
 def get_config(argument: str = "vit_b32") -> ml_collections.ConfigDict:
-    """Returns the config of a row of Table 4; `argument` is `MODEL[,pretrained][,faithful]`."""
+    """Returns the config of a row of Table 4; `argument` is `MODEL[,pretrained][,faithful][,recipe=modern]`."""
     return get_table_config(MOEIMOUTO_224, argument)

@@ -6,8 +6,10 @@ from animesion_jax.models import family
 from animesion_jax.paper import DATASETS, DROPOUT_RATES, FAITHFUL, FAITHFUL_SPLITS, IMAGENET_MEAN, IMAGENET_STD, Table
 from animesion_jax.pretrained.sources import DEFAULTS
 from configs import common
+from configs.modern_recipe import MODERN, apply_modern
 
-OPTIONS = ("pretrained", "faithful")
+OPTIONS = ("pretrained", "faithful", MODERN)
+ARGUMENT = f"MODEL[,{'][,'.join(OPTIONS)}]"
 
 
 def get_table_config(table: Table, argument: str) -> ml_collections.ConfigDict:
@@ -15,19 +17,21 @@ def get_table_config(table: Table, argument: str) -> ml_collections.ConfigDict:
 
     Args:
       table: one of animesion_jax.paper.TABLES.
-      argument: `MODEL[,pretrained][,faithful]`, MODEL one of animesion_jax.models.MODELS. `pretrained` starts from
-        the published weights that the paper started from; a pretrained ResNet is frozen but for its classifier, a
-        pretrained ViT is trained whole. `faithful` repeats what the paper's runs did by accident, to reproduce its
-        figures: from the second epoch on, layers train in evaluation mode; ViTs have the exact GELU and dropout where
-        animesion had it; moeimouto is validated on its test split; evaluate and export take the last weights.
+      argument: `MODEL[,pretrained][,faithful][,recipe=modern]`, MODEL one of animesion_jax.models.MODELS. `pretrained`
+        starts from the published weights that the paper started from; a pretrained ResNet is frozen but for its
+        classifier, a pretrained ViT is trained whole. `faithful` repeats what the paper's runs did by accident, to
+        reproduce its figures: from the second epoch on, layers train in evaluation mode; ViTs have the exact GELU and
+        dropout where animesion had it; moeimouto is validated on its test split; evaluate and export take the last
+        weights.
+        `recipe=modern` takes what configs/modern_recipe.py sets instead of the paper's optimisation; not with faithful.
 
     Raises:
-      ValueError: unknown model or option, or no published weights.
+      ValueError: unknown model or option, options that exclude each other, or no published weights.
     """
     model, *options = argument.split(",")
     unknown = sorted(set(options) - set(OPTIONS))
     if unknown:
-        raise ValueError(f"unknown option '{unknown[0]}' in '{argument}'; allowed: MODEL[,pretrained][,faithful]")
+        raise ValueError(f"unknown option '{unknown[0]}' in '{argument}'; allowed: {ARGUMENT}")
     kind = family(model)
     config = common.get_config()
     config.dataset = DATASETS[table.dataset]
@@ -52,4 +56,6 @@ def get_table_config(table: Table, argument: str) -> ml_collections.ConfigDict:
     if "faithful" in options:
         config.update_from_flattened_dict(FAITHFUL | FAITHFUL_SPLITS.get(table.dataset, {}))
         config.default_weights = "last"
+    if MODERN in options:
+        apply_modern(config)
     return config

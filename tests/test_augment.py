@@ -92,3 +92,53 @@ def test_normalize_scales_uint8_once():
     expected = (IMAGE / 255.0 - mean) / std
     np.testing.assert_allclose(normalize(jnp.asarray(IMAGE), mean, std), expected, atol=1e-5)
     np.testing.assert_allclose(normalize(jnp.asarray(IMAGE / 255.0, jnp.float32), mean, std), expected, atol=1e-5)
+
+
+def _published_rectangle(random, size):
+    """Random erasing as in the paper: drawn anew until the rectangle is inside."""
+    while True:
+        area = random.uniform(0.02, 0.33)
+        aspect = np.exp(random.uniform(np.log(0.3), np.log(3.3)))
+        height, width = (round(size * side) for side in (np.sqrt(area * aspect), np.sqrt(area / aspect)))
+        if height < size and width < size:
+            return random.integers(0, size - height + 1), random.integers(0, size - width + 1), height, width
+
+
+def test_erased_rectangles_are_spread_as_published():
+    size = 1000
+    keys = jax.random.split(jax.random.key(0), 6000)
+    ours = np.float64(jax.jit(jax.vmap(lambda key: jnp.stack(augmenting.draw_rectangle(key, size))))(keys)).T
+    random = np.random.default_rng(0)
+    theirs = np.asarray([_published_rectangle(random, size) for _ in range(20_000)]).T
+    for top, left, height, width in (ours, theirs):
+        assert min(top.min(), left.min()) >= 0 and max((top + height).max(), (left + width).max()) <= size
+    quantiles = [0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99]
+    for measure, tolerance in (
+        (lambda top, left, height, width: height * width / size**2, 0.01),
+        (lambda top, left, height, width: np.log(height / width), 0.06),
+        (lambda top, left, height, width: top / (size - height + 1), 0.03),
+        (lambda top, left, height, width: left / (size - width + 1), 0.03),
+        (lambda top, left, height, width: height / size, 0.02),
+    ):
+        np.testing.assert_allclose(
+            np.quantile(measure(*ours), quantiles), np.quantile(measure(*theirs), quantiles), atol=tolerance
+        )
+
+
+def test_erasing_puts_noise_on_one_rectangle_and_leaves_all_else_as_it_was():
+    images = RNG.integers(0, 256, (400, 24, 24, 3), dtype=np.uint8)
+    keys = jax.random.split(jax.random.key(1), 400)
+    drawn = {"flip": 0.5, "brightness": 0.1, "hue": 0.1}
+    plain, erased = (
+        np.asarray(augment(keys, images, 20, Augmentation(**drawn, erasing=probability))) for probability in (0.0, 0.25)
+    )
+    changed = (plain != erased).any(-1)
+    # 0.25 +- 4 standard deviations.
+    assert changed.any((1, 2)).mean() == pytest.approx(0.25, abs=4 * np.sqrt(0.25 * 0.75 / 400))
+    for mask in changed[changed.any((1, 2))]:
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        assert mask.sum() == (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
+        assert 0.01 < mask.mean() < 0.36
+    noise = erased[changed]
+    np.testing.assert_allclose(np.quantile(noise, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.03)
+    assert np.abs(np.corrcoef(noise.T)[np.triu_indices(3, 1)]).max() < 0.05

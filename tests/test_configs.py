@@ -77,8 +77,9 @@ def test_a_config_file_says_the_papers_figures_and_a_command_that_works(table):
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.number)
 def test_every_model_has_a_config_in_every_file(table):
-    for model, option in itertools.product(MODELS, ("", ",pretrained", ",faithful")):
-        if option == ",pretrained" and model not in DEFAULTS:
+    options = ("", ",pretrained", ",faithful", ",recipe=modern", ",pretrained,recipe=modern")
+    for model, option in itertools.product(MODELS, options):
+        if ",pretrained" in option and model not in DEFAULTS:
             continue
         config = _module(table).get_config(model + option)
         run.check_config(config)
@@ -99,6 +100,26 @@ def test_faithful_is_one_switch_for_what_the_papers_runs_did():
         assert differing == expected
         assert (ordinary.vit.gelu, ordinary.vit.dropout_places) == ("tanh", "google")
         assert (faithful.vit.gelu, faithful.vit.dropout_places) == ("erf", "animesion")
+
+
+def test_the_modern_recipe_is_one_switch_for_ordinary_fields():
+    ordinary, modern = (_module(TABLES[0]).get_config(f"resnet18{option}") for option in ("", ",recipe=modern"))
+    assert (modern.optimizer, modern.schedule, modern.warmup_epochs) == ("sgd", "cosine", 5.0)
+    assert min(modern.augment.erasing, modern.mixup, modern.cutmix, modern.label_smoothing, modern.ema_decay) > 0
+    # Data, model and length are the paper's.
+    for name in ("dataset", "model", "image_size", "crop_margin", "epochs", "batch_size", "mean", "std", "resnet"):
+        assert ordinary[name] == modern[name]
+    vit, pretrained = (
+        _module(TABLES[0]).get_config(f"vit_b16{option},recipe=modern") for option in ("", ",pretrained")
+    )
+    assert vit.optimizer == pretrained.optimizer == "adamw" and pretrained.learning_rate < vit.learning_rate
+    assert _module(TABLES[0]).get_config("resnet18,pretrained,recipe=modern").trainable == "all"
+    file = f"--config={ROOT}/configs/dafre_128.py:resnet18,recipe=modern"
+    assert load_config([file, "--workdir=w", "--config.mixup=0.7"]).config.mixup == 0.7
+    with pytest.raises(ValueError, match="'recipe=modern' and 'faithful' exclude each other"):
+        _module(TABLES[0]).get_config("resnet18,faithful,recipe=modern")
+    with pytest.raises(ValueError, match=r"unknown option 'recipe=new'.*\[,recipe=modern\]"):
+        _module(TABLES[0]).get_config("resnet18,recipe=new")
 
 
 def test_unknown_options_are_named():

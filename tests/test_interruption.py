@@ -108,6 +108,41 @@ def test_however_often_it_is_interrupted_a_run_ends_the_same(times, epochs, conf
     _assert_same_run(workdir, tmp_path / "whole")
 
 
+def test_a_run_with_two_stages_averages_and_mixing_ends_the_same_however_interrupted(config, tmp_path, monkeypatch):
+    """22 updates of the first stage, 22 of the second, which leaves all but the classifier as it was."""
+    config.epochs, config.rebalance_epochs, config.keep_last_checkpoints = 1, 1, 20
+    config.optimizer, config.weight_decay, config.ema_decay = "adamw", 0.01, 0.9
+    config.augment.erasing, config.mixup, config.cutmix, config.label_smoothing = 0.5, 0.2, 1.0, 0.1
+    config.logit_adjustment, config.rebalance_learning_rate = 1.0, 0.1
+    devices, whole, workdir = jax.devices()[:1], tmp_path / "whole", tmp_path / "parts"
+    train.train(config, str(whole), devices)
+    for owner, name, number, action, error, newest in (
+        # In the first stage; as it ends, before its row; at the first update of the second; and within it.
+        (train.Window, "add", 14, _crash, RuntimeError, 10),
+        (train, "evaluate_split", 1, _crash, RuntimeError, 22),
+        (train.Window, "add", 1, _terminate, Stopped, 23),
+        (train.Window, "add", 9, _crash, RuntimeError, 30),
+    ):
+        with monkeypatch.context() as patched, pytest.raises(error), Preemption() as preemption:
+            _nth_call(patched, owner, name, number, action)
+            train.train(config, str(workdir), devices, preemption=preemption)
+        assert latest_step(str(workdir)) == newest
+    train.train(config, str(workdir), devices)
+    _assert_same_run(workdir, whole)
+
+    rates = {row["step"]: row["learning_rate"] for row in _rows(whole) if row["split"] == "train"}
+    assert rates[22] == pytest.approx(0.01) and rates[28] == pytest.approx(0.05 * (1 + np.cos(np.pi * 5 / 22)))
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "step_of", lambda *_: 22)
+        boundary = run.load(str(whole), "last").variables
+    last = run.load(str(whole), "last").variables
+    assert not np.array_equal(boundary["params"].pop("head")["kernel"], last["params"].pop("head")["kernel"])
+    jax.tree.map(np.testing.assert_array_equal, boundary, last)
+    with pytest.raises(InputError, match=r"epochs was 1, is 2; give the same values"):
+        config.epochs = 2
+        train.train(config, str(whole), devices)
+
+
 def test_the_order_that_a_run_began_with_is_kept_whatever_the_memory(config, tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
     config.epochs, config.data.cache = 1, "auto"

@@ -1,11 +1,15 @@
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from animesion_jax import hosts, optim, steps
 from animesion_jax.errors import InputError
+from animesion_jax.mixing import mix
 from animesion_jax.models import create_model, init_variables
+from animesion_jax.objective import balanced_objective, training_objective
 from configs import common
 
 RNG = np.random.default_rng(0)
@@ -42,7 +46,8 @@ def _train(name, devices, batches, config=None, train_mode=True):
     config = config or _config()
     model = create_model(name, num_classes=6, image_size=32, axis_name=steps.AXIS, **OPTIONS[name])
     optimizer = optim.make_optimizer(config, optim.make_schedule(config, 100))
-    state = _on(devices, steps.create_state(init_variables(model, 32, 0), optimizer))
+    variables = init_variables(model, 32, 0)
+    state = _on(devices, steps.create_state(variables, optimizer, averaged=config.ema_decay > 0))
     step = steps.make_train_step(model, optimizer, config, devices, train_mode=train_mode)
     sums = []
     for batch in steps.on_devices(batches, devices):
@@ -51,12 +56,27 @@ def _train(name, devices, batches, config=None, train_mode=True):
     return jax.device_get(state), sums, model
 
 
+def _modern(config):
+    """Every option at once; the batch's 16 examples are 8 pairs."""
+    config.augment.erasing, config.mixup, config.cutmix, config.label_smoothing = 0.5, 0.4, 1.0, 0.1
+    config.ema_decay, config.weight_decay = 0.9, 0.01
+    return config
+
+
 # The transformer, dropout included: in the test of accumulation, and with eight devices among the slow ones.
-@pytest.mark.parametrize("name", ["shallownet", pytest.param("resnet18", marks=pytest.mark.slow)])
-def test_one_and_four_devices_give_the_same_run(name):
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [
+        ("shallownet", lambda config: config),
+        ("shallownet", _modern),
+        pytest.param("resnet18", lambda config: config, marks=pytest.mark.slow),
+    ],
+    ids=["shallownet", "shallownet-modern", "resnet18"],
+)
+def test_one_and_four_devices_give_the_same_run(name, recipe):
     batches = _batches(5)
-    one, one_sums, model = _train(name, jax.local_devices()[:1], batches)
-    four, four_sums, _ = _train(name, jax.local_devices(), batches)
+    one, one_sums, model = _train(name, jax.local_devices()[:1], batches, recipe(_config()))
+    four, four_sums, _ = _train(name, jax.local_devices(), batches, recipe(_config()))
     assert int(one.step) == int(four.step) == 5
     start = init_variables(model, 32, 0)
     for kind in ("params", "batch_stats"):
@@ -66,15 +86,19 @@ def test_one_and_four_devices_give_the_same_run(name):
             *(jax.tree.leaves(each) for each in (getattr(one, kind), getattr(four, kind), start[kind])), strict=True
         ):
             assert np.linalg.norm(a - b) <= 0.05 * np.linalg.norm(a - before) + 1e-5
+    if one.average:
+        for a, b in zip(jax.tree.leaves(one.average), jax.tree.leaves(four.average), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0.05, atol=2e-3)
     for a, b in zip(one_sums, four_sums, strict=True):
         assert a["examples"] == b["examples"] == 16
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-4)
 
 
 @pytest.mark.slow
-def test_accumulating_four_parts_on_two_devices_gives_the_same_update():
+@pytest.mark.parametrize("recipe", [lambda config: config, _modern], ids=["paper", "modern"])
+def test_accumulating_four_parts_on_two_devices_gives_the_same_update(recipe):
     """Augmentation and dropout included; the models without batch statistics."""
-    config = _config()
+    config = recipe(_config())
     batches = _batches(3)
     whole, whole_sums, _ = _train("vit_ti16", jax.local_devices()[:1], batches, config)
     config.grad_accumulation = 4
@@ -197,6 +221,115 @@ def test_a_frozen_body_of_a_faithful_run_begins_in_training_mode():
             for a, b in zip(jax.tree.leaves(after.batch_stats), jax.tree.leaves(before.batch_stats), strict=True)
         ]
         assert all(moved) if train_mode else not any(moved)
+
+
+class Linear(nn.Module):
+    """Softmax regression on the pixels, which can be followed by hand."""
+
+    @nn.compact
+    def __call__(self, images, train=False, positions=None):
+        return nn.Dense(6, name="head")(images.reshape(len(images), -1))
+
+
+def test_a_mixed_step_is_gradient_descent_on_the_mixed_labels_by_hand():
+    """With smoothing and logit adjustment; accuracies count the label with the larger share."""
+    config = _without_augmentation(_config())
+    config.image_size, config.mixup, config.cutmix, config.ema_decay = 4, 1.0, 1.0, 0.9
+    config.label_smoothing, config.logit_adjustment = 0.1, 1.0
+    counts = np.asarray([9, 1, 4, 2, 7, 3])
+    images = RNG.integers(0, 256, (16, 4, 4, 3), dtype=np.uint8)
+    labels = np.tile(np.arange(6, dtype=np.int32), 3)[:16]
+    model, optimizer = Linear(), optim.make_optimizer(config, optim.make_schedule(config, 100))
+    variables = {"params": {"head": {"kernel": RNG.normal(0, 0.1, (48, 6)).astype(np.float32), "bias": np.zeros(6)}}}
+    variables = jax.tree.map(jnp.float32, variables)
+    kernel = np.float64(variables["params"]["head"]["kernel"])
+
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
+        jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), 0), 2), np.arange(8)
+    )
+    mixed, shares = (np.float64(each) for each in mix(keys, jnp.float32(images / 255), 1.0, 1.0))
+    pixels = ((mixed - 0.5) / 0.5).reshape(16, -1)
+    assert shares.min() < 0.4 < 0.6 < shares.max() and not np.isclose(mixed, images / 255).all()
+    own, other = np.eye(6)[labels], np.eye(6)[labels.reshape(8, 2)[:, ::-1].ravel()]
+    targets = 0.9 * (shares[:, None] * own + (1 - shares[:, None]) * other) + 0.1 / 6
+    logits = pixels @ kernel
+    adjusted = np.exp(logits + np.log(counts / counts.sum()))
+    probabilities = adjusted / adjusted.sum(1, keepdims=True)
+    expected = kernel - config.learning_rate * pixels.T @ (probabilities - targets) / 16
+    larger = np.where(shares >= 0.5, labels, labels.reshape(8, 2)[:, ::-1].ravel())
+
+    state = _on(jax.local_devices(), steps.create_state(variables, optimizer, averaged=True))
+    step = steps.make_train_step(
+        model, optimizer, config, jax.local_devices(), objective=training_objective(config, counts)
+    )
+    batch = {"image": images, "label": labels, "mask": np.ones(16, np.float32)}
+    state, sums = jax.device_get(step(state, next(steps.on_devices([batch], jax.local_devices()))))
+    np.testing.assert_allclose(state.params["head"]["kernel"], expected, rtol=1e-4, atol=1e-6)
+    # Of the average after one update a tenth is left of the start.
+    averaged = state.evaluated["params"]["head"]["kernel"]
+    np.testing.assert_allclose(averaged, 0.1 * kernel + 0.9 * expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(sums["loss"], -(targets * np.log(probabilities)).sum(), rtol=1e-4)
+    assert sums["top1_accuracy"] == (logits.argmax(1) == larger).sum() and sums["examples"] == 16
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_rebalancing_moves_the_classifier_alone_by_the_balanced_loss(ema_decay):
+    """Though AdamW has momentum and weight decay for the rest; of the averages, where these are evaluated."""
+    config = _without_augmentation(_config())
+    config.optimizer, config.weight_decay, config.ema_decay, config.mixup = "adamw", 0.1, ema_decay, 0.2
+    config.epochs, config.rebalance_epochs, config.rebalance_learning_rate = 1, 1, 0.03
+    counts = np.asarray([9, 1, 4, 2, 7, 3])
+    model = create_model("shallownet", num_classes=6, image_size=32, axis_name=steps.AXIS, dropout_rate=0.5)
+    optimizer = optim.make_optimizer(config, optim.make_schedule(config, 3))
+    devices = jax.local_devices()[:1]
+    state = _on(devices, steps.create_state(init_variables(model, 32, 0), optimizer, averaged=ema_decay > 0))
+    first, second = (
+        steps.make_train_step(model, optimizer, config, devices, **options)
+        for options in ({}, {"rebalancing": True, "objective": balanced_objective(counts)})
+    )
+    batches = [each | {"image": each["image"][:, :32, :32]} for each in _batches(5)]
+    put = list(steps.on_devices(batches, devices))
+    for batch in put[:3]:
+        state, _ = first(state, batch)
+    before = jax.device_get(state)
+    assert not ema_decay or not np.array_equal(
+        before.evaluated["params"]["head"]["kernel"], before.params["head"]["kernel"]
+    )
+
+    head, velocity = np.float64(before.evaluated["params"]["head"]["kernel"]), 0.0
+    bias, bias_velocity = np.float64(before.evaluated["params"]["head"]["bias"]), 0.0
+    weights = counts.sum() / (6 * counts)
+    for number, batch in enumerate(batches[3:]):
+        images = np.float32((batch["image"] / 255.0 - 0.5) / 0.5)
+        _, seen = model.apply(before.evaluated, images, capture_intermediates=lambda m, _: m.name == "Dropout_0")
+        features = np.float64(seen["intermediates"]["Dropout_0"]["__call__"][0])
+        probabilities = np.exp(features @ head + bias)
+        probabilities /= probabilities.sum(1, keepdims=True)
+        errors = weights[batch["label"]][:, None] * (probabilities - np.eye(6)[batch["label"]]) / 16
+        velocity, bias_velocity = 0.9 * velocity + features.T @ errors, 0.9 * bias_velocity + errors.sum(0)
+        rate = 0.03 * 0.5 * (1 + np.cos(np.pi * number / 3))
+        head, bias = head - rate * velocity, bias - rate * bias_velocity
+        state, sums = second(state, put[3 + number])
+        expected_loss = -(weights * np.eye(6))[batch["label"]] * np.log(probabilities)
+        np.testing.assert_allclose(sums["loss"], expected_loss.sum(), rtol=1e-4)
+    after = jax.device_get(state)
+    assert int(after.step) == 5
+    np.testing.assert_allclose(after.evaluated["params"]["head"]["kernel"], head, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(after.evaluated["params"]["head"]["bias"], bias, rtol=1e-4, atol=1e-5)
+    for kind in ("params", "batch_stats"):
+        for name in before.evaluated[kind].keys() - {"head"}:
+            jax.tree.map(np.testing.assert_array_equal, after.evaluated[kind][name], before.evaluated[kind][name])
+
+
+def test_mixing_wants_whole_pairs_on_every_device():
+    config = _config()
+    config.batch_size, config.grad_accumulation = 24, 2
+    steps.check_train_batch(config, 4)
+    config.cutmix = 1.0
+    with pytest.raises(
+        InputError, match=r"24 .* x 2 parts \(grad_accumulation\) x pairs .*; allowed: a multiple of 16"
+    ):
+        steps.check_train_batch(config, 4)
 
 
 def test_the_batch_must_divide_among_devices_and_parts():

@@ -20,6 +20,7 @@ UNUSED: dict[str, Callable[[dict[str, Any]], bool]] = {
     "keep_head": lambda config: not config.get("pretrained"),
     "decay_": lambda config: config.get("schedule") == "cosine",
     "warmup_epochs": lambda config: config.get("schedule") == "piecewise",
+    "rebalance_learning_rate": lambda config: not config.get("rebalance_epochs"),
     # Without batch statistics, parts of a batch give the update of the whole.
     "grad_accumulation": lambda config: "vit" in config["model"],
 }

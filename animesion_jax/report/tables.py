@@ -26,6 +26,8 @@ RECIPE = {
     "augment.flip": 0.5, "augment.brightness": 0.1, "augment.contrast": 0.1, "augment.saturation": 0.1,
     "augment.hue": 0.1, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "vit.pool": "token", "vit.pre_logits": False,
     "resnet.initializer": "xavier", "grad_accumulation": 1,
+    "augment.erasing": 0.0, "mixup": 0.0, "cutmix": 0.0, "optimizer": "sgd", "weight_decay": 0.0,
+    "label_smoothing": 0.0, "logit_adjustment": 0.0, "ema_decay": 0.0, "rebalance_epochs": 0,
 }  # fmt: skip
 # What a line of a further table says in columns of its own.
 COLUMNS = ("dataset", "model", "image_size", "batch_size", "epochs", "learning_rate")

@@ -62,7 +62,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind(address)
     except OSError as error:
         raise InputError(
-            f"cannot listen on --host={host} --port={port} ({error.strerror}); allowed: an address of this machine and a free "
-            "port, 0 for any"
+            f"cannot listen on --host={host} --port={port} ({error.strerror}); allowed: an address of this machine and "
+            "a free port, 0 for any"
         ) from error
     return listening
