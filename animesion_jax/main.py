@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from animesion_jax.command_line import (
     add_host_flags,
@@ -21,7 +22,8 @@ from animesion_jax.errors import InputError, first_line
 from animesion_jax.predictions import WRITERS
 from animesion_jax.preemption import Preemption, Stopped
 
-log = logging.getLogger("animesion_jax")
+# Whose messages are shown from INFO on.
+LOGGERS = ("animesion_jax", "tfds_builders")
 # What the system says of a disk without room for more.
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -29,7 +31,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 def main(argv: Sequence[str]) -> int:
     """Runs a command and returns the exit status; what the user can mend becomes one line on stderr."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    log.setLevel(logging.INFO)
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO)
     # Orbax logs the traceback of what it raises as well.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     arguments = list(argv[1:])
@@ -116,6 +119,15 @@ def print_once(text: str) -> None:
         print(text)
 
 
+def build_folder(config: Any, workdir: str | None = None, accept_changes: bool = False) -> None:
+    """Has a config with a folder train on the data set of its pictures, which is built if need be."""
+    if config.folder:
+        # The one place where the package reaches for a builder: whoever trains on other data needs none.
+        from tfds_builders.folder.prepare import prepare
+
+        prepare(config, workdir, accept_changes=accept_changes)
+
+
 def train_command(arguments: Sequence[str]) -> int:
     """Trains; prints the test metrics as JSON."""
     if asks_for_help(arguments, "train", COMMANDS):
@@ -128,6 +140,7 @@ def train_command(arguments: Sequence[str]) -> int:
         given.hosts.join()
         from animesion_jax.train import train
 
+        build_folder(given.config, given.workdir, given.accept_changes)
         results = train(given.config, given.workdir, accept_changes=given.accept_changes, preemption=preemption)
     print_once(json.dumps(results))
     return 0
@@ -145,6 +158,7 @@ def sweep_command(arguments: Sequence[str]) -> int:
         given.hosts.join()
         from animesion_jax.sweep import sweep
 
+        build_folder(given.config.base)
         outcomes = sweep(given.config, given.workdir, accept_changes=given.accept_changes, preemption=preemption)
     print_once(json.dumps(outcomes, indent=2))
     return 1 if any(outcome["status"] == "failed" for outcome in outcomes) else 0

@@ -12,7 +12,7 @@ from PIL import Image
 from animesion_jax.augment import normalize
 from animesion_jax.errors import InputError
 from animesion_jax.export import Bundle, load_bundle
-from animesion_jax.images import EXPLAINED, FORMATS, read_image, resize, to_image
+from animesion_jax.images import FORMATS, is_image_name, read_image, resize, to_image
 
 ImageLike = str | Path | Image.Image | np.ndarray
 Prediction = dict[str, Any]
@@ -92,17 +92,11 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     Files that were named are kept whatever they are; in folders only names of `images.FORMATS` count, and
     none that explain has written.
     """
-    Image.init()
-    suffixes = {suffix for suffix, form in Image.EXTENSION.items() if form in FORMATS}
     found = []
     for name in paths:
         path = os.path.expanduser(name)
         if os.path.isdir(path):
-            inside = [
-                file
-                for file in Path(path).rglob("*")
-                if file.suffix.lower() in suffixes and not file.name.endswith(EXPLAINED) and file.is_file()
-            ]
+            inside = [file for file in Path(path).rglob("*") if is_image_name(file.name) and file.is_file()]
             if not inside:
                 raise InputError(f"folder {path} holds no image; allowed: files or folders of {', '.join(FORMATS)}")
             found += sorted(inside)

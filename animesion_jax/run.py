@@ -60,7 +60,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for name in ("dropout_rate", "momentum"):
         if not 0 <= config[name] < 1:
             raise InputError(f"config.{name} is {config[name]}; allowed: 0 up to less than 1")
-    for name in ("crop_margin", "eval_mode_after_epochs", "checkpoint_every_steps", "seed"):
+    for name in ("crop_margin", "eval_mode_after_epochs", "checkpoint_every_steps", "seed", "min_images"):
         if config[name] < 0:
             raise InputError(f"config.{name} is {config[name]}; allowed: 0 or more")
     augment = {f"augment.{name}": value for name, value in config.augment.items()}
@@ -74,6 +74,8 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             raise InputError(f"config.data.{name} is {config.data[name]}; allowed: 1 or more")
     if config.default_weights not in WEIGHTS:
         raise InputError(f"config.default_weights is '{config.default_weights}'; allowed: {', '.join(WEIGHTS)}")
+    if config.dataset == "folder" and not config.folder:
+        raise InputError("config.folder is ''; needed: the folder of your pictures, such as --config.folder=PATH")
     for name in ("mean", "std"):
         numbers = [value for value in config[name] if isinstance(value, int | float) and math.isfinite(value)]
         if len(config[name]) != 3 or len(numbers) != 3 or (name == "std" and not min(numbers) > 0):

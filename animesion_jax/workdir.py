@@ -20,6 +20,7 @@ NONFINITE_FILE = "nonfinite_batch.json"
 ADDED = {
     "held_out": 0.0, "vit.gelu": "tanh", "vit.dropout_places": "google", "grad_accumulation": 1,
     "eval_mode_after_epochs": 0, "default_weights": "best", "checkpoint_every_steps": 0,
+    "folder": "", "min_images": 0, "skip_broken": False,
 }  # fmt: skip
 
 

@@ -52,7 +52,9 @@ def test_modules_import_only_whom_they_may():
         module = path.relative_to(package).parts[0].removesuffix(".py")
         for name in _imports(path):
             top, _, rest = name.partition(".")
-            assert top not in ("configs", "tfds_builders"), f"{path} imports {name}"
+            assert top != "configs", f"{path} imports {name}"
+            # main has the builder of config.folder build; nothing imports main, so that makes no circle.
+            assert top != "tfds_builders" or (module == "main" and rest.startswith("folder.prepare")), path
             if top in ("tensorflow", "tensorflow_datasets"):
                 assert module in ("data", "datasets", "main"), f"{path} imports {name}"
             siblings = {each.stem if each.suffix else each.name for each in package.iterdir()}
