@@ -275,7 +275,7 @@ def test_training_sees_the_pixels_that_predict_sees_of_every_kind_of_file(tmp_pa
             np.testing.assert_array_equal(decode_and_resize(record["image"], size), resize(image, size), err_msg=name)
     for name in ("rgb.jpg", "444.jpg", "rgb.png"):
         assert records[f"a/{name}"]["image"] == (folder / "a" / name).read_bytes()
-    for name in ("cmyk.jpg", "alpha.png", "lossy.webp"):
+    for name in ("grey16.tiff", "alpha.png", "lossy.webp"):
         assert records[f"a/{name}"]["image"].startswith(b"\x89PNG")
 
 
@@ -353,7 +353,7 @@ def test_a_build_that_was_killed_is_not_taken_for_whole(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("tfds_builders.folder.storage.to_store", stop)
+        patched.setattr("tfds_builders.folder.folder_dataset_builder.store_all", stop)
         with pytest.raises(KeyboardInterrupt):
             prepare(config)
     assert config.dataset == "folder" and not list((tmp_path / "data").rglob("*.tfrecord*"))
@@ -393,7 +393,7 @@ def test_one_command_trains_and_the_others_go_on_from_there(built, tmp_path, cap
     train = [
         f"--config={ROOT}/configs/folder.py:shallownet", f"--config.folder={folder}", f"--workdir={workdir}",
         f"--config.data_dir={tmp_path / 'data'}", "--config.image_size=16", "--config.crop_margin=4",
-        "--config.batch_size=8", "--config.eval_batch_size=8", "--config.epochs=2",
+        "--config.batch_size=8", "--config.eval_batch_size=8", "--config.epochs=2", "--config.warmup_epochs=0.0",
     ]  # fmt: skip
     assert main(["animesion", *train]) == 0
     results = json.loads(capsys.readouterr().out)
@@ -402,7 +402,7 @@ def test_one_command_trains_and_the_others_go_on_from_there(built, tmp_path, cap
     assert saved["folder"] == str(folder) and saved["dataset"].startswith("folder/mine_")
 
     assert main(["animesion", *train]) == 0
-    assert json.loads(capsys.readouterr().out) == pytest.approx(results)
+    assert json.loads(capsys.readouterr().out)["last"] == pytest.approx(results["last"])
 
     _draw(folder / "ai" / "new.png", 99)
     assert main(["animesion", *train]) == 2

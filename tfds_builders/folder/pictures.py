@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from animesion_jax.errors import InputError
-from animesion_jax.images import is_image_name
+from animesion_jax.images import EXPLAINED, is_image_name
 
 # Folders that are splits, by name in lower case, where train is one of them.
 SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
@@ -100,7 +100,11 @@ def _split_folders(folder: Path) -> dict[str, str]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if not _is_skipped(path.name))
+
+
+def _is_skipped(name: str) -> bool:
+    return name.startswith(".") or name.endswith(EXPLAINED)
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -108,8 +112,8 @@ def _files_below(folder: Path) -> Iterator[Path]:
         raise error
 
     for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in names if not name.startswith("."))
+        folders[:] = [name for name in folders if not _is_skipped(name)]
+        yield from (Path(parent, name) for name in names if not _is_skipped(name))
 
 
 def _name(path: Path, folder: Path) -> str:
