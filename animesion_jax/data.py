@@ -28,12 +28,17 @@ BATCHES_AHEAD = 2
 HostBatch = dict[str, np.ndarray]
 
 
-def decode_and_resize(encoded: tf.Tensor, size: int) -> tf.Tensor:
-    """Returns the (size, size, 3) uint8 image of JPEG or PNG bytes; bilinear, antialiased, aspect not kept.
+def decode(encoded: tf.Tensor | bytes) -> tf.Tensor:
+    """Returns the (height, width, 3) uint8 image of JPEG or PNG bytes.
 
     The accurate DCT is Pillow's, so that predict, which has no TensorFlow, sees the same pixels.
     """
-    image = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+    return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def decode_and_resize(encoded: tf.Tensor, size: int) -> tf.Tensor:
+    """Returns the (size, size, 3) uint8 image of JPEG or PNG bytes; bilinear, antialiased, aspect not kept."""
+    image = decode(encoded)
     # Antialiasing changes nothing where no side shrinks, and its kernel takes twice as long.
     image = tf.cond(
         tf.reduce_all(tf.shape(image)[:2] <= size),

@@ -236,12 +236,19 @@ def load_dataset(name: str, data_dir: str) -> Dataset:
     folder = root / name
     versions = []
     if folder.exists():
-        versions = [path for path in folder.iterdir() if (path / "dataset_info.json").exists()]
+        # A build that was killed leaves a folder "incomplete.SOMETHING", which may hold all but its last files.
+        versions = [
+            path
+            for path in folder.iterdir()
+            if tfds.core.Version.is_valid(path.name) and (path / "dataset_info.json").exists()
+        ]
     if not versions:
         built = sorted(str(path.parent.parent.relative_to(root)) for path in _find_dataset_infos(root))
         base, _, config = name.partition("/")
         mend = f"allowed: a data set that is built there, or one to build first: {', '.join(BUILDERS)}"
-        if base in BUILDERS:
+        if base == "folder":
+            mend = "the command that trained on it builds it again, if its pictures are as they were"
+        elif base in BUILDERS:
             flags = f"{f'--config={config} ' if config else ''}{BUILDERS[base]}--data_dir={root.resolve()}"
             mend = f"build it: (cd tfds_builders/{base} && tfds build {flags})"
         raise InputError(f"data set '{name}' is not built in {root} (there: {', '.join(built) or 'nothing'}); {mend}")

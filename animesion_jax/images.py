@@ -63,6 +63,13 @@ def _naming_faults() -> Iterator[None]:
         ) from error
 
 
+def is_image_name(name: str) -> bool:
+    """Returns whether a file in a folder is an image by its name: one of `FORMATS`, and not written by explain."""
+    Image.init()
+    suffix = os.path.splitext(name)[1].lower()
+    return Image.EXTENSION.get(suffix) in FORMATS and not name.endswith(EXPLAINED)
+
+
 def read_image(path: str | Path) -> Image.Image:
     """Returns the RGB image of a file; of an animation the first frame.
 

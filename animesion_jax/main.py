@@ -11,7 +11,8 @@ from animesion_jax.commands import COMMANDS
 from animesion_jax.errors import InputError, first_line
 from animesion_jax.preemption import Stopped
 
-log = logging.getLogger("animesion_jax")
+# Whose messages are shown from INFO on.
+LOGGERS = ("animesion_jax", "tfds_builders")
 # What the system says of a disk without room for more.
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -19,7 +20,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 def main(argv: Sequence[str]) -> int:
     """Runs a command and returns the exit status; what the user can mend becomes one line on stderr."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    log.setLevel(logging.INFO)
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO)
     # Orbax logs the traceback of what it raises as well.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     arguments = list(argv[1:])

@@ -14,7 +14,7 @@ from animesion_jax.bundle import Bundle, load_bundle
 from animesion_jax.classify import character_probabilities, logits_and_embeddings
 from animesion_jax.errors import InputError
 from animesion_jax.image_batches import apply_to_files
-from animesion_jax.images import EXPLAINED, FORMATS, resize, to_image
+from animesion_jax.images import FORMATS, is_image_name, resize, to_image
 
 ImageLike = str | Path | Image.Image | np.ndarray
 Prediction = dict[str, Any]
@@ -136,17 +136,11 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     Files that were named are kept whatever they are; in folders only names of `images.FORMATS` count, and
     none that explain has written.
     """
-    Image.init()
-    suffixes = {suffix for suffix, form in Image.EXTENSION.items() if form in FORMATS}
     found = []
     for name in paths:
         path = os.path.expanduser(name)
         if os.path.isdir(path):
-            inside = [
-                file
-                for file in Path(path).rglob("*")
-                if file.suffix.lower() in suffixes and not file.name.endswith(EXPLAINED) and file.is_file()
-            ]
+            inside = [file for file in Path(path).rglob("*") if is_image_name(file.name) and file.is_file()]
             if not inside:
                 raise InputError(f"folder {path} holds no image; allowed: files or folders of {', '.join(FORMATS)}")
             found += sorted(inside)

@@ -24,7 +24,7 @@ POSITIVE = (
 )  # fmt: skip
 NOT_NEGATIVE = (
     "crop_margin", "eval_mode_after_epochs", "checkpoint_every_steps", "seed", "mixup", "cutmix", "weight_decay",
-    "logit_adjustment", "rebalance_epochs",
+    "logit_adjustment", "rebalance_epochs", "min_images",
 )  # fmt: skip
 LESS_THAN_ONE = ("dropout_rate", "momentum", "label_smoothing", "ema_decay")
 FINITE = ("learning_rate", "rebalance_learning_rate", "mixup", "cutmix", "weight_decay", "logit_adjustment")
@@ -84,6 +84,8 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             raise InputError(f"config.data.{name} is {config.data[name]}; allowed: 1 or more")
     if config.default_weights not in WEIGHTS:
         raise InputError(f"config.default_weights is '{config.default_weights}'; allowed: {', '.join(WEIGHTS)}")
+    if config.dataset == "folder" and not config.folder:
+        raise InputError("config.folder is ''; needed: the folder of your pictures, such as --config.folder=PATH")
     for name in ("mean", "std"):
         numbers = [value for value in config[name] if isinstance(value, int | float) and math.isfinite(value)]
         if len(config[name]) != 3 or len(numbers) != 3 or (name == "std" and not min(numbers) > 0):

@@ -23,6 +23,7 @@ ADDED = {
     "augment.erasing": 0.0, "mixup": 0.0, "cutmix": 0.0, "optimizer": "sgd", "weight_decay": 0.0,
     "label_smoothing": 0.0, "logit_adjustment": 0.0, "ema_decay": 0.0, "rebalance_epochs": 0,
     "rebalance_learning_rate": 0.01,
+    "folder": "", "min_images": 0, "skip_broken": False,
 }  # fmt: skip
 
 

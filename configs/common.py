@@ -18,6 +18,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.validation_split = "validation"  # evaluated after every epoch; "held_out", or "" for none
     config.held_out = 0.0  # part of every class of train_split that is kept from training, 1/8 for example
     config.test_split = "test"  # evaluated once, at the end; "" for none
+    config.folder = ""  # folder of pictures per character, of which train builds a data set first; "" for none
+    config.min_images = 0  # of config.folder, characters with fewer pictures are left out; 0 for none
+    config.skip_broken = False  # of config.folder, leave out pictures that cannot be read instead of refusing it
     config.data = ml_collections.ConfigDict()
     config.data.cache = "auto"  # "decoded", "encoded" or "none"; "auto" picks by the memory available
     config.data.read_groups = 8  # the records are dealt to this many groups; a host reads whole groups

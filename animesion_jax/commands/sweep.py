@@ -20,8 +20,10 @@ def run(arguments: Sequence[str]) -> int:
         hide_accelerators_from_tensorflow()
         given.hosts.join()
         from animesion_jax import hosts
+        from animesion_jax.folder_data import build_folder
         from animesion_jax.sweep import sweep
 
+        build_folder(given.config.base)
         outcomes = sweep(given.config, given.workdir, accept_changes=given.accept_changes, preemption=preemption)
     hosts.print_once(json.dumps(outcomes, indent=2))
     return 1 if any(outcome["status"] == "failed" for outcome in outcomes) else 0

@@ -20,8 +20,10 @@ def run(arguments: Sequence[str]) -> int:
         hide_accelerators_from_tensorflow()
         given.hosts.join()
         from animesion_jax import hosts
+        from animesion_jax.folder_data import build_folder
         from animesion_jax.train import train
 
+        build_folder(given.config, given.workdir, given.accept_changes)
         results = train(given.config, given.workdir, accept_changes=given.accept_changes, preemption=preemption)
     hosts.print_once(json.dumps(results))
     return 0

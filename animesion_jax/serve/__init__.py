@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from animesion_jax.errors import InputError
+from animesion_jax.images import read_image
 
 log = logging.getLogger("animesion_jax")
 
@@ -42,6 +43,8 @@ def serve(
         raise InputError(f"serve needs {error.name}; install it: pip install 'animesion_jax[serve]'") from error
     from animesion_jax.serve.service import Service
 
+    for path in examples:
+        read_image(path)
     with _listen(host, port) as listening:
         service = Service(bundle, max_file_mb=max_file_mb, max_images=max_images, top_k=top_k)
         seconds = service.compile()
