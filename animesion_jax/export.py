@@ -1,7 +1,9 @@
 """Bundles: one msgpack file with a model, its preprocessing, its class names and where it came from."""
 
+import json
 import reprlib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +39,7 @@ class Bundle:
       image_size: side of the square input in pixels.
       mean, std: per channel, of pixels in [0, 1].
       training: data set, step, metrics and versions behind the weights.
+      description: arguments of `create_model` that make the model, its name among them.
     """
 
     model: nn.Module
@@ -46,6 +49,7 @@ class Bundle:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     training: dict[str, Any]
+    description: dict[str, Any]
 
 
 def describe_run(saved: run.Run) -> dict[str, Any]:
@@ -88,15 +92,60 @@ def export(workdir: str, output: str, weights: str | None = None) -> epath.Path:
       output: file to write; local or gs://.
       weights: "best" (by validation top-1) or "last"; None for the default of the run's config.
     """
+    _check_output(output)  # before a checkpoint is read
+    return write_whole(output, [flax.serialization.msgpack_serialize(describe_run(run.load(workdir, weights)))])
+
+
+def write_whole(output: str, parts: Iterable[bytes]) -> epath.Path:
+    """Writes a file, which appears whole or not at all, and its folder; returns its path; InputError for a folder."""
+    path = _check_output(output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.parent / f"{path.name}.tmp"
+    with fresh.open("wb") as stream:
+        for part in parts:
+            stream.write(part)
+    fresh.replace(path)
+    return path
+
+
+def _check_output(output: str) -> epath.Path:
     path = epath.Path(output).expanduser()
     if path.is_dir():
         raise InputError(f"--output={output} is a folder; allowed: a file, such as {path / 'model.msgpack'}")
-    tree = describe_run(run.load(workdir, weights))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.parent / f"{path.name}.tmp"
-    fresh.write_bytes(flax.serialization.msgpack_serialize(tree))
-    fresh.replace(path)
     return path
+
+
+def bundle_of_run(workdir: str, weights: str | None = None) -> Bundle:
+    """Returns what `load_bundle` would of the file that `export` writes of a run.
+
+    Raises:
+      InputError: no such run, or its variables are not finite.
+    """
+    try:
+        return _build(describe_run(run.load(workdir, weights)))
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"the run in {workdir} does not hold together: {first_line(error)}") from error
+
+
+def metadata(bundle: Bundle) -> dict[str, str]:
+    """Returns what other formats say of a bundle beside its weights, each value as JSON."""
+    described = {
+        "animesion_jax": animesion_jax.__version__,
+        "classes": bundle.classes,
+        "model": bundle.description,
+        "preprocessing": {
+            "size": bundle.image_size,
+            "resize": RESIZE,
+            "scale": "pixels / 255",
+            "mean": bundle.mean,
+            "std": bundle.std,
+            "channels": "RGB",
+        },
+        "training": bundle.training,
+    }
+    return {key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in described.items()}
 
 
 def load_bundle(path: str) -> Bundle:
@@ -150,7 +199,7 @@ def _build(tree: dict[str, Any]) -> Bundle:
         raise ValueError(f"mean {mean} and std {std}; allowed: three finite numbers each, std above 0")
     model = create_model(**described)
     variables = _checked_variables(abstract_variables(model, size), _checked_dict(tree, "variables"))
-    return Bundle(model, variables, classes, size, mean, std, training)
+    return Bundle(model, variables, classes, size, mean, std, training, described)
 
 
 def _checked_dict(tree: dict[str, Any], key: str) -> dict[str, Any]:

@@ -180,19 +180,32 @@ def evaluate_command(arguments: Sequence[str]) -> int:
 
 
 def export_command(arguments: Sequence[str]) -> int:
-    """Writes a bundle."""
+    """Writes a model with its preprocessing and class names."""
     parser = parser_of(
         "export",
-        "Writes a run's model, preprocessing and class names as one msgpack file.",
+        "Writes a model, its preprocessing and its class names as one file: a bundle (msgpack), which predict reads, "
+        "ONNX for other runtimes, or safetensors for torchvision and timm.",
         "--workdir=runs/demo --output=demo.msgpack",
     )
-    add_run_flags(parser)
-    parser.add_argument("--output", required=True, help="file to write, usually *.msgpack; local or gs://")
+    add_run_flags(parser, or_bundle=True)
+    parser.add_argument("--output", required=True, help="file to write; local or gs://")
+    parser.add_argument(
+        "--format",
+        choices=("msgpack", "onnx", "safetensors"),
+        default="msgpack",
+        help="onnx needs the extra [onnx]; default: msgpack",
+    )
+    parser.add_argument(
+        "--preprocessing",
+        choices=("inside", "outside"),
+        help="where onnx normalises: inside takes uint8 pixels, outside normalised floats; default: outside",
+    )
     flags = parser.parse_args(arguments)
-    from animesion_jax.export import export
+    from animesion_jax.conversion import convert
 
-    path = export(flags.workdir, flags.output, flags.weights)
-    print(f"wrote {path} ({path.stat().length / 1e6:.1f} MB)")
+    files = convert(flags.output, flags.format, flags.workdir, flags.weights, flags.bundle, flags.preprocessing)
+    for path in files:
+        print(f"wrote {path} ({path.stat().length / 1e6:.1f} MB)")
     return 0
 
 

@@ -15,7 +15,9 @@ SWEEP = f"--config={ROOT / 'configs' / 'sweep_size.py'}:shallownet"
 LEAVES = {"predictions", "errors", "augment", "metrics", "paper", "workdir", "preemption", "hosts"}
 # Modules of the package that each module may import; what is not listed imports only the leaves.
 ALLOWED = {
-    "main": {"command_line", "train", "sweep", "evaluate", "export", "predict", "explain", "report", "figures"},
+    "main": {
+        "command_line", "train", "sweep", "evaluate", "export", "conversion", "predict", "explain", "report", "figures",
+    },
     "train": {
         "run", "optim", "steps", "checkpoint", "data", "datasets", "evaluate", "journal", "models", "pretrained",
         "window",
@@ -31,6 +33,9 @@ ALLOWED = {
     "predict": {"export", "images"},
     "explain": {"export", "images", "models"},
     "export": {"run", "models", "bundle_file", ""},
+    "conversion": {"export", "onnx_export", "safetensors_export"},
+    "onnx_export": {"export", "onnx_graph", ""},
+    "safetensors_export": {"export", "models", "pretrained"},
     "run": {"optim", "steps", "checkpoint", "models"},
     "checkpoint": {"steps"},
     "models": {"models"},
@@ -147,6 +152,15 @@ def test_overrides_reach_the_config():
         ),
         (["evaluate"], ["--workdir", "--help"]),
         (["evaluate", "--workdir=nowhere"], ["nowhere", "config.json"]),
+        (["export", "--output=x"], ["--workdir", "--bundle", "--help"]),
+        (["export", "--bundle=b.msgpack", "--output=x"], ["b.msgpack", "already", "--format=onnx"]),
+        (["export", "--workdir=w", "--output=x", "--preprocessing=inside"], ["inside", "--format=onnx"]),
+        (
+            ["export", "--bundle=b.msgpack", "--output=x", "--format=onnx", "--weights=last"],
+            ["--weights=last", "--workdir"],
+        ),
+        (["export", "--bundle=none.msgpack", "--output=x", "--format=onnx"], ["none.msgpack", "export"]),
+        (["export", "--workdir=nowhere", "--output=x", "--format=safetensors"], ["nowhere"]),
         (["report"], ["RUN", "--help"]),
         (["report", "nowhere"], ["nowhere", "workdirs"]),
         (["report", "runs", "--weights=first"], ["first", "last", "best"]),
