@@ -42,7 +42,7 @@ def write_onnx(bundle: Bundle, output: str, normalize_inside: bool = False) -> l
     (batch,) = jax.export.symbolic_shape(BATCH)
     shape, dtype = (batch, bundle.image_size, bundle.image_size, 3), np.uint8 if normalize_inside else np.float32
     graph = Graph(batch, INPUT)
-    names = _add_model(graph, bundle, jax.ShapeDtypeStruct(shape, dtype), normalize_inside)
+    names, constants = _add_model(graph, bundle, jax.ShapeDtypeStruct(shape, dtype), normalize_inside)
     kinds = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), onnx.TensorProto.FLOAT
     described = onnx.helper.make_graph(
         [*graph.nodes, *(onnx.helper.make_node("Identity", [a], [b]) for a, b in zip(names, OUTPUTS, strict=True))],
@@ -57,23 +57,30 @@ def write_onnx(bundle: Bundle, output: str, normalize_inside: bool = False) -> l
         producer_name="animesion_jax",
         producer_version=animesion_jax.__version__,
     )
-    onnx.helper.set_model_props(model, metadata(bundle) | {"normalization": "inside" if normalize_inside else "outside"})
-    return _save(model, graph.constants, output)
+    place = "inside" if normalize_inside else "outside"
+    onnx.helper.set_model_props(model, metadata(bundle) | {"normalization": place})
+    return _save(model, constants, output)
 
 
-def _add_model(graph, bundle: Bundle, images: jax.ShapeDtypeStruct, normalize_inside: bool) -> list[str]:
-    """Adds a bundle's model to a `Graph`; returns the names of the values for `OUTPUTS`."""
-    model = bundle.model.clone(dtype=jnp.float32)
+def _add_model(
+    graph, bundle: Bundle, images: jax.ShapeDtypeStruct, normalize_inside: bool
+) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Adds a bundle's model to a `Graph`; returns the names of the values for `OUTPUTS`, and the graph's constants."""
+    model, names = bundle.model.clone(dtype=jnp.float32), []
 
     def forward(variables, images):
         inputs = normalize(images, bundle.mean, bundle.std) if normalize_inside else images
         logits = model.apply(variables, inputs)
         return jax.nn.softmax(logits), logits
 
-    # Traced with shapes in place of the weights, so that these are not copied.
-    abstract = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), bundle.variables)
-    traced = jax.make_jaxpr(forward)(abstract, images)
-    return graph.run(traced.jaxpr, traced.consts, [*jax.tree.leaves(bundle.variables), INPUT])
+    @jax.jit
+    def build(variables):
+        traced = jax.make_jaxpr(forward)(variables, images)
+        names.extend(graph.run(traced.jaxpr, traced.consts, [*jax.tree.leaves(variables), INPUT]))
+        return {name: value for name, value in graph.constants.items() if not isinstance(value, np.ndarray)}
+
+    computed = jax.tree.map(np.asarray, build(bundle.variables))
+    return names, {**graph.constants, **computed}
 
 
 def _save(model, constants: dict[str, np.ndarray], output: str) -> list[epath.Path]:

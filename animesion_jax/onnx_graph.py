@@ -1,6 +1,6 @@
 """JAX functions as ONNX graphs: `Graph.run` follows a jaxpr and writes an ONNX operator for each of its primitives.
 
-What does not depend on the graph's inputs is computed here and becomes a constant. A dimension that is not known, as
+What does not depend on the graph's inputs is computed by JAX and becomes a constant. A dimension that is not known, as
 jax.export's symbolic shapes have it, stays open; there may be one, the batch. The table `PRIMITIVES` holds what our
 models are made of; tests/test_onnx.py sees that each of them is written.
 """
@@ -14,16 +14,18 @@ import numpy as np
 import onnx
 from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
-# A value is an array, which is constant, or the name of what a node puts out.
-Value = np.ndarray | str
+# A value is a constant, perhaps as JAX's tracer, or the name of what a node puts out.
+Value = np.ndarray | jax.Array | str
 
 
 class Graph:
     """The nodes and constants of an ONNX graph in the making.
 
+    Made inside `jax.jit` with weights as its arguments, so that all that is computed of them is compiled at once.
+
     Attributes:
       nodes: in the order of computation.
-      constants: arrays by name.
+      constants: numpy arrays by name, and tracers for what is computed of the weights.
     """
 
     def __init__(self, open_dimension: Any, source: str):
@@ -34,7 +36,7 @@ class Graph:
           source: name of a graph input whose first dimension it is.
         """
         self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, np.ndarray] = {}
+        self.constants: dict[str, np.ndarray | jax.Array] = {}
         self._names: dict[Any, str] = {}
         self._open_dimension = open_dimension
         self._source = source
@@ -50,7 +52,8 @@ class Graph:
         """Returns the name of a value; a constant becomes one of the graph, the same small one once."""
         if isinstance(value, str):
             return value
-        key = (value.dtype, value.shape, value.tobytes()) if value.size <= 8 else id(value)
+        small = isinstance(value, np.ndarray) and value.size <= 8
+        key = (value.dtype, value.shape, value.tobytes()) if small else id(value)
         if key not in self._names:
             self._names[key] = f"constant_{len(self.constants)}"
             self.constants[self._names[key]] = value  # which keeps the array, and so its id
@@ -68,7 +71,7 @@ class Graph:
 
     def reshape(self, value: Value, dimensions: Sequence[Any]) -> Value:
         """Returns a value with other dimensions, at most one of them open."""
-        if isinstance(value, np.ndarray):
+        if not isinstance(value, str):
             return value.reshape(dimensions)
         target = np.array([each if isinstance(each, int) else -1 for each in dimensions], np.int64)
         return self.node("Reshape", value, target)
@@ -77,8 +80,8 @@ class Graph:
         """Returns a value whose axis i is the axis order[i] of the given one."""
         if list(order) == list(range(len(order))):
             return value
-        if isinstance(value, np.ndarray):
-            return np.ascontiguousarray(value.transpose(order))
+        if not isinstance(value, str):
+            return value.transpose(order)
         return self.node("Transpose", value, perm=list(order))
 
     def run(self, jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Value]) -> list[Value]:
@@ -106,12 +109,19 @@ class Graph:
             inner = equation.params[NESTED[name]]
             return self.run(inner.jaxpr, inner.consts, inputs)
         shape = equation.outvars[0].aval.shape
-        if all(isinstance(each, np.ndarray) for each in inputs) and all(isinstance(each, int) for each in shape):
-            results = equation.primitive.bind(*inputs, **equation.params)
-            return [np.asarray(each) for each in (results if equation.primitive.multiple_results else [results])]
+        if not any(isinstance(each, str) for each in inputs) and all(isinstance(each, int) for each in shape):
+            return [_compute(equation, inputs)]
         if name not in PRIMITIVES:
             raise NotImplementedError(f"JAX's {name} has no counterpart in onnx_graph.PRIMITIVES")
         return [PRIMITIVES[name](self, equation, *inputs)]
+
+
+def _compute(equation: JaxprEqn, inputs: list[np.ndarray | jax.Array]) -> np.ndarray | jax.Array:
+    """Returns the only output of an equation on constants; a numpy array where none of them is traced."""
+    if any(isinstance(each, jax.core.Tracer) for each in inputs):
+        return equation.primitive.bind(*inputs, **equation.params)
+    with jax.ensure_compile_time_eval():  # places of slices have to be known at once
+        return np.asarray(equation.primitive.bind(*inputs, **equation.params))
 
 
 def _needed(jaxpr: Jaxpr) -> list[JaxprEqn]:
