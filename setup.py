@@ -51,10 +51,13 @@ setup(
         "parquet": ["pyarrow>=22,<26"],
         "cuda": ["jax[cuda13]>=0.10,<0.11"],
         "tpu": ["jax[tpu]>=0.10,<0.11"],
+        "onnx": ["onnx>=1.19,<2"],
         "test": [
             # tfds.testing imports it.
             "dill>=0.3.8,<1",
             "hypothesis>=6.150,<7",
+            "onnx>=1.19,<2",
+            "onnxruntime>=1.23,<2",
             "pytest>=9.0,<10",
             "pytest-xdist>=3.8,<4",
             "ruff>=0.15,<0.18",

@@ -1,8 +1,10 @@
 """Bundles: one msgpack file with a model, its preprocessing, its class names and where it came from."""
 
 import dataclasses
+import json
 import reprlib
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 from etils import epath
 from flax import traverse_util
 
+import animesion_jax
 from animesion_jax.bundle_file import read_tree
 from animesion_jax.errors import InputError, first_line
 from animesion_jax.models import OPTIONS, abstract_variables, create_model, family
@@ -21,6 +24,7 @@ VERSION = 1
 KEYS = ("format", "version", "model", "preprocessing", "classes", "training", "variables")
 # A ResNet's variables do not say its image size; what predict sets aside for an image should not be the file's to say.
 MOST_IMAGE_SIZE = 4096
+RESIZE = "bilinear, antialiased, aspect not kept, rounded to uint8"
 # Of a calibration's numbers; the others are above 0.
 MAY_BE_NEGATIVE = ("scale", "offset")
 
@@ -72,6 +76,7 @@ class Bundle:
       image_size: side of the square input in pixels.
       mean, std: per channel, of pixels in [0, 1].
       training: data set, step, metrics and versions behind the weights.
+      description: arguments of `create_model` that make the model, its name among them.
       calibration: None for an older bundle, or one whose run had no images left to calibrate on.
       enrolled: characters added since; None if none.
     """
@@ -83,6 +88,7 @@ class Bundle:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     training: dict[str, Any]
+    description: dict[str, Any]
     calibration: Calibration | None = None
     enrolled: Enrolled | None = None
 
@@ -99,14 +105,48 @@ class Bundle:
 
 def write_bundle(tree: dict[str, Any], output: str) -> epath.Path:
     """Writes a bundle's tree to a file, local or gs://, and returns its path; it appears whole or not at all."""
+    return write_whole(output, [flax.serialization.msgpack_serialize(tree)])
+
+
+def write_whole(output: str, parts: Iterable[bytes]) -> epath.Path:
+    """Writes a file, which appears whole or not at all, and its folder; returns its path; InputError for a folder."""
+    path = check_output(output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.parent / f"{path.name}.tmp"
+    with fresh.open("wb") as stream:
+        for part in parts:
+            stream.write(part)
+    fresh.replace(path)
+    return path
+
+
+def check_output(output: str) -> epath.Path:
+    """Returns the path of a file to write; InputError if it is a folder."""
     path = epath.Path(output).expanduser()
     if path.is_dir():
         raise InputError(f"--output={output} is a folder; allowed: a file, such as {path / 'model.msgpack'}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.parent / f"{path.name}.tmp"
-    fresh.write_bytes(flax.serialization.msgpack_serialize(tree))
-    fresh.replace(path)
     return path
+
+
+def metadata(bundle: Bundle, names: Sequence[str]) -> dict[str, str]:
+    """Returns what other formats say of a bundle beside its weights, each value as JSON; `names` are the outputs'."""
+    described = {
+        "animesion_jax": animesion_jax.__version__,
+        "classes": names,
+        "model": bundle.description,
+        "preprocessing": {
+            "size": bundle.image_size,
+            "resize": RESIZE,
+            "scale": "pixels / 255",
+            "mean": bundle.mean,
+            "std": bundle.std,
+            "channels": "RGB",
+        },
+        "training": bundle.training,
+    }
+    if bundle.calibration:
+        described["calibration"] = {name: getattr(bundle.calibration, name) for name in ("temperature", "threshold")}
+    return {key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in described.items()}
 
 
 def load_bundle(path: str) -> Bundle:
@@ -117,13 +157,13 @@ def load_bundle(path: str) -> Bundle:
     Raises:
       InputError: no such file, not a bundle, truncated, of another version, or with other variables than its model.
     """
-    return _build(path, read_bundle(path))
+    return build_bundle(path, read_bundle(path))
 
 
 def extend_bundle(path: str, output: str, **parts: dict[str, Any]) -> epath.Path:
     """Writes a copy of a bundle with another "calibration" or "enrolled", checked as when read; returns its path."""
     tree = read_bundle(path) | parts
-    _build(path, tree)
+    build_bundle(path, tree)
     return write_bundle(tree, output)
 
 
@@ -153,7 +193,8 @@ def read_bundle(path: str) -> dict[str, Any]:
     return tree
 
 
-def _build(path: str, tree: dict[str, Any]) -> Bundle:
+def build_bundle(path: str, tree: dict[str, Any]) -> Bundle:
+    """Returns the bundle of a tree that `path` holds; InputError if it does not hold together."""
     try:
         return _checked_bundle(tree)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -176,7 +217,7 @@ def _checked_bundle(tree: dict[str, Any]) -> Bundle:
         raise ValueError(f"mean {mean} and std {std}; allowed: three finite numbers each, std above 0")
     model = create_model(**described)
     variables = _checked_variables(abstract_variables(model, size), _checked_dict(tree, "variables"))
-    bundle = Bundle(model, variables, classes, size, mean, std, training)
+    bundle = Bundle(model, variables, classes, size, mean, std, training, described)
     calibration = _checked_calibration(_checked_dict(tree, "calibration")) if "calibration" in tree else None
     enrolled = _checked_enrolled(_checked_dict(tree, "enrolled"), bundle, calibration) if "enrolled" in tree else None
     return dataclasses.replace(bundle, calibration=calibration, enrolled=enrolled)

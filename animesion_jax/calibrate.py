@@ -13,7 +13,7 @@ from etils import epath
 from animesion_jax import run
 from animesion_jax.bundle import Bundle, extend_bundle, load_bundle
 from animesion_jax.calibration import fit
-from animesion_jax.classify import logits_and_embeddings
+from animesion_jax.classify import of_pixels
 from animesion_jax.data import EvalData
 from animesion_jax.datasets import load_dataset
 from animesion_jax.errors import InputError
@@ -78,7 +78,7 @@ def _outputs(bundle: Bundle, batches: Iterable[dict[str, np.ndarray]]) -> tuple[
 
     Those that are stored first are a fair sample: TFDS shuffles what it writes.
     """
-    forward = jax.jit(lambda variables, images: logits_and_embeddings(bundle, variables, images))
+    forward = jax.jit(lambda variables, images: of_pixels(bundle, variables, images))
     variables = jax.device_put(bundle.variables)
     kept: list[tuple[np.ndarray, ...]] = []
     for batch in batches:
@@ -94,7 +94,7 @@ def _outputs(bundle: Bundle, batches: Iterable[dict[str, np.ndarray]]) -> tuple[
 def _logits_of_files(bundle: Bundle, files: Sequence[Path]) -> np.ndarray:
     """Returns the (n, classes) logits of at most `MOST_IMAGES` of the files, evenly chosen."""
     chosen = files[:: -(-len(files) // MOST_IMAGES)]
-    forward = jax.jit(lambda variables, images: logits_and_embeddings(bundle, variables, images)[0])
+    forward = jax.jit(lambda variables, images: of_pixels(bundle, variables, images)[0])
     variables = jax.device_put(bundle.variables)
     rows = []
     for _, row in apply_to_files(partial(forward, variables), chosen, bundle.image_size, BATCH_SIZE):

@@ -13,15 +13,15 @@ from animesion_jax.bundle import Bundle
 Variables = dict[str, Any]
 
 
-def logits_and_embeddings(bundle: Bundle, variables: Variables, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+def logits_and_embeddings(model: nn.Module, variables: Variables, images: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns (batch, classes) logits and (batch, features) embeddings, float32.
 
     An embedding is what the classifier's last layer sees, scaled to unit norm.
 
     Args:
-      bundle: whose model, mean and std are used, not its variables.
+      model: of a bundle.
       variables: the model's.
-      images: (batch, S, S, 3) uint8.
+      images: (batch, S, S, 3) float32, normalised.
     """
     features = None
 
@@ -32,13 +32,21 @@ def logits_and_embeddings(bundle: Bundle, variables: Variables, images: jax.Arra
         return method(*arguments, **options)
 
     with nn.intercept_methods(keep):
-        logits = bundle.model.apply(variables, normalize(images, bundle.mean, bundle.std))
+        logits = model.apply(variables, images)
     norms = jnp.linalg.norm(features, axis=-1, keepdims=True)
     return logits, features / jnp.where(norms > 0, norms, 1.0)
 
 
-def character_logits(bundle: Bundle, logits: jax.Array, embeddings: jax.Array) -> jax.Array:
-    """Returns the (batch, characters) logits of `bundle.names`, whose softmax is what users are told."""
+def of_pixels(bundle: Bundle, variables: Variables, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the logits and embeddings of (batch, S, S, 3) uint8 images; the bundle's own variables are not used."""
+    return logits_and_embeddings(bundle.model, variables, normalize(images, bundle.mean, bundle.std))
+
+
+def character_logits(bundle: Bundle, logits: jax.Array, embeddings: jax.Array | None) -> jax.Array:
+    """Returns the (batch, characters) logits of `bundle.names`, whose softmax is what users are told.
+
+    Only where characters are enrolled the embeddings are used.
+    """
     calibration, enrolled = bundle.calibration, bundle.enrolled
     if calibration:
         logits = logits / calibration.temperature
@@ -49,5 +57,5 @@ def character_logits(bundle: Bundle, logits: jax.Array, embeddings: jax.Array) -
 
 
 def character_probabilities(bundle: Bundle, variables: Variables, images: jax.Array) -> jax.Array:
-    """Returns the (batch, characters) float32 probabilities of `bundle.names`; images as in `logits_and_embeddings`."""
-    return jax.nn.softmax(character_logits(bundle, *logits_and_embeddings(bundle, variables, images)))
+    """Returns the (batch, characters) float32 probabilities of `bundle.names`; images as in `of_pixels`."""
+    return jax.nn.softmax(character_logits(bundle, *of_pixels(bundle, variables, images)))

@@ -185,9 +185,12 @@ def add_host_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--process_id", type=int, help="which one this is, from 0, likewise")
 
 
-def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds --workdir and --weights, which choose a checkpoint."""
-    parser.add_argument("--workdir", required=True, help="folder of a training run")
+def add_run_flags(parser: argparse.ArgumentParser, or_bundle: bool = False) -> None:
+    """Adds --workdir and --weights, which choose a checkpoint; with `or_bundle` also --bundle, in their place."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--workdir", help="folder of a training run")
+    if or_bundle:
+        source.add_argument("--bundle", help="file that export wrote, in place of a run")
     parser.add_argument(
         "--weights",
         choices=("best", "last"),

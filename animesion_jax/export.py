@@ -8,9 +8,7 @@ from etils import epath
 
 import animesion_jax
 from animesion_jax import run
-from animesion_jax.bundle import FORMAT, VERSION, write_bundle
-
-RESIZE = "bilinear, antialiased, aspect not kept, rounded to uint8"
+from animesion_jax.bundle import FORMAT, RESIZE, VERSION, Bundle, build_bundle, check_output, write_bundle
 
 
 def describe_run(saved: run.Run) -> dict[str, Any]:
@@ -53,4 +51,14 @@ def export(workdir: str, output: str, weights: str | None = None) -> epath.Path:
       output: file to write; local or gs://.
       weights: "best" (by validation top-1) or "last"; None for the default of the run's config.
     """
+    check_output(output)  # before a checkpoint is read
     return write_bundle(describe_run(run.load(workdir, weights)), output)
+
+
+def bundle_of_run(workdir: str, weights: str | None = None) -> Bundle:
+    """Returns what `load_bundle` would of the file that `export` writes of a run.
+
+    Raises:
+      InputError: no such run, or its variables are not finite.
+    """
+    return build_bundle(f"the run in {workdir}", describe_run(run.load(workdir, weights)))

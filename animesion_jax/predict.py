@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from animesion_jax.bundle import Bundle, load_bundle
-from animesion_jax.classify import character_probabilities, logits_and_embeddings
+from animesion_jax.classify import character_probabilities, of_pixels
 from animesion_jax.errors import InputError
 from animesion_jax.image_batches import apply_to_files
 from animesion_jax.images import FORMATS, is_image_name, resize, to_image
@@ -36,7 +36,7 @@ class Recognizer:
         self._variables = jax.device_put(bundle.variables)
         # Traced once for every shape, and batches have one.
         self._probabilities = jax.jit(partial(character_probabilities, bundle))
-        self._embeddings = jax.jit(lambda *arguments: logits_and_embeddings(bundle, *arguments)[1])
+        self._embeddings = jax.jit(lambda *arguments: of_pixels(bundle, *arguments)[1])
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Returns (n, characters) float32 probabilities of `bundle.names`, of (n, S, S, 3) uint8 images."""

@@ -147,7 +147,7 @@ def test_bad_input_of_explain_is_named(bundle_path, tmp_path):
     with pytest.raises(InputError, match=r"2 images would have their overlays in .*face\.png\.explained\.png"):
         next(explain_files(explainer, find_images([str(tmp_path)]), None, str(tmp_path / "out")))
     vit = create_model("vit_ti16", num_classes=2, image_size=32, **TINY_VIT)
-    bundle = Bundle(vit, init_variables(vit, 32, 0), ("A", "B"), 32, (0.5,) * 3, (0.5,) * 3, {})
+    bundle = Bundle(vit, init_variables(vit, 32, 0), ("A", "B"), 32, (0.5,) * 3, (0.5,) * 3, {}, {})
     with pytest.raises(InputError, match="--class_name=A: the model is a transformer"):
         next(explain_files(Explainer(bundle), [tmp_path / "a" / "face.png"], "A"))
 

@@ -9,23 +9,36 @@ from animesion_jax.tensorflow_start import hide_accelerators_from_tensorflow
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Writes a bundle, calibrated where the data set is there."""
+    """Writes a model with its preprocessing and class names; a bundle is calibrated where the data set is there."""
     parser = parser_of(
         "export",
-        "Writes a run's model, preprocessing and class names as one msgpack file, calibrated on the validation split "
-        "so that predict can say 'unknown'.",
+        "Writes a model, its preprocessing and its class names as one file: a bundle (msgpack), which predict reads, "
+        "calibrated on the run's validation split so that it can say 'unknown'; ONNX for other runtimes, or "
+        "safetensors for torchvision and timm.",
         "--workdir=runs/demo --output=demo.msgpack",
     )
-    add_run_flags(parser)
-    parser.add_argument("--output", required=True, help="file to write, usually *.msgpack; local or gs://")
-    parser.add_argument("--no_calibration", action="store_true", help="do not look for the data set")
+    add_run_flags(parser, or_bundle=True)
+    parser.add_argument("--output", required=True, help="file to write; local or gs://")
+    parser.add_argument(
+        "--format",
+        choices=("msgpack", "onnx", "safetensors"),
+        default="msgpack",
+        help="onnx needs the extra [onnx]; default: msgpack",
+    )
+    parser.add_argument(
+        "--preprocessing",
+        choices=("inside", "outside"),
+        help="where onnx normalises: inside takes uint8 pixels, outside normalised floats; default: outside",
+    )
+    parser.add_argument("--no_calibration", action="store_true", help="of msgpack: do not look for the data set")
     add_calibration_flags(parser)
     flags = parser.parse_args(arguments)
-    from animesion_jax.export import export
+    from animesion_jax.conversion import convert
 
-    path = export(flags.workdir, flags.output, flags.weights)
-    print(f"wrote {path} ({path.stat().length / 1e6:.1f} MB)")
-    if not flags.no_calibration:
+    files = convert(flags.output, flags.format, flags.workdir, flags.weights, flags.bundle, flags.preprocessing)
+    for path in files:
+        print(f"wrote {path} ({path.stat().length / 1e6:.1f} MB)")
+    if flags.format == "msgpack" and not flags.no_calibration:
         print(_calibrate(flags))
     return 0
 

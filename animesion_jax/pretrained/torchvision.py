@@ -1,4 +1,7 @@
-"""torchvision's ResNet weights: `.safetensors` with torchvision's or timm's names, or torchvision's own `.pth`."""
+"""torchvision's ResNet weights: `.safetensors` with torchvision's or timm's names, or torchvision's own `.pth`.
+
+`translate` brings its names and layout to ours, `to_torchvision` ours to its.
+"""
 
 import pickle
 import re
@@ -7,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax import traverse_util
 
 from animesion_jax.errors import InputError
-from animesion_jax.pretrained.merge import LeftOut, Weights, damaged
+from animesion_jax.pretrained.merge import Arrays, LeftOut, Weights, damaged
 
 # Leaf names by the number of dimensions of the array: a "weight" is a kernel or BatchNorm's scale.
 LEAVES = {
@@ -24,6 +28,8 @@ LEAVES = {
 MOST_EXPANSION = 16
 # OIHW to HWIO, and (out, in) to (in, out).
 TRANSPOSES = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
+# PyTorch's leaf names by ours.
+TORCH_LEAVES = {template.rpartition("/")[2]: leaf for (leaf, _), template in LEAVES.items()}
 
 
 def read_safetensors(file: Path) -> Weights:
@@ -96,3 +102,27 @@ def module_name(module: str) -> str:
     module = re.sub(r"downsample\.0$", "downsample_conv", module)
     module = re.sub(r"downsample\.1$", "downsample_bn", module)
     return "head" if module == "fc" else module
+
+
+def to_torchvision(variables: Mapping[str, Any]) -> Arrays:
+    """Returns a ResNet's variables as torchvision's state dict; its counters of batches are 0."""
+    arrays = {}
+    for name, array in traverse_util.flatten_dict(variables, sep="/").items():
+        module, _, leaf = name.partition("/")[2].rpartition("/")
+        module = _torchvision_module(module)
+        arrays[f"{module}.{TORCH_LEAVES[leaf]}"] = to_torch_layout(array)
+        if leaf == "mean":
+            arrays[f"{module}.num_batches_tracked"] = np.zeros((), np.int64)
+    return arrays
+
+
+def to_torch_layout(array: np.ndarray) -> np.ndarray:
+    """Returns a kernel (HWIO, or (in, out)) or a vector in PyTorch's layout."""
+    return np.ascontiguousarray(array.transpose(np.argsort(TRANSPOSES[array.ndim])))
+
+
+def _torchvision_module(module: str) -> str:
+    """Returns torchvision's name of one of our modules, as `module_name` has it the other way round."""
+    module = re.sub(r"^layer(\d+)_(\d+)/", r"layer\1.\2.", module)
+    module = module.replace("downsample_conv", "downsample.0").replace("downsample_bn", "downsample.1")
+    return "fc" if module == "head" else module
