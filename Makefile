@@ -40,7 +40,8 @@ test: $(VENV)/.installed
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow
 
-# The same tests with the oldest releases that setup.py allows; uv is what can resolve to those.
+# The same tests, each with its first parameters, with the oldest releases that setup.py allows; uv is what can resolve
+# to those.
 $(LOWEST)/.installed: setup.py
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
@@ -48,7 +49,7 @@ $(LOWEST)/.installed: setup.py
 	touch $@
 
 test-lowest: $(LOWEST)/.installed
-	$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal
+	$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal --one_of_each
 
 # Against torchvision and timm. Their own requirements are left out: they would pull another build of torch.
 $(PEERS)/.installed: setup.py

@@ -11,6 +11,8 @@ from animesion_jax.augment import normalize
 from animesion_jax.bundle import Bundle
 
 Variables = dict[str, Any]
+# Of squared norms: features that are all 0 have the embedding 0.
+SMALLEST = 1e-30
 
 
 def logits_and_embeddings(model: nn.Module, variables: Variables, images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -33,8 +35,8 @@ def logits_and_embeddings(model: nn.Module, variables: Variables, images: jax.Ar
 
     with nn.intercept_methods(keep):
         logits = model.apply(variables, images)
-    norms = jnp.linalg.norm(features, axis=-1, keepdims=True)
-    return logits, features / jnp.where(norms > 0, norms, 1.0)
+    squares = jnp.sum(features * features, axis=-1, keepdims=True)
+    return logits, features * jax.lax.rsqrt(jnp.maximum(squares, SMALLEST))
 
 
 def of_pixels(bundle: Bundle, variables: Variables, images: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -71,7 +71,11 @@ def _add_model(
 
     def forward(variables, images):
         inputs = normalize(images, bundle.mean, bundle.std) if normalize_inside else images
-        logits = character_logits(bundle, *logits_and_embeddings(model, variables, inputs))
+        if bundle.enrolled:
+            outputs = logits_and_embeddings(model, variables, inputs)
+        else:
+            outputs = model.apply(variables, inputs), None
+        logits = character_logits(bundle, *outputs)
         return jax.nn.softmax(logits), logits
 
     @jax.jit

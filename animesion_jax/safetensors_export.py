@@ -53,10 +53,8 @@ def write_safetensors(bundle: Bundle, output: str) -> list[epath.Path]:
         )
     layout = LAYOUTS[family(name)]
     function, arguments = layout.describe(bundle.description)
-    # "format" tells those who load it that the layout is PyTorch's.
     # Enrolled characters are no weights of the model, and stay behind.
-    described = metadata(bundle, bundle.classes) | {
-        "format": "pt",
-        "create": json.dumps({"call": function, "arguments": arguments}),
-    }
+    described = metadata(bundle, bundle.classes)
+    # "format" tells those who load it that the layout is PyTorch's.
+    described |= {"format": "pt", "create": json.dumps({"call": function, "arguments": arguments})}
     return [write_whole(output, [safetensors.numpy.save(layout.convert(bundle.variables), described)])]

@@ -3,8 +3,8 @@ r"""Pictures of one's own: a folder per character, or train/, validation/ and te
     python -m animesion_jax.main --config=configs/folder.py:vit_s16,pretrained \
         --config.folder=PATH --workdir=runs/mine
 
-The string after the colon is `MODEL[,pretrained]`. The first start builds a data set of the pictures below
-`config.data_dir` (tfds_builders/folder/README.md says how), later ones use it again.
+The string after the colon is `MODEL[,pretrained][,recipe=modern]`. The first start builds a data set of the pictures
+below `config.data_dir` (tfds_builders/folder/README.md says how), later ones use it again.
 
 The recipe is the paper's at 128 px with what a small data set wants: smaller batches, so that there are updates enough,
 a cosine with a warm-up, and a pretrained ResNet that is trained whole.
@@ -13,16 +13,18 @@ a cosine with a warm-up, and a pretrained ResNet that is trained whole.
 import ml_collections
 
 from animesion_jax.paper import DAFRE_128
+from configs.modern_recipe import MODERN
 from configs.paper_recipe import get_table_config
 
 
 def get_config(argument: str = "vit_s16,pretrained") -> ml_collections.ConfigDict:
-    """Returns the config for a folder; `argument` is `MODEL[,pretrained]`."""
+    """Returns the config for a folder; `argument` is `MODEL[,pretrained][,recipe=modern]`."""
     config = get_table_config(DAFRE_128, argument)
     config.dataset = "folder"
     config.batch_size = 32
-    config.learning_rate = 0.01
-    config.schedule = "cosine"
-    config.warmup_epochs = 2.0
-    config.trainable = "all"
+    if MODERN not in argument.split(","):
+        config.learning_rate = 0.01
+        config.schedule = "cosine"
+        config.warmup_epochs = 2.0
+        config.trainable = "all"
     return config

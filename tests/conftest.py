@@ -47,13 +47,21 @@ def _draw_toyfaces() -> subprocess.Popen:
         return subprocess.Popen(build, shell=True, cwd=ROOT / "tfds_builders" / "toyfaces", stdout=log, stderr=log)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--one_of_each", action="store_true", help="run parametrized tests with their first parameters only"
+    )
+
+
 def pytest_configure(config):
     if getattr(config.option, "numprocesses", None):
         # Drawn while the workers run the tests that need no data set.
         config.toyfaces = _draw_toyfaces()
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if config.option.one_of_each:
+        items[:] = {(item.path, item.cls, item.originalname): item for item in reversed(items)}.values()
     for item in items:
         if item.get_closest_marker("shared") and not SHARED.exists():
             item.add_marker(pytest.mark.skip(reason=f"{SHARED} is not on this machine"))

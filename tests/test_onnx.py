@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 
 from animesion_jax import onnx_export, onnx_graph
-from animesion_jax.bundle import Bundle, load_bundle
+from animesion_jax.bundle import Bundle, Calibration, Enrolled, load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.main import main
 from animesion_jax.models import abstract_variables, create_model
@@ -112,6 +112,26 @@ def test_probabilities_are_ours_for_any_batch(case, tmp_path):
             f"tensor({'uint8' if inside else 'float'})",
         )
         _check(session, inputs, expected)
+
+
+def test_calibrated_and_enrolled_characters_are_in_the_graph(tmp_path):
+    bundle = _peaked_bundle(*CASES["shallownet"])
+    images = _images(bundle.image_size)
+    embeddings = Recognizer(bundle, batch_size=8).embeddings(images)
+    bundle = dataclasses.replace(
+        bundle,
+        calibration=Calibration(1.7, 0.6, 0.1, 8.0, -3.0, {}),
+        enrolled=Enrolled(("あ", "new"), embeddings[[0, 5]], (1, 1)),
+    )
+    expected = Recognizer(bundle, batch_size=8).probabilities(images)
+    assert set(expected.argmax(1)) >= {5, 6}
+    (file,) = write_onnx(bundle, str(tmp_path / "model.onnx"), normalize_inside=True)
+    session = _session(file)
+    (probabilities,) = session.run(["probabilities"], {"images": images[:3]})
+    np.testing.assert_allclose(probabilities, expected[:3], atol=1e-5)
+    told = session.get_modelmeta().custom_metadata_map
+    assert json.loads(told["classes"]) == [*CLASSES, "あ", "new"]
+    assert json.loads(told["calibration"]) == {"temperature": 1.7, "threshold": 0.6}
 
 
 def test_every_primitive_that_can_be_written_is_needed(monkeypatch):
