@@ -15,7 +15,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--bundle", required=True, help="file written by export")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all; default: 127.0.0.1")
     parser.add_argument("--port", type=int, default=7860, help="0 takes a free one; default: 7860")
-    parser.add_argument("--max_file_mb", type=float, default=20.0, help="largest image file in 10^6 bytes; default: 20")
+    parser.add_argument("--max_file_mb", type=float, default=20.0, help="largest image file in 2^20 bytes; default: 20")
     parser.add_argument("--max_images", type=int, default=16, help="most images of one request; default: 16")
     parser.add_argument("--top_k", type=int, default=5, help="characters per image; default: 5")
     parser.add_argument(

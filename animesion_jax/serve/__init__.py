@@ -1,5 +1,6 @@
 """A web page and a JSON endpoint over a bundle."""
 
+import contextlib
 import logging
 import socket
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ def serve(
       bundle: file written by export.
       host: address to listen on; 127.0.0.1 is reached from this machine only, 0.0.0.0 from everywhere.
       port: TCP port; 0 takes a free one.
-      max_file_mb: largest image file, 10^6 bytes.
+      max_file_mb: largest image file, in 2^20 bytes.
       max_images: most images of one request.
       top_k: characters shown for each image.
       examples: images to try, shown on the page.
@@ -60,9 +61,11 @@ def _listen(host: str, port: int) -> socket.socket:
         raise InputError(f"--port is {port}; allowed: 0 to {2**16 - 1}, 0 for any that is free")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
+        with contextlib.ExitStack() as undo:
+            listening = undo.enter_context(socket.socket(family, kind, protocol))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            undo.pop_all()
     except OSError as error:
         raise InputError(
             f"cannot listen on --host={host} --port={port} ({error.strerror}); allowed: an address of this machine and "

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 import animesion_jax
 from animesion_jax.errors import InputError
-from animesion_jax.serve.page import FONTS, create_page
+from animesion_jax.serve.page import FONTS, PASTE, create_page
 from animesion_jax.serve.service import Answer, Service
 
 # What the parts of a form add to the files in them.
@@ -59,7 +59,7 @@ def create_app(service: Service, examples: Sequence[Path] = ()) -> fastapi.FastA
     page = create_page(service, examples)
     return gradio.mount_gradio_app(
         app, page, path="/", max_file_size=service.max_bytes, show_error=True, theme=FONTS, footer_links=[],
-        ssr_mode=False,
+        ssr_mode=False, head=PASTE,
     )  # fmt: skip
 
 

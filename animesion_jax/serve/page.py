@@ -76,7 +76,6 @@ def create_page(service: Service, examples: Sequence[Path] = ()) -> gradio.Block
                 elem_id="examples", buttons=[], object_fit="cover",
             )  # fmt: skip
             gallery.select(recognize_example, None, results, api_visibility="private", concurrency_limit=4)
-    page.head = PASTE
     return page
 
 

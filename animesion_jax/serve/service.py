@@ -14,7 +14,8 @@ from animesion_jax.explain import Explainer, overlay
 from animesion_jax.images import read_image, resize
 from animesion_jax.predict import Recognizer
 
-MEGABYTE = 10**6
+# Gradio counts so too.
+MEGABYTE = 2**20
 
 Answer = dict[str, Any]
 
