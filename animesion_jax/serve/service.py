@@ -47,7 +47,7 @@ class Service:
     @property
     def limits(self) -> str:
         """The limits in words."""
-        return f"up to {self.max_images} images at a time, each up to {self.max_bytes / MEGABYTE:g} MB"
+        return f"up to {self.max_images} images at a time, each up to {self.max_bytes / MEGABYTE:.3g} MB"
 
     def compile(self) -> float:
         """Compiles what requests need and returns the seconds it took."""
@@ -88,7 +88,7 @@ class Service:
             size = path.stat().st_size
             if size > self.max_bytes:
                 raise InputError(
-                    f"the file is too large: {size / MEGABYTE:.1f} MB; allowed: {self.max_bytes / MEGABYTE:g} MB; "
+                    f"the file is too large: {size / MEGABYTE:.1f} MB; allowed: {self.max_bytes / MEGABYTE:.3g} MB; "
                     "scale it down, or crop it to the face"
                 )
             image = read_image(path)
