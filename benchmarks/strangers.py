@@ -1,0 +1,159 @@
+"""Prints how well a bundle tells unknown characters from known ones, and how well they are enrolled from a few images.
+
+python benchmarks/strangers.py split --dataset=toyfaces --data_dir=DATA --held_out=10 --output=strangers
+python -m animesion_jax.main --config=... --config.folder=strangers/known --workdir=RUN     # configs/folder.py
+python -m animesion_jax.main export --workdir=RUN --output=known.msgpack
+python benchmarks/strangers.py measure --bundle=known.msgpack strangers
+
+`split` writes the images of a built data set as files: OUTPUT/known/SPLIT/CHARACTER for training, and those of the
+characters held out, drawn by a fixed seed, to OUTPUT/strangers/SPLIT/CHARACTER. `measure` prints, of the test images:
+the area under the ROC curve of the confidence in the likeliest character, known against strangers; what the bundle's
+threshold accepts and rejects; and the accuracy after all strangers were enrolled at once from 1, 5 and 10 training
+images each, mean ± standard deviation over draws of these.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from animesion_jax.bundle import Bundle, Enrolled, load_bundle
+from animesion_jax.classify import character_logits, of_pixels
+from animesion_jax.image_batches import apply_to_files
+from animesion_jax.predict import find_images
+from animesion_jax.sorting import folder_name
+
+SEED = 0
+FEWEST_IMAGES = 20
+SHOTS = (1, 5, 10)
+DRAWS = 10
+BATCH_SIZE = 64
+
+
+def split(flags: argparse.Namespace) -> None:
+    """Writes the images of a data set, known and held-out characters apart."""
+    import tensorflow_datasets as tfds
+
+    from animesion_jax.datasets import load_dataset
+
+    dataset = load_dataset(flags.dataset, flags.data_dir)
+    examples = {name: dataset.examples(name) for name in dataset.builder.info.splits}
+    counts = np.bincount(examples["train"].labels(), minlength=len(dataset.class_names))
+    order = np.random.default_rng(SEED).permutation(len(counts))
+    held_out = set([class_id for class_id in order if counts[class_id] >= FEWEST_IMAGES][: flags.held_out])
+    for name, each in examples.items():
+        for number, record in enumerate(tfds.as_numpy(each.records(0, each.num_examples))):
+            kind = "strangers" if record["label"] in held_out else "known"
+            folder = flags.output / kind / name / folder_name(dataset.class_names[record["label"]])
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{number:06d}.jpg").write_bytes(record["image"])
+    print(f"held out: {', '.join(sorted(dataset.class_names[class_id] for class_id in held_out))}")
+
+
+def measure(flags: argparse.Namespace) -> None:
+    """Prints the tables."""
+    bundle = load_bundle(flags.bundle)
+    known, strangers = (Images(bundle, flags.folder / kind) for kind in ("known", "strangers"))
+    test = strangers.of("test")
+    confidences = [bundle_probabilities(bundle, *each).max(1) for each in (known.of("test"), test)]
+    truth = np.repeat([1, 0], [len(each) for each in confidences])
+    calibration = bundle.calibration
+    print(
+        "| known | strangers | test images | top-1 of known | AUROC | false accepts expected | seen | false rejects |"
+    )
+    print("|---:|---:|---:|---:|---:|---:|---:|---:|")
+    print(
+        f"| {len(bundle.classes)} | {len(strangers.names)} | {len(confidences[0])} + {len(confidences[1])} "
+        f"| {100 * accuracy(bundle, known.of('test')):.1f} "
+        f"| {roc_auc_score(truth, np.concatenate(confidences)):.3f} | {100 * calibration.false_accept_rate:.1f} "
+        f"| {100 * np.mean(confidences[1] >= calibration.threshold):.1f} "
+        f"| {100 * np.mean(confidences[0] < calibration.threshold):.1f} |"
+    )
+    print("\n| images each | strangers named rightly | known named rightly |")
+    print("|---:|---:|---:|")
+    for shots in SHOTS:
+        rows = []
+        for draw in range(DRAWS):
+            extended = enrolled(bundle, strangers.of("train"), shots, draw)
+            rows.append([100 * accuracy(extended, each) for each in (test, known.of("test"))])
+        cells = [f"{mean:.1f} ± {sd:.1f}" for mean, sd in zip(np.mean(rows, 0), np.std(rows, 0), strict=True)]
+        print(f"| {shots} | {' | '.join(cells)} |")
+
+
+class Part(NamedTuple):
+    """Some images: (n, classes) logits, (n, features) embeddings, and (n,) names of folders."""
+
+    logits: np.ndarray
+    embeddings: np.ndarray
+    names: np.ndarray
+
+
+class Images:
+    """What a bundle's model makes of the images below FOLDER/SPLIT/CHARACTER.
+
+    Attributes:
+      names: of the characters.
+    """
+
+    def __init__(self, bundle: Bundle, folder: Path):
+        files = find_images([str(folder)])
+        variables = jax.device_put(bundle.variables)
+        forward = jax.jit(lambda images: jnp.concatenate(of_pixels(bundle, variables, images), axis=-1))
+        rows = np.stack([row for _, row in apply_to_files(forward, files, bundle.image_size, BATCH_SIZE)])
+        self._splits = np.asarray([file.parent.parent.name for file in files])
+        labels = np.asarray([file.parent.name for file in files])
+        self._part = Part(rows[:, : len(bundle.classes)], rows[:, len(bundle.classes) :], labels)
+        self.names = sorted(set(labels))
+
+    def of(self, split: str) -> Part:
+        """Returns a split's images."""
+        return Part(*(each[self._splits == split] for each in self._part))
+
+
+def bundle_probabilities(bundle: Bundle, logits: np.ndarray, embeddings: np.ndarray, _: np.ndarray) -> np.ndarray:
+    """Returns the (n, characters) probabilities that users are told."""
+    return np.asarray(jax.nn.softmax(character_logits(bundle, logits, embeddings)))
+
+
+def accuracy(bundle: Bundle, part: Part) -> float:
+    """Returns the part of the images whose likeliest character is right."""
+    names = np.asarray([folder_name(name) for name in bundle.classes] + list(bundle.names[len(bundle.classes) :]))
+    return float(np.mean(names[bundle_probabilities(bundle, *part).argmax(1)] == part.names))
+
+
+def enrolled(bundle: Bundle, strangers: Part, shots: int, draw: int) -> Bundle:
+    """Returns the bundle with every stranger enrolled, under the name of its folder, from `shots` images."""
+    random = np.random.default_rng((SEED, draw))
+    names, means = sorted(set(strangers.names)), []
+    for name in names:
+        places = random.permutation(np.flatnonzero(strangers.names == name))[:shots]
+        mean = strangers.embeddings[places].sum(0)
+        means.append(mean / np.linalg.norm(mean))
+    return dataclasses.replace(bundle, enrolled=Enrolled(tuple(names), np.stack(means), (shots,) * len(names)))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    splitting = commands.add_parser("split")
+    splitting.add_argument("--dataset", required=True)
+    splitting.add_argument("--data_dir", required=True)
+    splitting.add_argument("--held_out", type=int, required=True, help="characters")
+    splitting.add_argument("--output", type=Path, required=True)
+    splitting.set_defaults(run=split)
+    measuring = commands.add_parser("measure")
+    measuring.add_argument("folder", type=Path, help="what split wrote")
+    measuring.add_argument("--bundle", required=True)
+    measuring.set_defaults(run=measure)
+    flags = parser.parse_args()
+    flags.run(flags)
+
+
+if __name__ == "__main__":
+    main()
