@@ -81,13 +81,17 @@ def impostor_scores(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def threshold_for(impostors: np.ndarray, false_accept_rate: float) -> float:
-    """Returns the least threshold that at most this part of the (n,) impostors' confidences reaches."""
+    """Returns a threshold that this part of the (n,) impostors' confidences reaches, rounded down to whole ones.
+
+    It is in the middle between the confidences on either side, which another batch size may round otherwise.
+    """
     highest_first = np.sort(np.float64(impostors))[::-1]
     accepted = int(false_accept_rate * len(highest_first))
     if accepted == len(highest_first):
         return float(highest_first[-1])
-    # Confidences are compared as float32, which the next float64 would be rounded off to.
-    return float(np.nextafter(np.float32(highest_first[accepted]), np.float32(2)))
+    rejected, above = highest_first[accepted], highest_first[accepted - 1] if accepted else 1.0
+    # Where they are equal, none of these is accepted; confidences are float32.
+    return float(max((rejected + above) / 2, np.nextafter(np.float32(rejected), np.float32(2))))
 
 
 def equal_error_rate(known: np.ndarray, impostors: np.ndarray) -> float:

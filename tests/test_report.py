@@ -34,9 +34,9 @@ L16 = {
 }  # fmt: skip
 
 
-def write_run(folder, top1=0.5, top5=0.75, classes=173, curve=(0.1, 0.2), ended=True, **changes):
+def write_run(workdir, /, top1=0.5, top5=0.75, classes=173, curve=(0.1, 0.2), ended=True, **changes):
     """Writes a workdir as training leaves it; best weights are 1/8 above the last ones."""
-    folder.mkdir(parents=True)
+    workdir.mkdir(parents=True)
     config = L16 | changes
     rows = [
         {"step": 10 * epoch, "epoch": float(epoch), "split": "validation", "loss": 1.0, "top1_accuracy": value}
@@ -47,12 +47,12 @@ def write_run(folder, top1=0.5, top5=0.75, classes=173, curve=(0.1, 0.2), ended=
             weights: {"step": 20, "split": "test", "top1_accuracy": top1 + more, "top5_accuracy": top5 + more}
             for weights, more in (("last", 0.0), ("best", 0.125))
         }
-        (folder / "results.json").write_text(json.dumps(results))
+        (workdir / "results.json").write_text(json.dumps(results))
         rows.append({"step": 20, "epoch": 2.0, "split": "test_last", "top1_accuracy": top1})
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "classes.json").write_text(json.dumps([f"class {index}" for index in range(classes)]))
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
+    (workdir / "config.json").write_text(json.dumps(config))
+    (workdir / "classes.json").write_text(json.dumps([f"class {index}" for index in range(classes)]))
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return workdir
 
 
 def reported(tmp_path, *runs, weights="last"):
