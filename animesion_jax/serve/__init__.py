@@ -50,6 +50,8 @@ def serve(
         service = Service(bundle, max_file_mb=max_file_mb, max_images=max_images, top_k=top_k)
         seconds = service.compile()
         app = create_app(service, examples)
+        # From here on clients wait instead of being turned away.
+        listening.listen()
         host, port = listening.getsockname()[:2]
         log.info("compiled in %.1f s; open http://%s:%d (Ctrl+C stops it)", seconds, host, port)
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
