@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import reprlib
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,18 +11,22 @@ import flax.linen as nn
 import flax.serialization
 import numpy as np
 from etils import epath
-from flax import traverse_util
 
 import animesion_jax
+from animesion_jax.bundle_checks import (
+    checked_classes,
+    checked_dict,
+    checked_image_size,
+    checked_variables,
+    is_exactly,
+)
 from animesion_jax.bundle_file import read_tree
 from animesion_jax.errors import InputError, first_line
-from animesion_jax.models import OPTIONS, abstract_variables, create_model, family
+from animesion_jax.models import abstract_variables, create_model
 
 FORMAT = "animesion"
 VERSION = 1
 KEYS = ("format", "version", "model", "preprocessing", "classes", "training", "variables")
-# A ResNet's variables do not say its image size; what predict sets aside for an image should not be the file's to say.
-MOST_IMAGE_SIZE = 4096
 RESIZE = "bilinear, antialiased, aspect not kept, rounded to uint8"
 # Of a calibration's numbers; the others are above 0.
 MAY_BE_NEGATIVE = ("scale", "offset")
@@ -181,9 +184,9 @@ def read_bundle(path: str) -> dict[str, Any]:
             tree = read_tree(stream, file.stat().length)
         except Exception as error:  # msgpack raises a dozen types on damaged bytes, all of which mean the same
             raise InputError(f"{file} is damaged or not a bundle ({first_line(error)}); export it again") from error
-    if not isinstance(tree, dict) or not _is(tree.get("format"), FORMAT):
+    if not isinstance(tree, dict) or not is_exactly(tree.get("format"), FORMAT):
         raise InputError(f"{file} is not a bundle of animesion_jax; allowed: a file written by `export`")
-    if not _is(tree.get("version"), VERSION):
+    if not is_exactly(tree.get("version"), VERSION):
         raise InputError(
             f"{file} has bundle version {reprlib.repr(tree.get('version'))}; this program reads version {VERSION}"
         )
@@ -201,25 +204,20 @@ def build_bundle(path: str, tree: dict[str, Any]) -> Bundle:
         raise InputError(f"{path} does not hold together: {first_line(error)}; export it again") from error
 
 
-def _is(value: Any, expected: Any) -> bool:
-    """Returns whether a value from a file has the type of the expected one and equals it."""
-    return type(value) is type(expected) and value == expected
-
-
 def _checked_bundle(tree: dict[str, Any]) -> Bundle:
-    classes = _checked_classes(tree["classes"])
-    described, preprocessing, training = (_checked_dict(tree, key) for key in ("model", "preprocessing", "training"))
-    size = _check_description(described, len(classes))
-    if not _is(preprocessing["size"], size):
+    classes = checked_classes(tree["classes"])
+    described, preprocessing, training = (checked_dict(tree, key) for key in ("model", "preprocessing", "training"))
+    size = checked_image_size(described, len(classes))
+    if not is_exactly(preprocessing["size"], size):
         raise ValueError(f"preprocessing to {reprlib.repr(preprocessing['size'])} px for a model of {size} px")
     mean, std = (tuple(float(value) for value in preprocessing[name]) for name in ("mean", "std"))
     if len(mean) != 3 or len(std) != 3 or not np.isfinite([mean, std]).all() or min(std) <= 0:
         raise ValueError(f"mean {mean} and std {std}; allowed: three finite numbers each, std above 0")
     model = create_model(**described)
-    variables = _checked_variables(abstract_variables(model, size), _checked_dict(tree, "variables"))
+    variables = checked_variables(abstract_variables(model, size), checked_dict(tree, "variables"))
     bundle = Bundle(model, variables, classes, size, mean, std, training, described)
-    calibration = _checked_calibration(_checked_dict(tree, "calibration")) if "calibration" in tree else None
-    enrolled = _checked_enrolled(_checked_dict(tree, "enrolled"), bundle, calibration) if "enrolled" in tree else None
+    calibration = _checked_calibration(checked_dict(tree, "calibration")) if "calibration" in tree else None
+    enrolled = _checked_enrolled(checked_dict(tree, "enrolled"), bundle, calibration) if "enrolled" in tree else None
     return dataclasses.replace(bundle, calibration=calibration, enrolled=enrolled)
 
 
@@ -239,7 +237,7 @@ def _checked_calibration(described: dict[str, Any]) -> Calibration:
 def _checked_enrolled(described: dict[str, Any], bundle: Bundle, calibration: Calibration | None) -> Enrolled:
     if calibration is None or calibration.scale is None:
         raise ValueError("it has enrolled characters, but no calibration of their similarity")
-    names, counts = _checked_classes(described["names"]), described["counts"]
+    names, counts = checked_classes(described["names"]), described["counts"]
     both = sorted({*names} & {*bundle.classes})
     if both:
         raise ValueError(f"the enrolled character {reprlib.repr(both[0])} is one of the classes")
@@ -252,50 +250,3 @@ def _checked_enrolled(described: dict[str, Any], bundle: Bundle, calibration: Ca
     if not isinstance(counts, list) or len(counts) != len(names) or not all(type(n) is int and n > 0 for n in counts):
         raise ValueError(f"the enrolled characters' numbers of images are {reprlib.repr(counts)}")
     return Enrolled(names, embeddings, tuple(counts))
-
-
-def _checked_dict(tree: dict[str, Any], key: str) -> dict[str, Any]:
-    if not isinstance(tree[key], dict):
-        raise ValueError(f"'{key}' is {type(tree[key]).__name__}, not a dict")
-    return tree[key]
-
-
-def _checked_classes(classes: Any) -> tuple[str, ...]:
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise ValueError("the class names are not a list of strings")
-    name, count = Counter(classes).most_common(1)[0] if classes else ("", 0)
-    if count > 1:
-        raise ValueError(f"{count} classes are named {reprlib.repr(name)}")
-    return tuple(classes)
-
-
-def _check_description(described: dict[str, Any], num_classes: int) -> int:
-    """Returns the image size; raises ValueError for what `describe_run` would not write, such as a million layers."""
-    allowed = ("name", "num_classes", "image_size", "dtype", *OPTIONS[family(described["name"])])
-    extra = [key for key in described if key not in allowed]
-    if extra:
-        raise ValueError(f"the model has an option {reprlib.repr(extra[0])}; allowed: {', '.join(allowed)}")
-    if not _is(described["num_classes"], num_classes):
-        raise ValueError(f"{num_classes} class names for {reprlib.repr(described['num_classes'])} classes")
-    size = described["image_size"]
-    if type(size) is not int or not 1 <= size <= MOST_IMAGE_SIZE:
-        raise ValueError(f"image_size is {reprlib.repr(size)}; allowed: 1 to {MOST_IMAGE_SIZE}")
-    return size
-
-
-def _checked_variables(expected: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
-    """Returns the variables; raises ValueError unless they are the expected ones, and numbers throughout."""
-    wanted, found = traverse_util.flatten_dict(expected), traverse_util.flatten_dict(variables, keep_empty_nodes=True)
-    wrong = sorted("/".join(map(str, path)) for path in wanted.keys() ^ found.keys())
-    if wrong:
-        raise ValueError(f"{len(wrong)} variables are missing or extra, the first is '{wrong[0]}'")
-    for path, leaf in wanted.items():
-        name, value = "/".join(path), found[path]
-        if getattr(value, "shape", None) != leaf.shape or getattr(value, "dtype", None) != leaf.dtype:
-            raise ValueError(
-                f"variable '{name}' is {getattr(value, 'dtype', type(value).__name__)}"
-                f"{getattr(value, 'shape', '')}, expected {leaf.dtype}{leaf.shape}"
-            )
-        if not np.isfinite(value).all():
-            raise ValueError(f"variable '{name}' is not finite: the training had diverged; take a run that had not")
-    return variables
