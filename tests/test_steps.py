@@ -279,6 +279,8 @@ def test_rebalancing_moves_the_classifier_alone_by_the_balanced_loss(ema_decay):
     config.optimizer, config.weight_decay, config.ema_decay, config.mixup = "adamw", 0.1, ema_decay, 0.2
     config.epochs, config.rebalance_epochs, config.rebalance_learning_rate = 1, 1, 0.01
     config.learning_rate = 1e-3
+    # Which lets a frozen body begin in training mode, but not that of the second stage.
+    config.eval_mode_after_epochs = 1
     counts = np.asarray([9, 1, 4, 2, 7, 3])
     model = create_model("shallownet", num_classes=6, image_size=32, axis_name=steps.AXIS, dropout_rate=0.5)
     optimizer = optim.make_optimizer(config, optim.make_schedule(config, 3))
