@@ -108,6 +108,7 @@ def test_however_often_it_is_interrupted_a_run_ends_the_same(times, epochs, conf
     _assert_same_run(workdir, tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_with_two_stages_averages_and_mixing_ends_the_same_however_interrupted(config, tmp_path, monkeypatch):
     """22 updates of the first stage, 22 of the second, which leaves all but the classifier as it was."""
     config.epochs, config.rebalance_epochs, config.keep_last_checkpoints = 1, 1, 20
