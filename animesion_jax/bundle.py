@@ -163,11 +163,11 @@ def load_bundle(path: str) -> Bundle:
     return build_bundle(path, read_bundle(path))
 
 
-def extend_bundle(path: str, output: str, **parts: dict[str, Any]) -> epath.Path:
-    """Writes a copy of a bundle with another "calibration" or "enrolled", checked as when read; returns its path."""
-    tree = read_bundle(path) | parts
-    build_bundle(path, tree)
-    return write_bundle(tree, output)
+def extend_bundle(path: str, tree: dict[str, Any], output: str, **parts: dict[str, Any]) -> epath.Path:
+    """Writes a bundle's tree, from `path`, with another "calibration" or "enrolled", checked as when read."""
+    extended = tree | parts
+    build_bundle(path, extended)
+    return write_bundle(extended, output)
 
 
 def read_bundle(path: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A bundle that knows what it does not know: calibrated on its run's validation images."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from animesion_jax import run
-from animesion_jax.bundle import Bundle, extend_bundle, load_bundle
+from animesion_jax.bundle import build_bundle, extend_bundle, read_bundle
 from animesion_jax.calibration import fit
 from animesion_jax.classify import of_pixels
 from animesion_jax.data import EvalData
@@ -22,6 +22,9 @@ from animesion_jax.image_batches import apply_to_files
 # Enough for a false-accept rate of one in a thousand; more would take gigabytes with thousands of classes.
 MOST_IMAGES = 5_000
 BATCH_SIZE = 64
+
+# (batch, S, S, 3) uint8 images to logits and embeddings.
+Forward = Callable[[np.ndarray], tuple[jax.Array, jax.Array]]
 
 
 def calibrate(
@@ -51,7 +54,8 @@ def calibrate(
     """
     if false_accept_rate is not None and not 0 < false_accept_rate < 1:
         raise InputError(f"--false_accept_rate is {false_accept_rate}; allowed: above 0 and below 1")
-    loaded = load_bundle(bundle)
+    tree = read_bundle(bundle)
+    loaded = build_bundle(bundle, tree)
     config = run.read_config(workdir)
     split = split or config.validation_split
     if not split:
@@ -59,31 +63,30 @@ def calibrate(
     if split == config.train_split:
         raise InputError(f"--split={split} is what the model was trained on; allowed: another split, or held_out")
     dataset = load_dataset(config.dataset, data_dir or config.data_dir)
-    for names in (loaded.classes, dataset.class_names):
-        run.check_classes(run.read_classes(workdir), names, bundle if names is loaded.classes else dataset.name)
+    trained = run.read_classes(workdir)
+    run.check_classes(trained, loaded.classes, bundle)
+    run.check_classes(trained, dataset.class_names, dataset.name)
     config.data.cache = "none"
-    logits, embeddings, labels = _outputs(loaded, EvalData(config, dataset, split).batches())
+    forward = partial(jax.jit(partial(of_pixels, loaded)), jax.device_put(loaded.variables))
+    logits, embeddings, labels = _outputs(forward, EvalData(config, dataset, split).batches())
     if len(labels) < 2:
         raise InputError(f"split '{split}' of {dataset.name} has {len(labels)} image; allowed: 2 or more")
-    calibration = fit(
-        logits, embeddings, labels, false_accept_rate, _logits_of_files(loaded, unknown) if unknown else None,
-        {"dataset": dataset.name, "split": split},
-    )  # fmt: skip
+    strangers = _logits_of_files(forward, unknown, loaded.image_size) if unknown else None
+    source = {"dataset": dataset.name, "split": split}
+    calibration = fit(logits, embeddings, labels, false_accept_rate, strangers, source)
     described = dataclasses.asdict(calibration)
-    return extend_bundle(bundle, output or bundle, calibration=described), described
+    return extend_bundle(bundle, tree, output or bundle, calibration=described), described
 
 
-def _outputs(bundle: Bundle, batches: Iterable[dict[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _outputs(forward: Forward, batches: Iterable[dict[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns logits, embeddings and labels of the examples whose mask is not 0, at most `MOST_IMAGES`.
 
     Those that are stored first are a fair sample: TFDS shuffles what it writes.
     """
-    forward = jax.jit(lambda variables, images: of_pixels(bundle, variables, images))
-    variables = jax.device_put(bundle.variables)
     kept: list[tuple[np.ndarray, ...]] = []
     for batch in batches:
         mask = batch["mask"] > 0
-        outputs = (*jax.device_get(forward(variables, batch["image"])), batch["label"])
+        outputs = (*jax.device_get(forward(batch["image"])), batch["label"])
         kept.append(tuple(output[mask] for output in outputs))
         if sum(len(labels) for *_, labels in kept) >= MOST_IMAGES:
             break
@@ -91,13 +94,11 @@ def _outputs(bundle: Bundle, batches: Iterable[dict[str, np.ndarray]]) -> tuple[
     return logits, embeddings, labels
 
 
-def _logits_of_files(bundle: Bundle, files: Sequence[Path]) -> np.ndarray:
+def _logits_of_files(forward: Forward, files: Sequence[Path], size: int) -> np.ndarray:
     """Returns the (n, classes) logits of at most `MOST_IMAGES` of the files, evenly chosen."""
     chosen = files[:: -(-len(files) // MOST_IMAGES)]
-    forward = jax.jit(lambda variables, images: of_pixels(bundle, variables, images)[0])
-    variables = jax.device_put(bundle.variables)
     rows = []
-    for _, row in apply_to_files(partial(forward, variables), chosen, bundle.image_size, BATCH_SIZE):
+    for _, row in apply_to_files(lambda images: forward(images)[0], chosen, size, BATCH_SIZE):
         if isinstance(row, InputError):
             raise row
         rows.append(row)

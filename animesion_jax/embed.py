@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from animesion_jax.errors import InputError
+from animesion_jax.errors import InputError, encodable
 
 
 def save_npz(path: Path, files: Sequence[str], embeddings: np.ndarray) -> None:
@@ -48,5 +48,5 @@ def save_embeddings(path: Path, files: Sequence[str], embeddings: np.ndarray) ->
     """Writes the (n, features) float32 embeddings of n images to a file that `check_output` returned, whole or not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".tmp")
-    FORMATS[path.suffix.lower()](fresh, [name.encode(errors="backslashreplace").decode() for name in files], embeddings)
+    FORMATS[path.suffix.lower()](fresh, [encodable(name) for name in files], embeddings)
     os.replace(fresh, path)

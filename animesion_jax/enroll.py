@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from animesion_jax.bundle import extend_bundle
+from animesion_jax.bundle import build_bundle, extend_bundle, read_bundle
 from animesion_jax.errors import InputError
-from animesion_jax.predict import load
+from animesion_jax.predict import Recognizer
 
 BATCH_SIZE = 8
 
@@ -30,8 +30,9 @@ def enroll(bundle: str, name: str, files: Sequence[Path], output: str) -> tuple[
     Raises:
       InputError: a bundle without calibration, a name of a trained class, or an unreadable image.
     """
-    recognizer = load(bundle, BATCH_SIZE)
-    known = recognizer.bundle
+    tree = read_bundle(bundle)
+    known = build_bundle(bundle, tree)
+    recognizer = Recognizer(known, BATCH_SIZE)
     if known.calibration is None or known.calibration.scale is None:
         raise InputError(
             f"{bundle} does not say what a similarity is worth (it was not calibrated, or on fewer than two images of "
@@ -61,5 +62,5 @@ def enroll(bundle: str, name: str, files: Sequence[Path], output: str) -> tuple[
         "embeddings": np.stack([embedding for embedding, _ in characters.values()]),
         "counts": [count for _, count in characters.values()],
     }
-    path = extend_bundle(bundle, output, enrolled=enrolled)
+    path = extend_bundle(bundle, tree, output, enrolled=enrolled)
     return path, {"name": name, "images": len(embeddings), "replaced": replaced, "enrolled": len(characters)}

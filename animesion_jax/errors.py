@@ -24,6 +24,11 @@ def escape(text: str) -> str:
     return UNPRINTABLE.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
+def encodable(text: str) -> str:
+    """Returns a text that UTF-8 can hold: bytes of a file's name that are no text become backslashes and digits."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def first_line(error: BaseException) -> str:
     """Returns the first non-empty line of an error's message, or its type's name when it has none; 300 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

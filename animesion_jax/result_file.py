@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from animesion_jax.errors import InputError
+from animesion_jax.errors import InputError, encodable
 from animesion_jax.predictions import CSV_HEADER, Row, Writer, write_csv_rows, write_jsonl
 
 FORMATS: dict[str, Writer] = {".csv": write_csv_rows, ".jsonl": write_jsonl}
@@ -22,7 +22,7 @@ class ResultFile:
 
     Attributes:
       path: the file.
-      done: the images whose rows an earlier start has written, as `key` calls them.
+      done: the images whose rows an earlier start has written, as `errors.encodable` writes them.
     """
 
     def __init__(self, path: str, settings: dict[str, Any]):
@@ -74,21 +74,16 @@ class ResultFile:
         return ",".join(CSV_HEADER) + "\n" if self._write is write_csv_rows else ""
 
     def _whole_lines(self) -> tuple[str, set[str]]:
-        """Returns the text of the images that are whole for sure, all but the last one, and their keys."""
+        """Returns the text of the images that are whole for sure, all but the last one, and their paths."""
         with self.path.open(encoding="utf-8", errors="replace", newline="") as stream:
             text = stream.read()
         if self._write is write_jsonl:
             lines = text.splitlines(keepends=True)[:-1]
-            return "".join(lines), {key(json.loads(line)["path"]) for line in lines}
+            return "".join(lines), {encodable(json.loads(line)["path"]) for line in lines}
         images = [
             list(lines) for _, lines in itertools.groupby(csv.reader(text.splitlines(True)), lambda line: line[:1])
         ]
         kept = list(itertools.chain.from_iterable(images[:-1] if len(images) > 1 else [[list(CSV_HEADER)]]))
         whole = io.StringIO(newline="")
         csv.writer(whole, lineterminator="\n").writerows(kept)
-        return whole.getvalue(), {key(line[0]) for line in kept[1:]}
-
-
-def key(path: str) -> str:
-    """Returns what a path is called in `done`: bytes that are no text are in no file either."""
-    return path.encode(errors="backslashreplace").decode()
+        return whole.getvalue(), {encodable(line[0]) for line in kept[1:]}

@@ -48,6 +48,7 @@ class Trainer:
         self.total_steps = self.first_stage_steps + config.rebalance_epochs * self.steps_per_epoch
         self.schedule = optim.make_schedule(config, self.steps_per_epoch)
         self.optimizer = optim.make_optimizer(config, self.schedule)
+        self._class_counts: np.ndarray | None = None
         self.train_steps = self._train_steps()
         self.eval_step = steps.make_eval_step(self.model, config, self.devices)
 
@@ -64,10 +65,12 @@ class Trainer:
 
     def count_classes(self) -> np.ndarray:
         """The (classes,) numbers of images that are trained on; InputError for a class without any."""
-        examples = select_examples(self.config, self.dataset, self.config.train_split)
-        counts = hosts.total(examples.count_labels(**hosts.share()))
-        check_every_class(counts, self.dataset, examples.split)
-        return counts
+        if self._class_counts is None:
+            examples = select_examples(self.config, self.dataset, self.config.train_split)
+            counts = hosts.total(examples.count_labels(**hosts.share()))
+            check_every_class(counts, self.dataset, examples.split)
+            self._class_counts = counts
+        return self._class_counts
 
     def _eval_data(self, split: str) -> EvalData | None:
         return EvalData(self.config, self.dataset, split, **hosts.share()) if split else None

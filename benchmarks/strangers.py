@@ -60,7 +60,7 @@ def measure(flags: argparse.Namespace) -> None:
     bundle = load_bundle(flags.bundle)
     known, strangers = (Images(bundle, flags.folder / kind) for kind in ("known", "strangers"))
     test = strangers.of("test")
-    confidences = [bundle_probabilities(bundle, *each).max(1) for each in (known.of("test"), test)]
+    confidences = [probabilities(bundle, each).max(1) for each in (known.of("test"), test)]
     truth = np.repeat([1, 0], [len(each) for each in confidences])
     calibration = bundle.calibration
     print(
@@ -115,15 +115,15 @@ class Images:
         return Part(*(each[self._splits == split] for each in self._part))
 
 
-def bundle_probabilities(bundle: Bundle, logits: np.ndarray, embeddings: np.ndarray, _: np.ndarray) -> np.ndarray:
+def probabilities(bundle: Bundle, part: Part) -> np.ndarray:
     """Returns the (n, characters) probabilities that users are told."""
-    return np.asarray(jax.nn.softmax(character_logits(bundle, logits, embeddings)))
+    return np.asarray(jax.nn.softmax(character_logits(bundle, part.logits, part.embeddings)))
 
 
 def accuracy(bundle: Bundle, part: Part) -> float:
     """Returns the part of the images whose likeliest character is right."""
     names = np.asarray([folder_name(name) for name in bundle.classes] + list(bundle.names[len(bundle.classes) :]))
-    return float(np.mean(names[bundle_probabilities(bundle, *part).argmax(1)] == part.names))
+    return float(np.mean(names[probabilities(bundle, part).argmax(1)] == part.names))
 
 
 def enrolled(bundle: Bundle, strangers: Part, shots: int, draw: int) -> Bundle:

@@ -118,3 +118,12 @@ def bundle_path(trained, tmp_path_factory):
     from animesion_jax.export import export
 
     return export(str(trained[0]), str(tmp_path_factory.mktemp("bundle") / "toy.msgpack"))
+
+
+@pytest.fixture(scope="session")
+def calibrated(trained, bundle_path, tmp_path_factory):
+    """(path of a calibrated copy of the bundle, what calibrate returned)."""
+    from animesion_jax.calibrate import calibrate
+
+    output = tmp_path_factory.mktemp("calibrated") / "toy.msgpack"
+    return calibrate(str(bundle_path), str(trained[0]), str(output))

@@ -10,7 +10,6 @@ from sklearn.metrics import log_loss, roc_curve
 
 from animesion_jax import calibration
 from animesion_jax.bundle import load_bundle
-from animesion_jax.calibrate import calibrate
 from animesion_jax.data import EvalData
 from animesion_jax.datasets import load_dataset
 from animesion_jax.errors import InputError
@@ -77,13 +76,6 @@ def test_an_image_is_not_compared_with_itself():
     assert own.sum() == 200 and abs(similarities[own].mean()) < 0.05
     np.testing.assert_allclose(similarities[0, 0], embeddings[0] @ embeddings[1])
     assert calibration.fit_similarity(np.zeros((2, 2)), embeddings[:2], np.asarray([0, 1])) is None
-
-
-@pytest.fixture(scope="module")
-def calibrated(trained, bundle_path, tmp_path_factory):
-    """(path of a calibrated copy of the bundle, what calibrate returned)."""
-    output = tmp_path_factory.mktemp("calibrated") / "toy.msgpack"
-    return calibrate(str(bundle_path), str(trained[0]), str(output))
 
 
 @pytest.fixture(scope="module")

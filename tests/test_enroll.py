@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 from scipy import special
 
-from animesion_jax.bundle import extend_bundle, load_bundle
-from animesion_jax.calibrate import calibrate
+from animesion_jax.bundle import extend_bundle, load_bundle, read_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.images import to_image
 from animesion_jax.main import main
@@ -21,11 +20,9 @@ DRAW = np.random.default_rng(11)
 
 
 @pytest.fixture(scope="module")
-def calibrated(trained, bundle_path, tmp_path_factory):
+def bundle(calibrated):
     """The path of a calibrated bundle of ShallowNet on toyfaces."""
-    output = tmp_path_factory.mktemp("calibrated") / "toy.msgpack"
-    calibrate(str(bundle_path), str(trained[0]), str(output))
-    return str(output)
+    return str(calibrated[0])
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +51,9 @@ def _features(bundle, images):
     return embeddings, np.float64(head["kernel"]), np.float64(head["bias"]), logits
 
 
-def test_an_embedding_is_the_classifiers_input_at_unit_norm(calibrated, stripes):
+def test_an_embedding_is_the_classifiers_input_at_unit_norm(bundle, stripes):
     images = np.stack([np.asarray(to_image(path)) for path in sorted(stripes.iterdir())])
-    embeddings, kernel, bias, logits = _features(calibrated, images)
+    embeddings, kernel, bias, logits = _features(bundle, images)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
     # Logits (known up to a constant) less the bias are the embedding's, by a length of its own for each image.
     centred = (logits - bias) - (logits - bias).mean(1, keepdims=True)
@@ -65,31 +62,31 @@ def test_an_embedding_is_the_classifiers_input_at_unit_norm(calibrated, stripes)
     np.testing.assert_allclose(cosines, 1, atol=1e-4)
 
 
-def test_embed_writes_what_python_returns(calibrated, stripes, tmp_path, capsys):
+def test_embed_writes_what_python_returns(bundle, stripes, tmp_path, capsys):
     pyarrow = pytest.importorskip("pyarrow.parquet")
     (tmp_path / "broken.png").write_text("no image")
     for name in ("e.npz", "e.parquet"):
-        command = ["animesion", "embed", f"--bundle={calibrated}", f"--output={tmp_path / name}", "--batch_size=4"]
+        command = ["animesion", "embed", f"--bundle={bundle}", f"--output={tmp_path / name}", "--batch_size=4"]
         assert main([*command, str(stripes)]) == 0
         assert main([*command, str(stripes), str(tmp_path / "broken.png")]) == 1
         assert "6 embeddings of 512 numbers" in capsys.readouterr().out
     npz, table = np.load(tmp_path / "e.npz"), pyarrow.read_table(tmp_path / "e.parquet")
     files = sorted(map(str, stripes.iterdir()))
     assert npz["path"].tolist() == table["path"].to_pylist() == files
-    expected = load(calibrated).embeddings(np.stack([np.asarray(Image.open(file)) for file in files]))
+    expected = load(bundle).embeddings(np.stack([np.asarray(Image.open(file)) for file in files]))
     np.testing.assert_allclose(npz["embedding"], expected, atol=1e-6)
     np.testing.assert_allclose(np.stack(table["embedding"].to_pylist()), expected, atol=1e-6)
 
 
-def test_an_enrolled_character_is_named_and_the_others_keep_their_order(calibrated, stripes, tmp_path, capsys):
+def test_an_enrolled_character_is_named_and_the_others_keep_their_order(bundle, stripes, tmp_path, capsys):
     files = sorted(stripes.iterdir())
     output = str(tmp_path / "with_stripes.msgpack")
-    assert _enroll(calibrated, output, *files[:3]) == 0
+    assert _enroll(bundle, output, *files[:3]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "bundle": output, "name": "Stripes", "images": 3, "replaced": False, "enrolled": 1
     }  # fmt: skip
     images = np.stack([np.asarray(Image.open(file)) for file in files])
-    before, after = load(calibrated), load(output)
+    before, after = load(bundle), load(output)
     embeddings, probabilities = np.float64(before.embeddings(images)), np.float64(before.probabilities(images))
     mean = embeddings[:3].sum(0)
     similarities = embeddings @ (mean / np.linalg.norm(mean))
@@ -102,11 +99,11 @@ def test_an_enrolled_character_is_named_and_the_others_keep_their_order(calibrat
     assert after.bundle.names[20] == "Stripes"
 
 
-def test_predict_names_an_enrolled_character_like_the_others(calibrated, stripes, tmp_path, capsys):
+def test_predict_names_an_enrolled_character_like_the_others(bundle, stripes, tmp_path, capsys):
     """With a calibration by which similarity is worth much, so that pictures that are no faces get a name at all."""
     files, path = sorted(stripes.iterdir()), str(tmp_path / "b.msgpack")
-    calibration = dataclasses.asdict(load_bundle(calibrated).calibration) | {"offset": 100.0}
-    extend_bundle(calibrated, path, calibration=calibration)
+    calibration = dataclasses.asdict(load_bundle(bundle).calibration) | {"offset": 100.0}
+    extend_bundle(bundle, read_bundle(bundle), path, calibration=calibration)
     _enroll(path, path, *files[:3])
     capsys.readouterr()
     assert main(["animesion", "predict", f"--bundle={path}", "--format=jsonl", "--top_k=30", *map(str, files)]) == 0
@@ -117,32 +114,32 @@ def test_predict_names_an_enrolled_character_like_the_others(calibrated, stripes
     assert all(len(row["predictions"]) == 21 and not row["unknown"] for row in rows)
 
 
-def test_characters_add_up_and_are_replaced_by_name(calibrated, stripes, tmp_path, capsys):
+def test_characters_add_up_and_are_replaced_by_name(bundle, stripes, tmp_path, capsys):
     files, path = sorted(stripes.iterdir()), str(tmp_path / "b.msgpack")
-    _enroll(calibrated, path, files[0], name="A")
+    _enroll(bundle, path, files[0], name="A")
     _enroll(path, path, files[1], name="あ")
     _enroll(path, path, files[2], files[3], name="A")
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["replaced"]
     enrolled = load_bundle(path).enrolled
     assert (enrolled.names, enrolled.counts) == (("A", "あ"), (2, 1))
-    expected = load(calibrated).embeddings(np.stack([np.asarray(Image.open(file)) for file in files[1:4]]))
+    expected = load(bundle).embeddings(np.stack([np.asarray(Image.open(file)) for file in files[1:4]]))
     np.testing.assert_allclose(enrolled.embeddings[1], expected[0], atol=1e-6)
     mean = expected[1] + expected[2]
     np.testing.assert_allclose(enrolled.embeddings[0], mean / np.linalg.norm(mean), atol=1e-6)
 
 
-def test_enrolments_that_cannot_be(calibrated, bundle_path, stripes, tmp_path, capsys):
-    known = load_bundle(calibrated).classes[0]
+def test_enrolments_that_cannot_be(bundle, bundle_path, stripes, tmp_path, capsys):
+    known = load_bundle(bundle).classes[0]
     (tmp_path / "broken.png").write_text("no image")
     output = tmp_path / "out.msgpack"
-    for bundle, name, image, words in [
+    for source, name, image, words in [
         (bundle_path, "A", stripes, ["not calibrated", "animesion_jax.main calibrate"]),
-        (calibrated, known, stripes, [known, "another name"]),
-        (calibrated, " ", stripes, ["--name", "a character's name"]),
-        (calibrated, "A", tmp_path / "broken.png", ["broken.png", "leave it out"]),
-        (calibrated, "A", tmp_path / "absent.png", ["absent.png"]),
+        (bundle, known, stripes, [known, "another name"]),
+        (bundle, " ", stripes, ["--name", "a character's name"]),
+        (bundle, "A", tmp_path / "broken.png", ["broken.png", "leave it out"]),
+        (bundle, "A", tmp_path / "absent.png", ["absent.png"]),
     ]:
-        assert _enroll(bundle, output, image, name=name) == 2
+        assert _enroll(source, output, image, name=name) == 2
         message = capsys.readouterr().err.strip()
         assert len(message.splitlines()) == 1 and all(word in message for word in words), message
     assert not output.exists()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from animesion_jax.command_line import add_images, parser_of
-from animesion_jax.errors import InputError
+from animesion_jax.errors import InputError, encodable
 from animesion_jax.predictions import WRITERS, Row
 
 log = logging.getLogger("animesion_jax")
@@ -36,16 +36,17 @@ def run(arguments: Sequence[str]) -> int:
     from tqdm import tqdm
 
     from animesion_jax.predict import find_images, load
-    from animesion_jax.result_file import ResultFile, key
+    from animesion_jax.result_file import ResultFile
     from animesion_jax.sorting import copy_into_folders
 
     files = find_images(flags.images)
     if flags.copy_to:
         _check_outside(flags.copy_to, flags.images)
     recognizer = load(flags.bundle, min(flags.batch_size, len(files)))
-    settings = {"bundle": _fingerprint(flags.bundle), "--top_k": flags.top_k} if flags.output else {}
-    result_file = ResultFile(flags.output, settings) if flags.output else None
-    left = [file for file in files if key(str(file)) not in result_file.done] if result_file else files
+    result_file, left = None, files
+    if flags.output:
+        result_file = ResultFile(flags.output, {"bundle": _fingerprint(flags.bundle), "--top_k": flags.top_k})
+        left = [file for file in files if encodable(str(file)) not in result_file.done]
     if len(left) < len(files):
         log.info("%s has %d of the %d images; going on", flags.output, len(files) - len(left), len(files))
     rows: Iterable[Row] = recognizer.predict_files(left, flags.top_k)

@@ -75,14 +75,15 @@ class Service:
     def explained_answer(self, path: Path, name: str) -> tuple[Answer, Image.Image | None, Image.Image | None]:
         """Returns `answer`, the image, and the image under the map of what the model went by; both None on an error."""
         start = time.monotonic()
-        answer, image = self._answer(path, name)
+        answer, image, pixels = self._answer(path, name)
         if image is None:
             return answer, None, None
         with self._one_at_a_time:
-            _, heat = self.explainer.explain(resize(image, self.recognizer.bundle.image_size))
+            _, heat = self.explainer.explain(pixels)
         return answer | {"seconds": time.monotonic() - start}, image, overlay(image.copy(), heat)
 
-    def _answer(self, path: Path, name: str) -> tuple[Answer, Image.Image | None]:
+    def _answer(self, path: Path, name: str) -> tuple[Answer, Image.Image | None, np.ndarray | None]:
+        """Returns `answer`, the image, and its (S, S, 3) uint8 pixels for the model; both None on an error."""
         start = time.monotonic()
         try:
             size = path.stat().st_size
@@ -93,14 +94,18 @@ class Service:
                 )
             image = read_image(path)
         except InputError as error:
-            return {"name": name, "error": str(error)}, None
+            return {"name": name, "error": str(error)}, None, None
         pixels = resize(image, self.recognizer.bundle.image_size)
         with self._one_at_a_time:
             (probabilities,) = self.recognizer.probabilities(pixels[None])
         ranked = self.recognizer.rank(probabilities, self.top_k)
-        return {
-            "name": name,
-            "unknown": self.recognizer.is_unknown(ranked),
-            "predictions": ranked,
-            "seconds": time.monotonic() - start,
-        }, image
+        return (
+            {
+                "name": name,
+                "unknown": self.recognizer.is_unknown(ranked),
+                "predictions": ranked,
+                "seconds": time.monotonic() - start,
+            },
+            image,
+            pixels,
+        )

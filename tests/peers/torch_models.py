@@ -38,26 +38,14 @@ operators = declare_torchvision_ops()
 import timm  # noqa: E402
 import torchvision  # noqa: E402
 
-TIMM_NAMES = {
-    "vit_ti16": "vit_tiny_patch16_224",
-    "vit_s16": "vit_small_patch16_224",
-    "vit_s32": "vit_small_patch32_224",
-    "vit_b16": "vit_base_patch16_224",
-    "vit_b32": "vit_base_patch32_224",
-    "vit_l16": "vit_large_patch16_224",
-    "vit_l32": "vit_large_patch32_224",
-    "vit_h14": "vit_huge_patch14_224",
-    "r26_vit_b32": "vit_base_r26_s32_224",
-    "r50_vit_b16": "vit_base_r50_s16_224",
-    "r50_vit_l32": "vit_large_r50_s32_224",
-}
+from animesion_jax.pretrained.timm import ARCHITECTURES  # noqa: E402
 
 
 def timm_vit(variant: str, file: str, num_classes: int, image_size: int, **options) -> torch.nn.Module:
     """Returns timm's ViT or hybrid with the weights of a Google `.npz`, read by timm's own loader."""
     # Google's GELU is the tanh approximation; timm's default is the exact one.
     model = timm.create_model(
-        TIMM_NAMES[variant], img_size=image_size, num_classes=num_classes, act_layer="gelu_tanh", **options
+        ARCHITECTURES[variant], img_size=image_size, num_classes=num_classes, act_layer="gelu_tanh", **options
     )
     for module in model.modules():
         if isinstance(module, torch.nn.GroupNorm):
