@@ -2,11 +2,13 @@
 
 python benchmarks/recipes.py --data_dir=DATA --workdir=runs/recipes
 python benchmarks/recipes.py --data_dir=DATA --workdir=runs/recipes --only resnet18 paper modern --seeds 0
-python benchmarks/recipes.py --data_dir=DATA --workdir=runs/recipes --table
+python benchmarks/recipes.py --table
 
 Every run is a workdir of its own below WORKDIR, `MODEL-VARIANT-SEED`, trained and evaluated (last weights, --per_class)
-by the program's own commands. One that has been evaluated is not done again, one that was interrupted goes on. The
-first seed of every variant comes first. Several such processes share the work: each takes runs that no other has.
+by the program's own commands, and a line of RESULTS, which the tables are made of. One that has its line is not done
+again, one that was interrupted goes on. The first seed of every variant comes first. Several such processes share the
+work: each takes runs that no other has. The whole study takes days on two cores; RESULTS carries it from one machine to
+the next.
 """
 
 import argparse
@@ -45,7 +47,19 @@ OPTIONS = {
 REBALANCED = {"rebalance_epochs": 10, "logit_adjustment": 0.0}
 VARIANTS = (*OPTIONS, "rebalancing", "modern", "modern_rebalancing")
 COLUMNS = ("top1_accuracy", "macro_accuracy", "many_shot", "medium_shot", "few_shot")
-EVALUATION = "evaluation.json"
+# What a line of the results says of a run besides its accuracies. Lines of other values are of other studies.
+STUDY = ("dataset", "image_size", "batch_size", "epochs")
+RUN = ("model", "variant", "seed")
+RESULTS = ROOT / "docs" / "recipes.jsonl"
+# Parts that a batch is taken in, which changes no figure of a transformer: a part's activations fit a CPU's caches
+# (vit_s16 at 64 px on one core: 2.2 s a step instead of 2.9).
+PARTS = {"vit_s16": 4}
+# To glibc: keep what was freed. XLA frees a step's buffers after every step, and the kernel would hand out their pages
+# anew and zeroed, a quarter of the time.
+KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TOP_PAD_": "500000000",
+    "MALLOC_TRIM_THRESHOLD_": "8000000000",
+}  # fmt: skip
 
 
 def flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -74,6 +88,7 @@ def run_command(arguments: list[str], log: Path) -> str:
     """Runs `animesion_jax.main` with its messages appended to `log` and returns what it prints."""
     environment = {
         **os.environ,
+        **KEEP_MEMORY,
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         "JAX_COMPILATION_CACHE_DIR": str(log.parent / "compiled"),
     }
@@ -84,26 +99,42 @@ def run_command(arguments: list[str], log: Path) -> str:
         ).stdout
 
 
-def train_and_evaluate(workdir: Path, model: str, variant: str, seed: int, flags: argparse.Namespace) -> None:
-    """Trains a run, or goes on with it, and writes what `evaluate` prints into its workdir."""
+def train_and_evaluate(workdir: Path, run: dict[str, Any], flags: argparse.Namespace) -> dict[str, Any]:
+    """Trains a run, or goes on with it, and returns its line of the results."""
     log = workdir.with_name(f"{workdir.name}.log")
-    fields = overrides(model, variant, flags.epochs) | {
+    fields = overrides(run["model"], run["variant"], flags.epochs) | {
         "dataset": flags.dataset, "data_dir": str(flags.data_dir.resolve()), "image_size": flags.image_size,
-        "crop_margin": flags.crop_margin, "batch_size": flags.batch_size, "seed": seed,
+        "crop_margin": flags.crop_margin, "batch_size": flags.batch_size, "seed": run["seed"],
+        "grad_accumulation": PARTS.get(run["model"], 1),
         # A study has no use for resuming within an epoch.
         "checkpoint_every_steps": 0,
     }  # fmt: skip
     given = [f"--config.{name}={value}" for name, value in fields.items()]
-    run_command([f"--config=configs/dafre_128.py:{model}", *given, f"--workdir={workdir}"], log)
+    run_command([f"--config=configs/dafre_128.py:{run['model']}", *given, f"--workdir={workdir}"], log)
     evaluate = ["evaluate", f"--workdir={workdir}", "--split=test", "--weights=last", "--per_class"]
-    fresh = workdir / f"{EVALUATION}.tmp"
-    fresh.write_text(run_command(evaluate, log))
-    fresh.replace(workdir / EVALUATION)
+    evaluation = json.loads(run_command(evaluate, log))
+    return run | {column: accuracy(evaluation, column) for column in COLUMNS}
+
+
+def read_results(file: Path) -> list[dict[str, Any]]:
+    """Returns the lines of the results so far."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def study_of(flags: argparse.Namespace) -> dict[str, Any]:
+    """Returns what the runs of a study have in common."""
+    return {name: getattr(flags, name) for name in STUDY}
+
+
+def is_done(run: dict[str, Any], flags: argparse.Namespace) -> bool:
+    """Returns whether a run has its line."""
+    return any({name: row[name] for name in run} == run for row in read_results(flags.results))
 
 
 def train_all(runs: Iterable[tuple[str, str, int]], flags: argparse.Namespace) -> None:
     """Trains the runs that are not done and that no other process has taken; one that fails is left out."""
     for model, variant, seed in runs:
+        run = study_of(flags) | dict(zip(RUN, (model, variant, seed), strict=True))
         workdir = flags.workdir / f"{model}-{variant}-{seed}"
         # The system lets go of a lock when its process ends, however it ends.
         with workdir.with_name(f"{workdir.name}.lock").open("w") as lock:
@@ -111,20 +142,23 @@ def train_all(runs: Iterable[tuple[str, str, int]], flags: argparse.Namespace) -
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            if (workdir / EVALUATION).exists():
+            if is_done(run, flags):
                 continue
             print(f"training {workdir.name}", file=sys.stderr, flush=True)
             try:
-                train_and_evaluate(workdir, model, variant, seed, flags)
+                line = json.dumps(train_and_evaluate(workdir, run, flags))
             except subprocess.CalledProcessError:
                 print(f"{workdir.name} failed; see {workdir}.log", file=sys.stderr, flush=True)
+                continue
+            with flags.results.open("a") as results:
+                results.write(f"{line}\n")
 
 
 def accuracy(evaluation: dict[str, Any], column: str) -> float | None:
-    """Returns an accuracy in percent; None where no class is of a group."""
+    """Returns an accuracy in percent, rounded to a hundredth; None where no class is of a group."""
     value = evaluation[column]
     value = value["top1_accuracy"] if isinstance(value, dict) else value
-    return None if value is None else 100 * value
+    return None if value is None else round(100 * value, 2)
 
 
 def cell(values: list[float | None]) -> str:
@@ -135,40 +169,44 @@ def cell(values: list[float | None]) -> str:
     return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
 
-def table(workdir: Path, models: list[str], variants: list[str]) -> Iterator[str]:
-    """Yields the lines of a Markdown table per model, of all seeds that are evaluated."""
+def table(rows: list[dict[str, Any]], models: list[str], variants: list[str]) -> Iterator[str]:
+    """Yields the lines of a Markdown table per model, of all seeds that have a line."""
     for model in models:
         yield f"\n{model}\n\n| variant | {' | '.join(COLUMNS)} | seeds |"
         yield f"|---|{'---:|' * (len(COLUMNS) + 1)}"
         for variant in variants:
-            files = sorted(workdir.glob(f"{model}-{variant}-*/{EVALUATION}"))
-            found = [json.loads(file.read_text()) for file in files]
+            found = [row for row in rows if (row["model"], row["variant"]) == (model, variant)]
             if found:
-                cells = [cell([accuracy(each, column) for each in found]) for column in COLUMNS]
+                cells = [cell([row[column] for row in found]) for column in COLUMNS]
                 yield f"| {variant} | {' | '.join(cells)} | {len(found)} |"
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", type=Path, required=True, help="where the data set is built")
-    parser.add_argument("--workdir", type=Path, required=True, help="folder for the workdirs of all runs")
+    parser.add_argument("--data_dir", type=Path, help="where the data set is built")
+    parser.add_argument("--workdir", type=Path, help="folder for the workdirs of all runs")
+    parser.add_argument("--results", type=Path, default=RESULTS, help=f"default: {RESULTS.relative_to(ROOT)}")
     parser.add_argument("--dataset", default="dafre/min20", help="default: dafre/min20")
     parser.add_argument("--only", nargs="+", choices=(*MODELS, *VARIANTS), default=(), help="models and variants")
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), help="default: 0 1 2")
-    parser.add_argument("--epochs", type=int, default=50, help="of every run, before any second stage; default: 50")
+    parser.add_argument("--epochs", type=int, default=30, help="of every run, before any second stage; default: 30")
     parser.add_argument("--image_size", type=int, default=64, help="default: 64")
     parser.add_argument("--crop_margin", type=int, default=16, help="default: 16")
     parser.add_argument("--batch_size", type=int, default=64, help="default: 64")
     parser.add_argument("--table", action="store_true", help="train nothing, print what there is")
     flags = parser.parse_args()
-    flags.workdir = flags.workdir.resolve()
-    flags.workdir.mkdir(parents=True, exist_ok=True)
     models = [model for model in MODELS if model in flags.only] or list(MODELS)
     variants = [variant for variant in VARIANTS if variant in flags.only] or list(VARIANTS)
     if not flags.table:
+        if flags.data_dir is None or flags.workdir is None:
+            parser.error("training needs --data_dir and --workdir; --table prints what there is")
+        flags.workdir = flags.workdir.resolve()
+        flags.workdir.mkdir(parents=True, exist_ok=True)
         train_all(((m, v, seed) for seed in flags.seeds for v in variants for m in models), flags)
-    print("\n".join(table(flags.workdir, models, variants)))
+    study = study_of(flags)
+    rows = [row for row in read_results(flags.results) if {name: row[name] for name in study} == study]
+    print("\n".join(table(rows, models, variants)))
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def test_animesion_drops_attention_weights_after_the_softmax(tmp_path):
     np.testing.assert_allclose(trained, model.apply(variables, images), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("side", "size"), [(1, 3), (2, 3), (5, 7)])
+@pytest.mark.parametrize(("side", "size"), [(1, 3), (2, 3), (4, 3), (5, 7)])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("padding", ["SAME", "half"])
 def test_images_smaller_than_the_kernel_are_convolved_alike(side, size, stride, padding):
