@@ -54,13 +54,28 @@ def fit(
     return Calibration(temperature, threshold, false_accept_rate, scale, offset, (source or {}) | figures)
 
 
+def doubt(images: int) -> float:
+    """Returns the part of a label that fits leave to the other classes, as if two of n + 2 images were in doubt.
+
+    From Platt's targets (1999, "Probabilistic Outputs for Support Vector Machines"): where every image is right, it
+    keeps probabilities from becoming 1.
+    """
+    return 1.0 / (images + 2)
+
+
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Returns the temperature that makes the labels likeliest (Guo et al., 2017, arXiv:1706.04599), 0.05 to 20."""
+    """Returns the temperature that makes the labels likeliest (Guo et al., 2017, arXiv:1706.04599), 0.05 to 20.
+
+    The labels are doubted a little: see `doubt`.
+    """
     logits = np.asarray(logits, np.float64)
+    share = doubt(len(labels))
+    targets = np.full(logits.shape, share / max(logits.shape[1] - 1, 1))
+    targets[np.arange(len(labels)), labels] = 1 - share
 
     def loss(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)
-        return np.mean(special.logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels])
+        return np.mean(special.logsumexp(scaled, axis=1) - (targets * scaled).sum(1))
 
     return float(np.exp(optimize.minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded").x))
 
@@ -108,7 +123,8 @@ def fit_similarity(logits: np.ndarray, embeddings: np.ndarray, labels: np.ndarra
 
     Each class in turn is taken for an enrolled one: its logit is replaced by scale * s + offset, s an image's
     similarity to the mean embedding of the class's other images. Scale and offset are those that make the labels
-    likeliest, over all images and all replaced classes of at least two images; None where there is no such class.
+    likeliest, with a `doubt`, over all images and all replaced classes of at least two images; None where there is no
+    such class.
 
     Args:
       logits: (n, classes), tempered.
@@ -128,11 +144,14 @@ def fit_similarity(logits: np.ndarray, embeddings: np.ndarray, labels: np.ndarra
     with np.errstate(divide="ignore"):
         rest = everything[:, None] + np.log1p(-np.minimum(shares, 1 - 1e-12))
     true = logits[rows, labels][:, None]
+    share = doubt(len(labels))
 
     def loss(parameters: np.ndarray) -> float:
         enrolled = parameters[0] * similarities + parameters[1]
         total = np.logaddexp(rest, enrolled)
-        return float((total - np.where(own, enrolled, true)).mean())
+        # For a doubted label, that it is the other of the two: the enrolled class, or any that is left.
+        right, wrong = np.where(own, enrolled, true), np.where(own, rest, enrolled)
+        return float((total - (1 - share) * right - share * wrong).mean())
 
     start = (logits.std(), 0.0)
     found = optimize.minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-9})

@@ -12,8 +12,8 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from animesion_jax.augment import normalize
 from animesion_jax.bundle import Bundle
+from animesion_jax.classify import character_logits, of_pixels
 from animesion_jax.errors import InputError
 from animesion_jax.images import EXPLAINED, read_image, resize
 from animesion_jax.models.shallownet import ShallowNet
@@ -26,30 +26,37 @@ OPACITY = 0.6
 MOST_OVERLAY_SIDE = 1024
 
 Variables = dict[str, Any]
+# Runs a model once, and returns (batch, characters) logits.
+Forward = Callable[[], jax.Array]
 
 
-def rollout(model: VisionTransformer, variables: Variables, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns (batch, classes) logits, and how far attention carries each patch to the classifier.
+def rollout(model: VisionTransformer, forward: Forward) -> tuple[jax.Array, jax.Array]:
+    """Returns the logits, and how far attention carries each patch to the classifier.
 
     Attention rollout (Abnar and Zuidema, 2020, arXiv:2005.00928): the product over the layers of the mean of the heads'
     attention, half of it the residual connection; then the row of the class token, or the mean of all rows where the
     classifier takes the mean of the patches.
 
     Args:
-      images: (batch, S, S, 3) float32, normalised.
+      model: what `forward` runs.
+      forward: of (batch, S, S, 3) images.
 
     Returns:
-      Logits and a (batch, grid, grid) float32 map, not negative.
+      (batch, characters) logits and a (batch, grid, grid) float32 map, not negative.
     """
-    logits, seen = model.apply(
-        variables, images, mutable=["intermediates"],
-        capture_intermediates=lambda module, _: module.name in ("query", "key"),
-    )  # fmt: skip
-    layers = seen["intermediates"]["Transformer"]
+    seen: dict[tuple[str, ...], jax.Array] = {}
+
+    def keep(method: Callable, arguments: tuple, options: dict, context: Any) -> Any:
+        result = method(*arguments, **options)
+        if context.module.name in ("query", "key") and context.method_name == "__call__":
+            seen[context.module.path[-3], context.module.name] = result
+        return result
+
+    with nn.intercept_methods(keep):
+        logits = forward()
     flow = None
     for place in range(model.num_layers):
-        (attention,) = layers[f"encoderblock_{place}"].values()
-        query, key = (attention[name]["__call__"][0] for name in ("query", "key"))
+        query, key = (seen[f"encoderblock_{place}", name] for name in ("query", "key"))
         weights = nn.dot_product_attention_weights(query, key, force_fp32_for_softmax=True)
         weights = weights.astype(jnp.float32).mean(1)
         mixed = 0.5 * weights + 0.5 * jnp.eye(weights.shape[-1])
@@ -60,25 +67,23 @@ def rollout(model: VisionTransformer, variables: Variables, images: jax.Array) -
     return logits, patches.reshape(-1, grid, grid)
 
 
-def grad_cam(
-    model: nn.Module, variables: Variables, images: jax.Array, class_ids: jax.Array | None = None
-) -> tuple[jax.Array, jax.Array]:
-    """Returns (batch, classes) logits, and where the last convolutional features speak for a class.
+def grad_cam(model: nn.Module, forward: Forward, class_ids: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+    """Returns the logits, and where the last convolutional features speak for a character.
 
     Grad-CAM (Selvaraju et al., 2017, arXiv:1610.02391): the features, weighted by the mean over the image of the
-    gradient of the class's logit, summed over the channels; what speaks against the class is cut off.
+    gradient of the character's logit, summed over the channels; what speaks against it is cut off.
 
     Args:
-      model: a ResNet or a ShallowNet.
-      images: (batch, S, S, 3) float32, normalised.
-      class_ids: (batch,) integers; None for the likeliest of each image.
+      model: a ResNet or a ShallowNet, which `forward` runs.
+      forward: of (batch, S, S, 3) images.
+      class_ids: (batch,) integers, of the logits; None for the likeliest of each image.
 
     Returns:
-      Logits and a (batch, H, W) float32 map, not negative.
+      (batch, characters) logits and a (batch, H, W) float32 map, not negative.
     """
     name = _last_features(model)
 
-    def forward(added: jax.Array | float) -> tuple[jax.Array, jax.Array]:
+    def forward_with(added: jax.Array | float) -> tuple[jax.Array, jax.Array]:
         features = None
 
         def add(method: Callable, arguments: tuple, options: dict, context: Any) -> Any:
@@ -89,11 +94,11 @@ def grad_cam(
             return result
 
         with nn.intercept_methods(add):
-            logits = model.apply(variables, images)
+            logits = forward()
         return logits, features
 
-    shape = jax.eval_shape(forward, 0.0)[1]
-    logits, backward, features = jax.vjp(forward, jnp.zeros(shape.shape, shape.dtype), has_aux=True)
+    shape = jax.eval_shape(forward_with, 0.0)[1]
+    logits, backward, features = jax.vjp(forward_with, jnp.zeros(shape.shape, shape.dtype), has_aux=True)
     if class_ids is None:
         class_ids = logits.argmax(-1)
     (gradient,) = backward(jax.nn.one_hot(class_ids, logits.shape[-1], dtype=logits.dtype))
@@ -110,7 +115,7 @@ def _last_features(model: nn.Module) -> str:
 
 
 class Explainer:
-    """Draws maps of what a bundle's model looks at; compiled once.
+    """Draws maps of what a bundle's model looks at, beside the probabilities that `predict` tells; compiled once.
 
     Attributes:
       bundle: the model and what belongs to it.
@@ -123,11 +128,13 @@ class Explainer:
         def explain(
             variables: Variables, images: jax.Array, class_ids: jax.Array | None
         ) -> tuple[jax.Array, jax.Array]:
-            images = normalize(images, bundle.mean, bundle.std)
+            def forward() -> jax.Array:
+                return character_logits(bundle, *of_pixels(bundle, variables, images))
+
             if self.follows_attention:
-                logits, maps = rollout(bundle.model, variables, images)
+                logits, maps = rollout(bundle.model, forward)
             else:
-                logits, maps = grad_cam(bundle.model, variables, images, class_ids)
+                logits, maps = grad_cam(bundle.model, forward, class_ids)
             most = maps.max((1, 2), keepdims=True)
             return jax.nn.softmax(logits), maps / jnp.where(most > 0, most, 1.0)
 
@@ -139,15 +146,16 @@ class Explainer:
         return isinstance(self.bundle.model, VisionTransformer)
 
     def explain(self, image: np.ndarray, class_id: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the probabilities of an image's classes and the map of what speaks for one of them.
+        """Returns an image's probabilities and the map of what speaks for one of the characters.
 
         Args:
           image: (S, S, 3) uint8, S the bundle's image size.
-          class_id: class that the map is for; None for the likeliest. A transformer's is the same for all.
+          class_id: place among `bundle.names` of the character that the map is for; None for the likeliest. A
+            transformer's is the same for all.
 
         Returns:
-          (classes,) float32 probabilities, and an (H, W) float32 map with its largest value 1, or 0 where nothing
-          speaks for the class.
+          (characters,) float32 probabilities of `bundle.names`, and an (H, W) float32 map with its largest value 1, or
+          0 where nothing speaks for the character.
         """
         class_ids = None if class_id is None else jnp.asarray([class_id])
         probabilities, maps = self._explain(self._variables, image[None], class_ids)
@@ -177,7 +185,7 @@ def explain_files(
       output: folder for the overlays; None for that of each image.
 
     Raises:
-      InputError: no such class, or a class for a transformer, or two images whose overlays would have one name.
+      InputError: no such character, or one for a transformer, or two images whose overlays would have one name.
     """
     bundle = explainer.bundle
     class_id = _class_id(explainer, class_name)
@@ -199,7 +207,7 @@ def explain_files(
         yield {
             "path": str(file),
             "overlay": str(target),
-            "class": bundle.classes[named],
+            "class": bundle.names[named],
             "probability": float(probabilities[named]),
         }
 
@@ -207,12 +215,12 @@ def explain_files(
 def _class_id(explainer: Explainer, name: str | None) -> int | None:
     if name is None:
         return None
-    classes = explainer.bundle.classes
+    names = explainer.bundle.names
     if explainer.follows_attention:
         raise InputError(
             f"--class_name={name}: the model is a transformer, whose map of attention is the same for every class; "
             "allowed: no --class_name"
         )
-    if name not in classes:
-        raise InputError(f"unknown class '{name}'; allowed: {', '.join(classes[:10])}{' ...' * (len(classes) > 10)}")
-    return classes.index(name)
+    if name not in names:
+        raise InputError(f"unknown character '{name}'; allowed: {', '.join(names[:10])}{' ...' * (len(names) > 10)}")
+    return names.index(name)

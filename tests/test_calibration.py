@@ -33,6 +33,17 @@ def test_the_temperature_is_what_the_logits_were_multiplied_by(temperature):
     assert found == pytest.approx(temperature, rel=0.04)
 
 
+def test_a_few_images_that_are_all_right_do_not_make_a_model_sure_of_everything():
+    """The best temperature of perfect logits would be 0; with n + 1 of n + 2 labels believed it has a formula."""
+    logits = 3.0 * np.eye(5)[np.arange(20) % 5]
+    found = calibration.fit_temperature(logits, np.arange(20) % 5)
+    # Right with 21/22, the other four sharing the rest: the logits' distance is log(21 / (1 / 4)).
+    assert found == pytest.approx(3 / np.log(84), rel=1e-3)
+    embeddings = np.eye(5)[np.arange(20) % 5]
+    scale, offset = calibration.fit_similarity(logits / found, embeddings, np.arange(20) % 5)
+    assert np.isfinite([scale, offset]).all() and scale < 100
+
+
 def test_an_impostor_is_an_image_without_its_own_character():
     scores = calibration.impostor_scores(np.log([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]]), np.asarray([0, 1]))
     np.testing.assert_allclose(scores, [2 / 3, 6 / 7])

@@ -11,6 +11,7 @@ from scipy import special
 
 from animesion_jax.bundle import extend_bundle, load_bundle, read_bundle
 from animesion_jax.errors import InputError
+from animesion_jax.explain import Explainer
 from animesion_jax.images import to_image
 from animesion_jax.main import main
 from animesion_jax.predict import load
@@ -112,6 +113,16 @@ def test_predict_names_an_enrolled_character_like_the_others(bundle, stripes, tm
         {"class": "Stripes", "class_id": 20, "probability": pytest.approx(1, abs=1e-6)}
     ] * 6
     assert all(len(row["predictions"]) == 21 and not row["unknown"] for row in rows)
+    # `explain` says the same, and has a map of the character that was not trained.
+    command = ["animesion", "explain", f"--bundle={path}", f"--output={tmp_path}", "--class_name=Stripes"]
+    assert main([*command, str(files[5])]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["class"], row["probability"]) == ("Stripes", pytest.approx(1, abs=1e-6))
+    image = np.asarray(Image.open(files[5]))
+    explainer, recognizer = Explainer(load_bundle(path)), load(path)
+    probabilities, heat = explainer.explain(image, 20)
+    np.testing.assert_allclose(probabilities, recognizer.probabilities(image[None])[0], atol=1e-6)
+    assert heat.max() == 1 and not np.allclose(heat, explainer.explain(image, 3)[1], atol=0.1)
 
 
 def test_characters_add_up_and_are_replaced_by_name(bundle, stripes, tmp_path, capsys):

@@ -48,7 +48,7 @@ ALLOWED = {
     "result_file": {"predictions"},
     "sorting": {"predictions"},
     "serve": {"serve", "bundle", "explain", "images", "predict", ""},
-    "explain": {"bundle", "images", "models"},
+    "explain": {"bundle", "classify", "images", "models"},
     "export": {"bundle", "run", ""},
     "conversion": {"bundle", "export", "onnx_export", "safetensors_export"},
     "onnx_export": {"bundle", "classify", "onnx_graph", ""},

@@ -1,10 +1,13 @@
 """What page and endpoint have in common: a model that is compiled once, and the limits on what it is given."""
 
+import dataclasses
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from PIL import Image
 
@@ -36,6 +39,8 @@ class Service:
             if not value > 0:
                 raise InputError(f"--{name} is {value}; allowed: more than 0")
         loaded = load_bundle(bundle)
+        # On the device once, for both.
+        loaded = dataclasses.replace(loaded, variables=jax.device_put(loaded.variables))
         self.recognizer = Recognizer(loaded, batch_size=1)
         self.explainer = Explainer(loaded)
         self.max_bytes = int(max_file_mb * MEGABYTE)
@@ -70,20 +75,23 @@ class Service:
           path: where it is.
           name: what the sender calls it.
         """
-        return self._answer(path, name)[0]
+        return self._answer(path, name, lambda pixels: (self.recognizer.probabilities(pixels[None])[0], None))[0]
 
     def explained_answer(self, path: Path, name: str) -> tuple[Answer, Image.Image | None, Image.Image | None]:
         """Returns `answer`, the image, and the image under the map of what the model went by; both None on an error."""
-        start = time.monotonic()
-        answer, image, pixels = self._answer(path, name)
-        if image is None:
-            return answer, None, None
-        with self._one_at_a_time:
-            _, heat = self.explainer.explain(pixels)
-        return answer | {"seconds": time.monotonic() - start}, image, overlay(image.copy(), heat)
+        answer, image, heat = self._answer(path, name, self.explainer.explain)
+        return answer, image, None if image is None else overlay(image.copy(), heat)
 
-    def _answer(self, path: Path, name: str) -> tuple[Answer, Image.Image | None, np.ndarray | None]:
-        """Returns `answer`, the image, and its (S, S, 3) uint8 pixels for the model; both None on an error."""
+    def _answer(
+        self, path: Path, name: str, look: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
+    ) -> tuple[Answer, Image.Image | None, np.ndarray | None]:
+        """Returns `answer`, the image and its map, both None on an error.
+
+        Args:
+          path: as in `answer`.
+          name: likewise.
+          look: what makes probabilities and a map of (S, S, 3) uint8 pixels.
+        """
         start = time.monotonic()
         try:
             size = path.stat().st_size
@@ -97,15 +105,8 @@ class Service:
             return {"name": name, "error": str(error)}, None, None
         pixels = resize(image, self.recognizer.bundle.image_size)
         with self._one_at_a_time:
-            (probabilities,) = self.recognizer.probabilities(pixels[None])
+            probabilities, heat = look(pixels)
         ranked = self.recognizer.rank(probabilities, self.top_k)
-        return (
-            {
-                "name": name,
-                "unknown": self.recognizer.is_unknown(ranked),
-                "predictions": ranked,
-                "seconds": time.monotonic() - start,
-            },
-            image,
-            pixels,
-        )
+        unknown = self.recognizer.is_unknown(ranked)
+        seconds = time.monotonic() - start
+        return {"name": name, "unknown": unknown, "predictions": ranked, "seconds": seconds}, image, heat
