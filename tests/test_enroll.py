@@ -122,7 +122,7 @@ def test_predict_names_an_enrolled_character_like_the_others(bundle, stripes, tm
     explainer, recognizer = Explainer(load_bundle(path)), load(path)
     probabilities, heat = explainer.explain(image, 20)
     np.testing.assert_allclose(probabilities, recognizer.probabilities(image[None])[0], atol=1e-6)
-    assert heat.max() == 1 and not np.allclose(heat, explainer.explain(image, 3)[1], atol=0.1)
+    assert heat.max() == pytest.approx(1) and not np.allclose(heat, explainer.explain(image, 3)[1], atol=0.1)
 
 
 def test_characters_add_up_and_are_replaced_by_name(bundle, stripes, tmp_path, capsys):
