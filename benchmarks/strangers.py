@@ -8,8 +8,8 @@ python benchmarks/strangers.py measure --bundle=known.msgpack strangers
 `split` writes the images of a built data set as files: OUTPUT/known/SPLIT/CHARACTER for training, and those of the
 characters held out, drawn by a fixed seed, to OUTPUT/strangers/SPLIT/CHARACTER. `measure` prints, of the test images:
 the area under the ROC curve of the confidence in the likeliest character, known against strangers; what the bundle's
-threshold accepts and rejects; and the accuracy after all strangers were enrolled at once from 1, 5 and 10 training
-images each, mean ± standard deviation over draws of these.
+threshold accepts and rejects; and the accuracies before and after all strangers were enrolled at once from 1, 5 and 10
+training images each, mean ± standard deviation over draws of these, the last one the mean over all characters.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from animesion_jax.sorting import folder_name
 
 SEED = 0
 FEWEST_IMAGES = 20
-SHOTS = (1, 5, 10)
+SHOTS = (0, 1, 5, 10)
 DRAWS = 10
 BATCH_SIZE = 64
 
@@ -69,18 +69,25 @@ def measure(flags: argparse.Namespace) -> None:
     print("|---:|---:|---:|---:|---:|---:|---:|---:|")
     print(
         f"| {len(bundle.classes)} | {len(strangers.names)} | {len(confidences[0])} + {len(confidences[1])} "
-        f"| {100 * accuracy(bundle, known.of('test')):.1f} "
+        f"| {100 * right(bundle, known.of('test')).mean():.1f} "
         f"| {roc_auc_score(truth, np.concatenate(confidences)):.3f} | {100 * calibration.false_accept_rate:.1f} "
         f"| {100 * np.mean(confidences[1] >= calibration.threshold):.1f} "
         f"| {100 * np.mean(confidences[0] < calibration.threshold):.1f} |"
     )
-    print("\n| images each | strangers named rightly | known named rightly |")
-    print("|---:|---:|---:|")
+    print("\n| images each | strangers named rightly | known named rightly | mean over all characters |")
+    print("|---:|---:|---:|---:|")
+    tests = (test, known.of("test"))
     for shots in SHOTS:
         rows = []
-        for draw in range(DRAWS):
-            extended = enrolled(bundle, strangers.of("train"), shots, draw)
-            rows.append([100 * accuracy(extended, each) for each in (test, known.of("test"))])
+        for draw in range(DRAWS if shots else 1):
+            extended = enrolled(bundle, strangers.of("train"), shots, draw) if shots else bundle
+            rights = [right(extended, each) for each in tests]
+            by_character = [
+                hits[each.names == name].mean()
+                for each, hits in zip(tests, rights, strict=True)
+                for name in np.unique(each.names)
+            ]
+            rows.append([100 * np.mean(values) for values in (*rights, by_character)])
         cells = [f"{mean:.1f} ± {sd:.1f}" for mean, sd in zip(np.mean(rows, 0), np.std(rows, 0), strict=True)]
         print(f"| {shots} | {' | '.join(cells)} |")
 
@@ -120,10 +127,10 @@ def probabilities(bundle: Bundle, part: Part) -> np.ndarray:
     return np.asarray(jax.nn.softmax(character_logits(bundle, part.logits, part.embeddings)))
 
 
-def accuracy(bundle: Bundle, part: Part) -> float:
-    """Returns the part of the images whose likeliest character is right."""
+def right(bundle: Bundle, part: Part) -> np.ndarray:
+    """Returns (n,) bools: whether an image's likeliest character is the right one."""
     names = np.asarray([folder_name(name) for name in bundle.classes] + list(bundle.names[len(bundle.classes) :]))
-    return float(np.mean(names[probabilities(bundle, part).argmax(1)] == part.names))
+    return names[probabilities(bundle, part).argmax(1)] == part.names
 
 
 def enrolled(bundle: Bundle, strangers: Part, shots: int, draw: int) -> Bundle:
