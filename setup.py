@@ -24,6 +24,8 @@ setup(
         "absl-py>=2.3,<3",
         "clu>=0.0.12,<0.1",
         "etils[epath]>=1.13,<2",
+        # JAX needs it to keep its compilation cache within a size.
+        "filelock>=3.16,<5",
         "flax>=0.12.5,<0.13",
         "jax>=0.10,<0.11",
         "matplotlib>=3.10,<4",

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from animesion_jax.commands import COMMANDS
+from animesion_jax.compilation_cache import keep_compiled
 from animesion_jax.errors import InputError, first_line
 from animesion_jax.preemption import Stopped
 
@@ -24,6 +25,7 @@ def main(argv: Sequence[str]) -> int:
         logging.getLogger(name).setLevel(logging.INFO)
     # Orbax logs the traceback of what it raises as well.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    keep_compiled()
     arguments = list(argv[1:])
     named = arguments and not arguments[0].startswith("-")
     command = arguments.pop(0) if named else "train"

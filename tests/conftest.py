@@ -14,21 +14,22 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Most of the suite's time is XLA compiling for the CPU: a third less of it so, and the same numbers were seen.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
-import jax
-import pytest
-
-jax.config.update("jax_num_cpu_devices", 4)
-# Four simulated devices on two cores deadlock when many steps are in flight.
-jax.config.update("jax_cpu_enable_async_dispatch", False)
-
 # What all worker processes of pytest-xdist share: compiled programs, toyfaces, and the trained run.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     SHARED_FILES = tempfile.TemporaryDirectory(prefix="animesion_jax_tests_")
     os.environ["ANIMESION_TESTS_SHARED"] = SHARED_FILES.name
 COMMON = Path(os.environ["ANIMESION_TESTS_SHARED"])
-jax.config.update("jax_compilation_cache_dir", str(COMMON / "compiled"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+# Of the commands that tests start as well.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(COMMON / "compiled")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 4)
+# Four simulated devices on two cores deadlock when many steps are in flight.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
