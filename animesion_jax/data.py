@@ -1,5 +1,7 @@
 """Examples as shuffled, masked uint8 batches in host memory; `steps.on_devices` hands them to the devices.
 
+With `config.data.cache` "device" the decoded groups themselves are handed over, once, to `resident.ResidentData`.
+
 The order of an epoch depends on (seed, epoch) only, on any number of hosts and devices: the records are dealt to
 `read_groups` contiguous groups, every batch takes the same number from each group, and a host reads whole groups.
 Each group has its own permutation, so the cached modes shuffle perfectly and share one order. Without a cache the
@@ -20,7 +22,7 @@ from animesion_jax.augment import ROUNDING
 from animesion_jax.datasets import Dataset, check_labels, select_examples
 from animesion_jax.errors import InputError
 
-CACHES = ("auto", "decoded", "encoded", "none")
+CACHES = ("auto", "device", "decoded", "encoded", "none")
 # "auto" leaves this part of the free memory to the rest of the program.
 CACHE_FRACTION = 0.5
 BATCHES_AHEAD = 2
@@ -67,7 +69,7 @@ def choose_cache(
     *,
     streamed: bool | None = None,
 ) -> str:
-    """Returns "decoded", "encoded" or "none"; "auto" takes the first that fits into half of the free memory.
+    """Returns the cache to use; "auto" takes the first of "decoded", "encoded" and "none" that half the memory holds.
 
     Args:
       cache: one of `CACHES`.
@@ -117,7 +119,7 @@ class TrainData:
     Attributes:
       num_examples: those of the split.
       steps_per_epoch: num_examples // batch_size; the rest of an epoch is dropped, another one each epoch.
-      cache: the cache in use, "decoded", "encoded" or "none".
+      cache: the cache in use, "decoded", "encoded" or "none"; or "device", with which there are no host batches.
       streamed: whether the order is that of a stream, which is another one than the caches'.
     """
 
@@ -148,15 +150,16 @@ class TrainData:
             streamed=streamed,
         )
         self.streamed = self.cache == "none"
-        self._epoch_batches: Callable[[int, int], Iterator[HostBatch]] = {
+        self._epoch_batches: Callable[[int, int], Iterator[HostBatch]] | None = {
+            "device": None,
             "decoded": self._decoded_epoch,
             "encoded": self._encoded_epoch,
             "none": self._streamed_epoch,
         }[self.cache]
-        self._filled = self.streamed
+        self._filled = self.cache in ("device", "none")
 
     def fill(self) -> None:
-        """Reads what is to be cached, unless that was done."""
+        """Reads what the host is to cache, unless that was done."""
         if not self._filled:
             {"decoded": self._read_decoded, "encoded": self._read_encoded}[self.cache]()
             self._filled = True
@@ -188,7 +191,7 @@ class TrainData:
             names = [record["filename"] for record in batch.as_numpy_iterator()]
         else:
             names = []
-            for group, rows in zip(self._groups, self._orders(epoch, skipped)[0], strict=True):
+            for group, rows in zip(self._groups, self.orders(epoch, skipped)[0], strict=True):
                 in_group = [record["filename"] for record in self._records(group, named=True).as_numpy_iterator()]
                 names += [in_group[row] for row in rows]
         return [name.decode(errors="replace") for name in names]
@@ -196,7 +199,7 @@ class TrainData:
     def _records(self, group: int, *, named: bool = False) -> tf.data.Dataset:
         return self._examples.records(self._bounds[group], self._bounds[group + 1], named=named)
 
-    def _orders(self, epoch: int, skipped: int) -> np.ndarray:
+    def orders(self, epoch: int, skipped: int = 0) -> np.ndarray:
         """Returns (steps, groups, per_group) places within the groups, for this host's groups."""
         orders = []
         for group in self._groups:
@@ -205,8 +208,8 @@ class TrainData:
             orders.append(order[: self.steps_per_epoch * self._per_group].reshape(-1, self._per_group))
         return np.stack(orders, axis=1)[skipped:]
 
-    def _read_decoded(self) -> None:
-        self._images, self._labels = [], []
+    def decoded_groups(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields (n, side, side, 3) uint8 images and (n,) int32 labels of each of this host's groups, with a bar."""
         total = self._bounds[self._groups.stop] - self._bounds[self._groups.start]
         # One bar for all hosts.
         quiet = None if self._groups.start == 0 else True
@@ -222,11 +225,14 @@ class TrainData:
                     labels[filled : filled + count] = batch["label"]
                     filled += count
                     bar.update(count)
-                self._images.append(images)
-                self._labels.append(labels)
+                check_labels(labels, self._examples.dataset, self.config.train_split)
+                yield images, labels
+
+    def _read_decoded(self) -> None:
+        self._images, self._labels = zip(*self.decoded_groups(), strict=True)
 
     def _decoded_epoch(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
-        for places in self._orders(epoch, skipped):
+        for places in self.orders(epoch, skipped):
             images = np.empty((places.size, self._size, self._size, 3), np.uint8)
             for i, rows in enumerate(places):
                 out = images[i * self._per_group : (i + 1) * self._per_group]
@@ -245,7 +251,7 @@ class TrainData:
 
     def _encoded_epoch(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
         starts = [self._bounds[group] - self._bounds[self._groups.start] for group in self._groups]
-        rows = self._orders(epoch, skipped) + np.asarray(starts)[:, None]
+        rows = self.orders(epoch, skipped) + np.asarray(starts)[:, None]
         # Whole batches pass from Python to TensorFlow: record by record that would take as long as decoding.
         batches = tf.data.Dataset.from_tensor_slices(rows.reshape(len(rows), -1)).map(self._encoded_batch)
         yield from self._batched(batches.unbatch())

@@ -21,6 +21,7 @@ from animesion_jax.hosts import AXIS, own
 from animesion_jax.metrics import label_ranks, metric_sums
 from animesion_jax.objective import Objective, training_objective
 from animesion_jax.optim import split_params, update_average
+from animesion_jax.resident import take
 
 BATCHES_IN_FLIGHT = 2
 
@@ -148,9 +149,10 @@ def make_train_step(
     """Returns `train_step(state, batch) -> (state, sums)`; the old state is donated.
 
     The batch has a leading device axis: "image" (devices, batch, S + margin, S + margin, 3) uint8, "label"
-    (devices, batch) int32, "mask" (devices, batch) float32. `sums` are those of `gradients.make_gradients` over the
-    global batch before the update, and "nonfinite": how many numbers of the gradient, the updated parameters and the
-    batch statistics are not finite. Random numbers depend on (config.seed, step, place in the global batch) only.
+    (devices, batch) int32, "mask" (devices, batch) float32; or one of `resident.ResidentData`. `sums` are those of
+    `gradients.make_gradients` over the global batch before the update, and "nonfinite": how many numbers of the
+    gradient, the updated parameters and the batch statistics are not finite. Random numbers depend on (config.seed,
+    step, place in the global batch) only.
 
     Layers run in evaluation mode, BatchNorm on its running statistics, which stay as they are, and no dropout, where
     `train_mode` is false, and where `config.trainable` is "head": then nothing but the classifier gets a gradient. Only
@@ -167,6 +169,7 @@ def make_train_step(
     )  # fmt: skip
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
+        batch = take(batch, state.step)
         local_batch = batch["label"].shape[0]
         positions = jax.lax.axis_index(AXIS) * local_batch + jnp.arange(local_batch)
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from animesion_jax.journal import Journal
 from animesion_jax.models import abstract_variables, init_variables
 from animesion_jax.preemption import Preemption, Stopped
 from animesion_jax.pretrained import load_pretrained
+from animesion_jax.resident import ResidentData
 from animesion_jax.window import NonFinite, Window
 from animesion_jax.workdir import NONFINITE_FILE, RESULTS_FILE, write_json
 
@@ -42,7 +44,7 @@ class Trainer:
         self.model = run.build_model(config, len(self.dataset.class_names), steps.AXIS)
         self.validation = self._eval_data(config.validation_split)
         self.test = self._eval_data(config.test_split)
-        read_groups(config, jax.process_count())
+        self.resident = self._resident_data(read_groups(config, jax.process_count()))
         self.steps_per_epoch = steps_per_epoch(config, self.dataset)
         self.first_stage_steps = config.epochs * self.steps_per_epoch
         self.total_steps = self.first_stage_steps + config.rebalance_epochs * self.steps_per_epoch
@@ -72,6 +74,15 @@ class Trainer:
             self._class_counts = counts
         return self._class_counts
 
+    def _resident_data(self, num_groups: int) -> ResidentData | None:
+        """Returns what will hold the training split on the devices, still empty, where the config wants it there."""
+        config = self.config
+        if config.data.cache != "device":
+            return None
+        examples = select_examples(config, self.dataset, config.train_split).num_examples
+        side = config.image_size + config.crop_margin
+        return ResidentData(self.devices, num_groups // jax.process_count(), math.ceil(examples / num_groups), side)
+
     def _eval_data(self, split: str) -> EvalData | None:
         return EvalData(self.config, self.dataset, split, **hosts.share()) if split else None
 
@@ -87,6 +98,16 @@ class Trainer:
                 self.config.data.cache,
             )
         self.data.fill()
+        if self.resident:
+            self.resident.fill(self.data.decoded_groups())
+
+    def batches(self, start_step: int) -> Iterator[steps.Batch]:
+        """Yields what the training steps take from `start_step` to the end of its epoch."""
+        epoch, skipped = divmod(start_step, self.steps_per_epoch)
+        if self.resident:
+            return self.resident.epoch(self.data.orders(epoch), epoch * self.steps_per_epoch, skipped)
+        # An epoch at a time: its last update does not wait for the next one's shuffle buffer to fill.
+        return steps.on_devices(self.data.batches(start_step, epochs=1), self.devices)
 
     def initial_state(self) -> steps.TrainState:
         """Returns the state before the first step, on every device; from `config.pretrained` where that is set."""
@@ -128,8 +149,7 @@ class Trainer:
         ) as bar:  # fmt: skip
             while step < self.total_steps:
                 if step == start.step or step % self.steps_per_epoch == 0:
-                    # An epoch at a time: its last update does not wait for the next one's shuffle buffer to fill.
-                    batches = steps.on_devices(self.data.batches(step, epochs=1), self.devices)
+                    batches = self.batches(step)
                 state, sums = self.train_steps[self._kind_of(step)](state, next(batches))
                 preemption.unsaved = True
                 step += 1

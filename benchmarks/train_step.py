@@ -5,9 +5,9 @@ python benchmarks/train_step.py --models vit_b32 vit_b16 resnet18 --image_sizes 
     --dtypes float32 --peers eager compile                       # on a CPU; the peers need torch and timm
 
 Synthetic images lie on the device; no TensorFlow is needed. A step is all that training does there: augmentation,
-forward, backward, SGD with momentum, metrics; its state is donated. The peer is timm's model of the same batch, dtype (by
-autocast) and optimizer, in channels_last, without any augmentation; "compile" is torch.compile of forward and loss. Every
-measurement has a process of its own, so that none finds the memory of another.
+forward, backward, SGD with momentum, metrics; its state is donated. The peer is timm's model of the same batch, dtype
+(by autocast) and optimizer, in channels_last, without any augmentation; "compile" is torch.compile of forward and loss.
+Every measurement has a process of its own, so that none finds the memory of another.
 
 "MFU" is 3 x the FLOPs of the forward pass over what the chip does in a large matrix product of bfloat16 numbers (of
 float32 ones on a CPU, where bfloat16 is emulated), which is measured first.
@@ -38,7 +38,7 @@ UNCOUNTED_STEPS = 3
 
 
 def timed(step: Callable[[], Any], wait: Callable[[Any], Any], readings: int) -> float:
-    """Returns the median seconds of a step, after some that do not count; `wait` is given what the last one returned."""
+    """Returns the median seconds of a step, after some that do not count; `wait` gets what the last one returned."""
     for _ in range(UNCOUNTED_STEPS):
         done = step()
     wait(done)
@@ -77,7 +77,7 @@ def matmul_rate(readings: int) -> dict[str, Any]:
 
 
 def run_ours(case: dict[str, Any], readings: int) -> dict[str, Any]:
-    """Times our step: {"seconds", "compile_seconds", "peak_bytes", "flops"}, the last of the forward pass of the batch."""
+    """Times our step: {"seconds", "compile_seconds", "peak_bytes", "flops"}, these of the batch's forward pass."""
     import jax
     import jax.numpy as jnp
     import numpy as np

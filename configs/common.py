@@ -22,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.min_images = 0  # of config.folder, characters with fewer pictures are left out; 0 for none
     config.skip_broken = False  # of config.folder, leave out pictures that cannot be read instead of refusing it
     config.data = ml_collections.ConfigDict()
-    config.data.cache = "auto"  # "decoded", "encoded" or "none"; "auto" picks by the memory available
+    config.data.cache = "auto"  # "device", "decoded", "encoded" or "none"; "auto" picks one of the last three by memory
     config.data.read_groups = 8  # the records are dealt to this many groups; a host reads whole groups
     config.data.shuffle_buffer = 50_000  # records of the shuffle buffer where nothing is cached
 

@@ -26,11 +26,11 @@ ALLOWED = {
     },
     "train": {
         "run", "optim", "steps", "checkpoint", "data", "datasets", "evaluate", "journal", "models", "pretrained",
-        "objective", "window",
+        "objective", "resident", "window",
     },
     "sweep": {"run", "steps", "datasets", "train"},
     "pretrained": {"pretrained", "run", "bundle", "models"},
-    "steps": {"optim", "gradients", "objective"},
+    "steps": {"optim", "gradients", "objective", "resident"},
     "gradients": {"mixing", "objective"},
     "window": {"steps"},
     "evaluate": {"run", "steps", "data", "datasets", "per_class"},

@@ -1,0 +1,86 @@
+"""A split that stays on the devices against the host's batches."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from animesion_jax.errors import InputError
+from animesion_jax.resident import ResidentData, take
+from animesion_jax.steps import AXIS
+from animesion_jax.train import train
+
+
+@pytest.fixture
+def groups():
+    """Five pictures of 7 px a group: rows that end within a word, and groups of two sizes."""
+    draw = np.random.default_rng(3)
+    return [
+        (draw.integers(0, 256, (size, 7, 7, 3), np.uint8), draw.integers(0, 99, size).astype(np.int32))
+        for size in (5, 4, 5, 4)
+    ]
+
+
+@pytest.mark.parametrize("num_devices", [1, 2, 4])
+def test_a_step_gets_the_pictures_at_its_places(groups, num_devices):
+    devices = jax.local_devices()[:num_devices]
+    resident = ResidentData(devices, 4, 5, 7)
+    resident.fill(iter(groups))
+    orders = np.stack(
+        [[np.random.default_rng((step, group)).permutation(4)[:2] for group in range(4)] for step in range(2)]
+    )
+    gather = jax.pmap(take, AXIS, in_axes=(0, None), devices=devices)
+    batches = list(resident.epoch(orders, 10, 0))
+    assert len(batches) == 2
+    for step, batch in enumerate(batches):
+        taken = gather(batch, jnp.int32(10 + step))
+        for name, part in (("image", 0), ("label", 1)):
+            expected = np.concatenate([groups[group][part][orders[step, group]] for group in range(4)])
+            assert taken[name].dtype == expected.dtype
+            np.testing.assert_array_equal(taken[name].reshape(expected.shape), expected)
+        assert taken["mask"].shape == (num_devices, 8 // num_devices) and (taken["mask"] == 1).all()
+    assert len(list(resident.epoch(orders, 10, 1))) == 1
+
+
+def test_training_is_that_of_the_host_batches_after_a_break_too(toy_config, toyfaces_dir, tmp_path):
+    """One epoch from the host, then on from the devices, against two epochs from the host."""
+    toy_config.epochs, toy_config.data_dir = 2, str(toyfaces_dir)
+    results = {}
+    devices = jax.local_devices()[:2]
+    for name, caches in {
+        "host": ("decoded", "decoded"),
+        "device": ("device", "device"),
+        "both": ("decoded", "device"),
+    }.items():
+        for epochs, cache in zip((1, 2), caches, strict=True):
+            toy_config.epochs, toy_config.data.cache = epochs, cache
+            results[name] = train(toy_config, str(tmp_path / name), devices)
+    for name in ("device", "both"):
+        assert results[name]["last"]["loss"] == pytest.approx(results["host"]["last"]["loss"], rel=1e-4)
+        assert results[name]["last"]["top1_accuracy"] == results["host"]["last"]["top1_accuracy"]
+
+
+def test_what_does_not_fit_is_said(groups, monkeypatch):
+    with pytest.raises(
+        InputError, match=r"4 devices cannot share 6 groups .* --config\.data\.read_groups to a multiple of 4"
+    ):
+        ResidentData(jax.local_devices(), 6, 5, 7)
+    needed = 4 * 5 * math.ceil(3 * 49 / 4) * 4
+    monkeypatch.setattr("animesion_jax.resident.own", lambda devices: [Device(needed)])
+    with pytest.raises(InputError, match=r"GiB of images do not fit a device .* --config\.data\.cache=decoded"):
+        ResidentData(jax.local_devices(), 4, 5, 7)
+    monkeypatch.setattr("animesion_jax.resident.own", lambda devices: [Device(2 * needed)])
+    ResidentData(jax.local_devices(), 4, 5, 7)
+
+
+class Device:
+    """A device with some memory."""
+
+    def __init__(self, limit):
+        self.limit = limit
+
+    def memory_stats(self):
+        """As jax.Device's."""
+        return {"bytes_limit": self.limit}
