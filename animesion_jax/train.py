@@ -52,6 +52,7 @@ class Trainer:
         self.optimizer = optim.make_optimizer(config, self.schedule)
         self._class_counts: np.ndarray | None = None
         self.train_steps = self._train_steps()
+        self._programs: dict[str, Callable[..., Any]] = {}
         self.eval_step = steps.make_eval_step(self.model, config, self.devices)
 
     def _train_steps(self) -> dict[str, Callable[..., tuple[steps.TrainState, steps.Sums]]]:
@@ -150,7 +151,8 @@ class Trainer:
             while step < self.total_steps:
                 if step == start.step or step % self.steps_per_epoch == 0:
                     batches = self.batches(step)
-                state, sums = self.train_steps[self._kind_of(step)](state, next(batches))
+                batch = next(batches)
+                state, sums = self._compiled(self._kind_of(step), state, batch)(state, batch)
                 preemption.unsaved = True
                 step += 1
                 window.add(step, sums)
@@ -172,6 +174,15 @@ class Trainer:
                 if end_of_epoch:
                     self._validate(step, state, checkpoints, journal, preemption)
                 window.pause(time.monotonic() - started)
+
+    def _compiled(self, kind: str, state: steps.TrainState, batch: steps.Batch) -> Callable[..., Any]:
+        """Returns a training step as a program, which is compiled when it is first asked for, and says so."""
+        if kind not in self._programs:
+            log.info("compiling the training step (%s)", kind)
+            started = time.monotonic()
+            self._programs[kind] = self.train_steps[kind].lower(state, batch).compile()
+            log.info("compiled in %.1f s", time.monotonic() - started)
+        return self._programs[kind]
 
     def _progress(self, window: Window) -> dict[str, Any]:
         return {"totals": window.totals(), "streamed": self.data.streamed, "examples": self.data.num_examples}
