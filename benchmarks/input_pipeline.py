@@ -1,21 +1,104 @@
-"""Prints the images per second of the input pipeline alone, for each cache.
+"""Prints the images per second of the input pipeline alone, for each cache, and of two others beside it.
 
 python benchmarks/input_pipeline.py --dataset=toyfaces --data_dir=runs/demo/data
+python benchmarks/input_pipeline.py --dataset=dafre/min20 --data_dir=DATA --peers tf.data DataLoader
+
+Ours ends with uint8 batches in host memory, augmented later on the device. "tf.data" is TensorFlow's usual pipeline,
+with crop, flip and colour jitter on the host; "DataLoader" that of PyTorch, as the paper's framework had it: Pillow and
+torchvision's transforms in a process per core (needs torch and torchvision). Both read the same records, which are in
+memory for the DataLoader, and shuffle, and end with normalised float batches.
 """
 
 import argparse
+import io
 import itertools
+import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import ml_collections
+import tensorflow as tf
 
 CACHES = ("none", "encoded", "decoded")
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))  # for `from configs import common`
+PEERS = ("tf.data", "DataLoader")
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # for configs and tests, which are no part of the package
 
-from animesion_jax.data import TrainData  # noqa: E402
-from animesion_jax.datasets import load_dataset  # noqa: E402
+from animesion_jax.data import TrainData, decode_and_resize  # noqa: E402
+from animesion_jax.datasets import Dataset, load_dataset, select_examples  # noqa: E402
 from configs import common  # noqa: E402
+
+
+def ours(config: ml_collections.ConfigDict, dataset: Dataset) -> Iterator[Any]:
+    """Returns our endless batches."""
+    return TrainData(config, dataset).batches()
+
+
+def tf_data(config: ml_collections.ConfigDict, dataset: Dataset) -> Iterator[Any]:
+    """Returns endless batches that tf.data augments on the host."""
+    examples = select_examples(config, dataset, config.train_split)
+    size, jitter = config.image_size, config.augment
+
+    def augment(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        image = decode_and_resize(record["image"], size + config.crop_margin)
+        image = tf.image.random_crop(image, (size, size, 3))
+        image = tf.image.convert_image_dtype(tf.image.random_flip_left_right(image), tf.float32)
+        image = tf.image.random_brightness(image, jitter.brightness)
+        image = tf.image.random_contrast(image, 1 - jitter.contrast, 1 + jitter.contrast)
+        image = tf.image.random_saturation(image, 1 - jitter.saturation, 1 + jitter.saturation)
+        image = tf.clip_by_value(tf.image.random_hue(image, jitter.hue), 0.0, 1.0)
+        return {"image": (image - config.mean) / config.std, "label": record["label"]}
+
+    records = examples.records(0, examples.num_examples).shuffle(min(examples.num_examples, 10_000)).repeat()
+    batches = records.map(augment, tf.data.AUTOTUNE).batch(config.batch_size, drop_remainder=True)
+    return batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+
+
+def data_loader(config: ml_collections.ConfigDict, dataset: Dataset) -> Iterator[Any]:
+    """Returns endless batches of a PyTorch DataLoader."""
+    import torch
+    from PIL import Image
+
+    from tests.peers.torch_models import torchvision
+
+    transforms = torchvision.transforms
+    examples = select_examples(config, dataset, config.train_split)
+    kept = [
+        (record["image"], int(record["label"]))
+        for record in examples.records(0, examples.num_examples).as_numpy_iterator()
+    ]
+    size, side = config.image_size, config.image_size + config.crop_margin
+    augmentation = config.augment
+    transform = transforms.Compose(
+        [
+            transforms.Resize((side, side)),
+            transforms.RandomCrop(size),
+            transforms.RandomHorizontalFlip(augmentation.flip),
+            transforms.ColorJitter(
+                augmentation.brightness, augmentation.contrast, augmentation.saturation, augmentation.hue
+            ),
+            transforms.ToTensor(),
+            transforms.Normalize(config.mean, config.std),
+        ]
+    )
+
+    class Faces(torch.utils.data.Dataset):
+        """The records."""
+
+        def __len__(self) -> int:
+            return len(kept)
+
+        def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
+            encoded, label = kept[place]
+            return transform(Image.open(io.BytesIO(encoded)).convert("RGB")), label
+
+    loader = torch.utils.data.DataLoader(
+        Faces(), config.batch_size, shuffle=True, num_workers=os.cpu_count(), drop_last=True, persistent_workers=True
+    )
+    return itertools.chain.from_iterable(itertools.repeat(loader))
 
 
 def main() -> None:
@@ -26,24 +109,29 @@ def main() -> None:
     parser.add_argument("--image_size", type=int, default=128, help="side of the model's input; default: 128")
     parser.add_argument("--batch_size", type=int, default=64, help="images of a batch; default: 64")
     parser.add_argument("--images", type=int, default=20_000, help="images to time per cache; default: 20,000")
-    parser.add_argument("--caches", nargs="+", default=CACHES, choices=CACHES, help="default: all three")
+    parser.add_argument("--caches", nargs="*", default=CACHES, choices=CACHES, help="default: all three")
+    parser.add_argument("--peers", nargs="*", default=(), choices=PEERS, help="default: none")
     flags = parser.parse_args()
     config = common.get_config()
     config.image_size, config.batch_size = flags.image_size, flags.batch_size
     dataset = load_dataset(flags.dataset, flags.data_dir)
     steps = max(flags.images // config.batch_size, 2)
     print(f"{flags.dataset}, batches of {config.batch_size}, {flags.image_size} + {config.crop_margin} px\n")
-    print(f"{'cache':<10}{'images/s':>12}{'to fill, s':>12}")
-    for cache in flags.caches:
-        config.data.cache = cache
+    print("| pipeline | images/s | to the first batch, s |")
+    print("|---|---:|---:|")
+    for name in (*flags.caches, *flags.peers):
+        if name in CACHES:
+            config.data.cache = name
+        make = {"tf.data": tf_data, "DataLoader": data_loader}.get(name, ours)
         started = time.perf_counter()
-        batches = TrainData(config, dataset).batches()
+        batches = make(config, dataset)
         next(batches)
         filled = time.perf_counter()
         for _ in itertools.islice(batches, steps):
             pass
         seconds = time.perf_counter() - filled
-        print(f"{cache:<10}{steps * config.batch_size / seconds:>12,.0f}{filled - started:>12.1f}")
+        label = f"cache '{name}'" if name in CACHES else name
+        print(f"| {label} | {steps * config.batch_size / seconds:,.0f} | {filled - started:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+"""Prints how fast training is with its data, as a part of how fast its steps are without: for each cache.
+
+python benchmarks/end_to_end.py --config=configs/dafre_128.py:vit_b32 --config.data_dir=DATA
+
+The first epoch, which fills caches and compiles, does not count. After it, rounds of steps on the next batches of the
+data take turns with rounds of as many steps on one batch that lies on the device, so that a machine that is busy for a
+while is busy for both; the median of the rounds' quotients is printed. Neither evaluates or saves.
+"""
+
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # for configs, which are no part of the package
+
+from animesion_jax.tensorflow_start import hide_accelerators_from_tensorflow  # noqa: E402
+
+CACHES = ("none", "encoded", "decoded", "device")
+ROUNDS = 7
+SECONDS_PER_ROUND = 4.0
+
+
+def endless(trainer: Any) -> Iterator[Any]:
+    """Yields what the training steps take, epoch after epoch."""
+    for step in itertools.count(step=trainer.steps_per_epoch):
+        yield from trainer.batches(step)
+
+
+class Steps:
+    """A training state and the program that advances it, on some batches."""
+
+    def __init__(self, trainer: Any, batches: Iterator[Any]):
+        self._batches = batches
+        self._state = trainer.initial_state()
+        first = next(batches)
+        self._program = trainer.train_steps["training"].lower(self._state, first).compile()
+        self._state, _ = self._program(self._state, first)
+
+    def seconds(self, count: int) -> float:
+        """Returns what the next steps take."""
+        import jax
+
+        started = time.perf_counter()
+        for _ in range(count):
+            self._state, sums = self._program(self._state, next(self._batches))
+        jax.block_until_ready(sums)
+        return time.perf_counter() - started
+
+
+def synthetic(config: Any) -> dict[str, Any]:
+    """Returns a batch of noise."""
+    import numpy as np
+
+    side = config.image_size + config.crop_margin
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 256, (config.batch_size, side, side, 3), np.uint8),
+        "label": np.zeros(config.batch_size, np.int32),
+        "mask": np.ones(config.batch_size, np.float32),
+    }
+
+
+def main(argv: Sequence[str]) -> None:
+    """The command line is that of `train`, without --workdir."""
+    hide_accelerators_from_tensorflow()
+    import jax
+
+    from animesion_jax import steps
+    from animesion_jax.command_line import load_config
+    from animesion_jax.train import Trainer
+
+    config = load_config([*argv, "--workdir=unused"]).config
+    print(f"{config.model}, {config.image_size} px, batch {config.batch_size}, {config.dtype}, on {jax.devices()[0]}\n")
+    print("| cache | images/s with data | of the step alone | least and most of the rounds |")
+    print("|---|---:|---:|---:|")
+    for cache in CACHES:
+        config.data.cache = cache
+        trainer = Trainer(config, jax.devices())
+        trainer.read_data(None)
+        (batch,) = steps.on_devices([synthetic(config)], trainer.devices)
+        alone, with_data = Steps(trainer, itertools.repeat(batch)), Steps(trainer, endless(trainer))
+        with_data.seconds(trainer.steps_per_epoch)
+        count = max(round(SECONDS_PER_ROUND / alone.seconds(3) * 3), 1)
+        rounds = [(alone.seconds(count), with_data.seconds(count)) for _ in range(ROUNDS)]
+        parts = [first / second for first, second in rounds]
+        rate = config.batch_size * count / statistics.median(second for _, second in rounds)
+        spread = f"{100 * min(parts):.1f} to {100 * max(parts):.1f} %"
+        print(f"| {cache} | {rate:,.1f} | {100 * statistics.median(parts):.1f} % | {spread} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
