@@ -227,6 +227,17 @@ def _slice(graph: Graph, equation: JaxprEqn, x: Value, starts: Value) -> Value:
     return x if tuple(sizes) == tuple(result) else graph.reshape(x, result)
 
 
+def _strided_slice(graph: Graph, equation: JaxprEqn, x: Value) -> Value:
+    params, shape = equation.params, equation.invars[0].aval.shape
+    starts, stops, steps = (params[name] for name in ("start_indices", "limit_indices", "strides"))
+    steps = steps or (1,) * len(shape)
+    # The batch, whose size is open, is among the axes that stay whole.
+    axes = [axis for axis, each in enumerate(zip(starts, stops, steps, strict=True)) if each != (0, shape[axis], 1)]
+    edges = ([each[axis] for axis in axes] for each in (starts, stops))
+    arguments = (*edges, axes, [steps[axis] for axis in axes])
+    return graph.node("Slice", x, *(np.array(each, np.int64) for each in arguments))
+
+
 def _pad(graph: Graph, equation: JaxprEqn, x: Value, filler: Value) -> Value:
     befores, afters, between = zip(*equation.params["padding_config"], strict=True)
     assert not any(between)
@@ -257,6 +268,7 @@ PRIMITIVES: dict[str, Callable[..., Value]] = {
     "broadcast_in_dim": _broadcast,
     "concatenate": lambda graph, equation, *parts: graph.node("Concat", *parts, axis=equation.params["dimension"]),
     "gather": _slice,
+    "slice": _strided_slice,
     "pad": _pad,
     "reduce_sum": _reduce("ReduceSum"),
     "reduce_max": _reduce("ReduceMax"),

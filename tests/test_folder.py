@@ -1,5 +1,6 @@
 """From a folder of pictures to a model: what is found, read, left out and refused, and what training sees of it."""
 
+import copy
 import json
 import logging
 import os
@@ -343,6 +344,24 @@ def test_what_has_not_changed_is_used_again_and_what_has_is_built_anew(built, tm
     assert was_built and load_dataset(smaller, str(data_dir)).class_names == ("ai", "mi ku")
     (folder / "ai" / "notes.txt").write_text("no picture")
     assert build() == (dataset, False)
+
+
+def test_two_first_starts_at_once_both_go_on(tmp_path, monkeypatch):
+    """The second builds while the first does, and is done before it."""
+    config = _config(_draw_folder(tmp_path / "mine"), tmp_path / "data")
+    generators, starts = Builder._split_generators, []
+
+    def interrupted(self, manager):
+        starts.append(self)
+        if len(starts) == 1:
+            prepare(copy.deepcopy(config))
+        return generators(self, manager)
+
+    monkeypatch.setattr(Builder, "_split_generators", interrupted)
+    prepare(config)
+    assert len(starts) == 2
+    assert load_dataset(config.dataset, config.data_dir).num_examples("train") > 0
+    assert [path.name for path in starts[0].data_path.parent.iterdir()] == [starts[0].data_path.name]
 
 
 def test_a_build_that_was_killed_is_not_taken_for_whole(tmp_path, monkeypatch):

@@ -38,8 +38,10 @@ def convolve(
     if min(images.shape[1], rows) >= height and min(images.shape[2], columns) >= width:
         return jax.lax.conv_general_dilated(images, kernel, strides, padding, **options)
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
+    batch, channels = padded.shape[0], padded.shape[-1]
+    below, right = strides[0] * (rows - 1) + 1, strides[1] * (columns - 1) + 1
     window = [
-        padded[:, y : y + strides[0] * (rows - 1) + 1 : strides[0], x : x + strides[1] * (columns - 1) + 1 : strides[1]]
+        jax.lax.slice(padded, (0, y, x, 0), (batch, y + below, x + right, channels), (1, *strides, 1))
         for y in range(height)
         for x in range(width)
     ]

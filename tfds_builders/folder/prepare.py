@@ -100,6 +100,10 @@ def _build(builder: Builder, folder: Path) -> None:
                 builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=folder))
         except InputError as error:
             refused = error
+        except OSError:
+            # Another start may have built the same in the meantime; which of the two is kept makes no difference.
+            if not builder.is_prepared():
+                raise
     if hosts.any_says(refused is not None):
         raise refused or InputError(f"{folder} cannot be trained on; the first process says why")
 
