@@ -174,7 +174,10 @@ def read_bundle(path: str) -> dict[str, Any]:
     """Returns the tree in a bundle's file; its keys and version are checked, what they hold is not."""
     file = epath.Path(path).expanduser()
     if file.is_dir():
-        raise InputError(f"{file} is a folder; allowed: a bundle, written from a run by `export`")
+        raise InputError(
+            f"{file} is a folder; allowed: a bundle, the file that a run is exported to: python -m animesion_jax.main "
+            f"export --workdir={file} --output=mine.msgpack"
+        )
     if not file.is_file():
         raise InputError(
             f"no bundle at {file}; write one: python -m animesion_jax.main export --workdir=RUN --output={file}"

@@ -101,7 +101,11 @@ def load_config(arguments: Sequence[str], command: str = "train") -> RunArgument
         if argument.startswith("--config="):
             file = argument.removeprefix("--config=").split(":")[0]
             if not os.path.isfile(file):
-                raise InputError(f"no config file {file}; allowed: a Python file such as configs/demo.py")
+                where = "" if os.path.isabs(file) else f" in {os.getcwd()}"
+                raise InputError(
+                    f"no config file {file}{where}; allowed: a Python file, such as configs/demo.py of the project's "
+                    "folder"
+                )
             folder = os.path.dirname(os.path.abspath(file))
             # Configs import their neighbours as `from configs import common`, from any current folder.
             sys.path.insert(0, os.path.dirname(folder))

@@ -14,6 +14,8 @@ from animesion_jax.preemption import Stopped
 
 # Whose messages are shown from INFO on.
 LOGGERS = ("animesion_jax", "tfds_builders")
+# The exit status that a shell gives to what Ctrl+C has ended.
+INTERRUPTED = 130
 # What the system says of a disk without room for more.
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -41,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     except KeyboardInterrupt:
         print(f"animesion {command}: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output (head, a pager) has left: not an error, but nothing can be flushed any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -68,7 +70,13 @@ def main(argv: Sequence[str]) -> int:
 
 def run() -> None:
     """The console script `animesion`."""
-    sys.exit(main(sys.argv))
+    status = main(sys.argv)
+    if status == INTERRUPTED:
+        # XLA's threads may still compile, and would crash an interpreter that is taken apart around them.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -26,15 +26,21 @@ def piecewise(config: ml_collections.ConfigDict, steps_per_epoch: int) -> optax.
     return schedule
 
 
+def check_warmup(config: ml_collections.ConfigDict) -> None:
+    """Raises InputError unless a cosine has epochs left after its warm-up."""
+    if config.schedule == "cosine" and not 0 <= config.warmup_epochs < config.epochs:
+        raise InputError(
+            f"warmup_epochs {config.warmup_epochs:g} does not fit into epochs {config.epochs}; allowed: 0 up to less "
+            f"than {config.epochs}, --config.warmup_epochs=0 for example"
+        )
+
+
 def cosine(config: ml_collections.ConfigDict, steps_per_epoch: int) -> optax.Schedule:
     """Rises linearly from 0 over `config.warmup_epochs`, then falls to 0 along half a cosine."""
+    check_warmup(config)
     total_steps = config.epochs * steps_per_epoch
-    warmup_steps = round(config.warmup_epochs * steps_per_epoch)
-    if not 0 <= warmup_steps < total_steps:
-        raise InputError(
-            f"warmup_epochs {config.warmup_epochs} does not fit into epochs {config.epochs}; "
-            f"allowed: 0 up to less than {config.epochs}"
-        )
+    # Half a step less than all of them would be rounded to all.
+    warmup_steps = min(round(config.warmup_epochs * steps_per_epoch), total_steps - 1)
     decay = optax.cosine_decay_schedule(config.learning_rate, total_steps - warmup_steps)
     if not warmup_steps:
         return decay

@@ -30,7 +30,7 @@ class ResultFile:
 
         Args:
           path: local file, *.csv or *.jsonl.
-          settings: what the rows depend on besides the images, JSON.
+          settings: what the rows, and what is done along with them, depend on besides the images, JSON.
 
         Raises:
           InputError: another suffix, a file that is whole, or one begun with other settings.

@@ -79,6 +79,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             raise InputError(f"config.augment.{name} is {config.augment[name]}; allowed: a probability, 0 to 1")
     if config.optimizer not in optim.OPTIMIZERS:
         raise InputError(f"config.optimizer is '{config.optimizer}'; allowed: {', '.join(optim.OPTIMIZERS)}")
+    optim.check_warmup(config)
     for name in ("read_groups", "shuffle_buffer"):
         if config.data[name] < 1:
             raise InputError(f"config.data.{name} is {config.data[name]}; allowed: 1 or more")
@@ -217,10 +218,9 @@ def load(workdir: str, weights: str | None = None) -> Run:
     folder = epath.Path(workdir).expanduser()
     missing = [name for name in (CONFIG_FILE, CLASSES_FILE) if not (folder / name).exists()]
     if missing:
-        raise InputError(
-            f"{folder} is not a training run ({missing[0]} is missing); start one: "
-            f"python -m animesion_jax.main --config=configs/demo.py --workdir={folder}"
-        )
+        below = sorted(str(path.parent) for path in folder.glob(f"*/{CONFIG_FILE}"))
+        mend = f"allowed: {', '.join(below)}" if below else "start one: python -m animesion_jax.main --config=CONFIG"
+        raise InputError(f"{folder} is not a training run ({missing[0]} is missing); {mend}")
     config = read_config(workdir)
     weights = weights or config.default_weights
     class_names = read_classes(workdir)

@@ -1,6 +1,7 @@
 """Bundles as `.safetensors` that torchvision (ResNets) and timm (ViTs, hybrids) load; see docs/export.md."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from animesion_jax.models import MODELS, family
 from animesion_jax.pretrained.merge import Arrays
 from animesion_jax.pretrained.timm import timm_arguments, to_timm
 from animesion_jax.pretrained.torchvision import to_torchvision
+
+log = logging.getLogger(__name__)
 
 
 class Layout(NamedTuple):
@@ -53,7 +56,11 @@ def write_safetensors(bundle: Bundle, output: str) -> list[epath.Path]:
         )
     layout = LAYOUTS[family(name)]
     function, arguments = layout.describe(bundle.description)
-    # Enrolled characters are no weights of the model, and stay behind.
+    if bundle.enrolled:
+        log.warning(
+            "the %d enrolled characters are no weights of the model and stay behind; --format=onnx has them",
+            len(bundle.enrolled.names),
+        )
     described = metadata(bundle, bundle.classes)
     # "format" tells those who load it that the layout is PyTorch's.
     described |= {"format": "pt", "create": json.dumps({"call": function, "arguments": arguments})}

@@ -75,7 +75,7 @@ def _line(arguments, capsys):
             ["dataset=dafre/released"],
             ["'dafre/released' is not built", "build it: (cd tfds_builders/dafre && tfds build"],
         ),
-        (["data.cache=disk"], ["unknown data.cache 'disk'; allowed: auto, decoded, encoded, none"]),
+        (["data.cache=disk"], ["unknown data.cache 'disk'; allowed: auto, device, decoded, encoded, none"]),
         (["seed=-1"], ["config.seed is -1; allowed: 0 or more"]),
         (["mean=('a','b','c')"], ["config.mean is ('a', 'b', 'c'); allowed: three numbers"]),
         (["learning_rate=inf"], ["config.learning_rate is inf; allowed: a finite number"]),

@@ -65,7 +65,7 @@ def _refused(folder, *words, **options):
 def _config(folder, data_dir):
     config = folder_config.get_config("shallownet")
     config.folder, config.data_dir = str(folder), str(data_dir)
-    config.image_size, config.crop_margin, config.epochs, config.batch_size = 16, 4, 2, 8
+    config.image_size, config.crop_margin, config.epochs, config.batch_size = 16, 4, 3, 8
     config.eval_batch_size = 8
     return config
 
@@ -154,7 +154,7 @@ def test_what_is_no_picture_is_skipped_and_counted(tmp_path):
     assert found.report["images"] == 5 and "a/deep/er/x.PNG" in _names(found, "test")
     assert found.report["left_out"]["other_files"] == {".csv": 2, ".db": 1, ".ini": 1}
     assert found.report["left_out"]["in_no_characters_folder"] == ["loose.png"]
-    assert "left out: 4 files that are no pictures by their names: .csv (2); .db (1); .ini (1)" in found.remarks
+    assert "left out: files that are no pictures by their names (4): .csv (2); .db (1); .ini (1)" in found.remarks
 
 
 def test_all_that_is_amiss_is_told_at_once(tmp_path):
@@ -185,7 +185,7 @@ def test_the_settings_that_an_error_names_leave_out_and_report(tmp_path):
     assert found.report["splits"] == {"train": 3, "validation": 0, "test": 2}
     assert list(found.report["left_out"]["unreadable"]) == ["a/cut.png"]
     assert found.report["left_out"]["small_characters"] == {"one": 1}
-    assert "left out: 1 characters have fewer than 2 pictures: 'one' (1)" in found.remarks
+    assert "left out: characters with fewer than 2 pictures (1): 'one' (1)" in found.remarks
     _refused(tmp_path, "1 characters with 3 pictures or more; needed: two", min_images=3, skip_broken=True)
 
 
@@ -197,7 +197,7 @@ def test_copies_are_left_out_before_the_rule_counts(tmp_path):
     found = survey(find_pictures(tmp_path))
     assert found.report["left_out"]["copies"] == {"a/zz.png": "a/00.png", "a/zz.bmp": "a/01.png"}
     assert found.report["by_class"]["a"] == {"train": 7, "validation": 0, "test": 3}
-    assert any("2 pictures have the pixels of another" in each for each in found.remarks)
+    assert any("pictures with the pixels of another, which is kept (2)" in each for each in found.remarks)
 
 
 def test_a_copy_in_two_splits_stays_where_it_is_tested_on(tmp_path):

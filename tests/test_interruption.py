@@ -352,3 +352,20 @@ def test_a_damaged_row_costs_no_other(trained, tmp_path, caplog):
     assert read_rows(str(workdir)) == [json.loads(row) for row in (*rows[:2], *rows[3:])]
     assert "line 3 is damaged" in caplog.text and "line 4 is damaged" in caplog.text
     assert f"line {len(damaged)}" not in caplog.text
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_step_is_compiled_is_no_crash(toyfaces_dir, tmp_path):
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": ""}
+    command = [
+        sys.executable, "-m", "animesion_jax.main", "--config=configs/dafre_128.py:resnet50",
+        "--config.dataset=toyfaces", f"--config.data_dir={toyfaces_dir}", "--config.image_size=64",
+        f"--workdir={tmp_path / 'run'}",
+    ]  # fmt: skip
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        said = next(line for line in process.stderr if "compiling the training step" in line)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        said += process.stderr.read()
+    assert process.returncode == 130, said
+    assert said.splitlines()[-1] == "animesion train: interrupted"

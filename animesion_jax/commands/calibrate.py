@@ -13,7 +13,7 @@ def run(arguments: Sequence[str]) -> int:
         "calibrate",
         "Finds on validation images how sure a bundle may be, and below which probability a character is unknown; "
         "export has done so already where it found the data set.",
-        "--bundle=demo.msgpack --workdir=runs/demo --false_accept_rate=0.05",
+        "--bundle=demo.msgpack --workdir=runs/demo/run --false_accept_rate=0.05",
     )
     parser.add_argument("--bundle", required=True, help="file written by export")
     parser.add_argument("--workdir", required=True, help="the run that it is of, which says where its images are")

@@ -11,7 +11,7 @@ from animesion_jax.tensorflow_start import hide_accelerators_from_tensorflow
 def run(arguments: Sequence[str]) -> int:
     """Prints one JSON object with a run's metrics on a split."""
     parser = parser_of(
-        "evaluate", "Evaluates a run on a whole split.", "--workdir=runs/demo --split=test --weights=last"
+        "evaluate", "Evaluates a run on a whole split.", "--workdir=runs/demo/run --split=test --weights=last"
     )
     add_run_flags(parser)
     parser.add_argument("--split", default="test", help="split of the data set, or held_out; default: test")

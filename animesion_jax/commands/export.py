@@ -15,7 +15,7 @@ def run(arguments: Sequence[str]) -> int:
         "Writes a model, its preprocessing and its class names as one file: a bundle (msgpack), which predict reads, "
         "calibrated on the run's validation split so that it can say 'unknown'; ONNX for other runtimes, or "
         "safetensors for torchvision and timm.",
-        "--workdir=runs/demo --output=demo.msgpack",
+        "--workdir=runs/demo/run --output=demo.msgpack",
     )
     add_run_flags(parser, or_bundle=True)
     parser.add_argument("--output", required=True, help="file to write; local or gs://")

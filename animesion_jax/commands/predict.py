@@ -45,7 +45,8 @@ def run(arguments: Sequence[str]) -> int:
     recognizer = load(flags.bundle, min(flags.batch_size, len(files)))
     result_file, left = None, files
     if flags.output:
-        result_file = ResultFile(flags.output, {"bundle": _fingerprint(flags.bundle), "--top_k": flags.top_k})
+        settings = {"bundle": _fingerprint(flags.bundle), "--top_k": flags.top_k, "--copy_to": flags.copy_to}
+        result_file = ResultFile(flags.output, settings)
         left = [file for file in files if encodable(str(file)) not in result_file.done]
     if len(left) < len(files):
         log.info("%s has %d of the %d images; going on", flags.output, len(files) - len(left), len(files))
@@ -64,7 +65,8 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
         WRITERS[flags.format or "table"](_counted(bar, counts), sys.stdout, left)
     if flags.output or flags.copy_to:
-        log.info("%s", ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "nothing was left to do")
+        told = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "nothing was left to do"
+        log.info("%s%s", told, " since it went on" if counts and len(left) < len(files) else "")
     return 1 if counts["unreadable"] else 0
 
 

@@ -189,23 +189,23 @@ def _remarks(left_out: dict[str, Any], min_images: int) -> list[str]:
     """Returns a sentence on each kind of what is left out."""
     name_all = functools.partial(map, " = ".join)
     kinds = {
-        "unreadable": ("pictures cannot be read", lambda each: (f"{name} ({why})" for name, why in each.items())),
-        "under_several_characters": ("pictures lie under more than one character, which leaves open whose", name_all),
-        "copies": ("pictures have the pixels of another, which is kept", lambda each: name_all(each.items())),
+        "unreadable": ("pictures that cannot be read", lambda each: (f"{name} ({why})" for name, why in each.items())),
+        "under_several_characters": ("pictures under more than one character, which leaves open whose", name_all),
+        "copies": ("pictures with the pixels of another, which is kept", lambda each: name_all(each.items())),
         "small_characters": (
-            f"characters have fewer than {min_images} pictures",
+            f"characters with fewer than {min_images} pictures",
             lambda each: (f"'{name}' ({count})" for name, count in each.items()),
         ),
-        "in_no_characters_folder": ("pictures lie in no character's folder", iter),
+        "in_no_characters_folder": ("pictures in no character's folder", iter),
     }
     remarks = [
-        f"left out: {len(left_out[kind])} {what}: {_named(name(left_out[kind]), len(left_out[kind]))}"
+        f"left out: {what} ({len(left_out[kind])}): {_named(name(left_out[kind]), len(left_out[kind]))}"
         for kind, (what, name) in kinds.items()
         if left_out[kind]
     ]
     if others := left_out["other_files"]:
         named = _named((f"{suffix or 'without an ending'} ({count})" for suffix, count in others.items()), len(others))
-        remarks.append(f"left out: {sum(others.values())} files that are no pictures by their names: {named}")
+        remarks.append(f"left out: files that are no pictures by their names ({sum(others.values())}): {named}")
     return remarks
 
 
