@@ -102,6 +102,11 @@ def replicated(devices: Sequence[jax.Device]) -> NamedSharding:
     return NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
 
 
+def split(devices: Sequence[jax.Device]) -> NamedSharding:
+    """Returns the sharding that deals the first axis of an array to the devices."""
+    return NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec(AXIS))
+
+
 def to_global(tree: Any) -> Any:
     """Returns arrays that every process has on its own devices as arrays of all devices, for Orbax."""
     if jax.process_count() == 1:

@@ -7,10 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from animesion_jax.errors import InputError
-from animesion_jax.hosts import AXIS, own
+from animesion_jax.hosts import own, split
 
 # Of the memory that a device's allocator may take; the model and its activations need the rest.
 MOST_MEMORY = 0.8
@@ -76,11 +75,7 @@ class ResidentData:
     def _sharded(self, parts: list[jax.Array]) -> jax.Array:
         """Returns one array with a leading device axis of each device's part."""
         shape = (len(parts), *parts[0].shape[1:])
-        return jax.make_array_from_single_device_arrays(shape, self._sharding, parts)
-
-    @property
-    def _sharding(self) -> NamedSharding:
-        return NamedSharding(Mesh(np.asarray(self._devices), (AXIS,)), PartitionSpec(AXIS))
+        return jax.make_array_from_single_device_arrays(shape, split(self._devices), parts)
 
     def epoch(self, orders: np.ndarray, first_step: int, skipped: int) -> Iterator[Batch]:
         """Yields what a training step takes instead of a batch, for each step of an epoch that is left.
@@ -93,7 +88,7 @@ class ResidentData:
         steps, per_group = orders.shape[0], orders.shape[-1]
         by_device = orders.reshape(steps, len(self._devices), self._slots, per_group).swapaxes(0, 1).astype(np.int32)
         first = np.full(len(self._devices), first_step, np.int32)
-        order, first = jax.device_put((np.ascontiguousarray(by_device), first), self._sharding)
+        order, first = jax.device_put((np.ascontiguousarray(by_device), first), split(self._devices))
         batch = {"images": self._images, "labels": self._labels, "order": order, "first_step": first}
         for _ in range(skipped, steps):
             yield batch

@@ -12,12 +12,11 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from animesion_jax.augment import normalize
 from animesion_jax.errors import InputError
 from animesion_jax.gradients import Batch, Sums, is_mixed, make_gradients
-from animesion_jax.hosts import AXIS, own
+from animesion_jax.hosts import AXIS, own, split
 from animesion_jax.metrics import label_ranks, metric_sums
 from animesion_jax.objective import Objective, training_objective
 from animesion_jax.optim import split_params, update_average
@@ -120,7 +119,7 @@ def on_devices(
     A batch is this process's share of the global one.
     """
     devices = own(devices)
-    sharding = NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec(AXIS))
+    sharding = split(devices)
 
     def put(batch: dict[str, np.ndarray]) -> Batch:
         return jax.device_put(
