@@ -213,7 +213,8 @@ def _conv_and_norm(
     draw: _Draw, conv: str, norm: str, inputs: int, outputs: int, side: int, gain: float = 1.0
 ) -> Arrays:
     """Returns a convolution and its BatchNorm; variances from 1e-4, beside which an epsilon of 1e-5 shows, to 1."""
-    std = np.float32(10) ** draw.rng.uniform(-2, 0, outputs).astype(np.float32)
+    # In float64: NumPy's power of float32 numbers has another last bit by the processor's instructions.
+    std = (10 ** draw.rng.uniform(-2, 0, outputs)).astype(np.float32)
     kernel = draw.normal(outputs, inputs, side, side, std=(2 / (inputs * side * side)) ** 0.5)
     return {
         f"{conv}.weight": kernel * std[:, None, None, None],
