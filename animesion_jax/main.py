@@ -25,8 +25,9 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)
-    # Orbax logs the traceback of what it raises as well.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # Orbax logs the traceback of what it raises as well, and asyncio those of its writes that failed beside the first.
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     keep_compiled()
     arguments = list(argv[1:])
     named = arguments and not arguments[0].startswith("-")

@@ -177,6 +177,9 @@ class Trainer:
 
     def _compiled(self, kind: str, state: steps.TrainState, batch: steps.Batch) -> Callable[..., Any]:
         """Returns a training step as a program, which is compiled when it is first asked for, and says so."""
+        if jax.process_count() > 1:
+            # Compiled ahead, pmap's program takes arrays of all processes, as it does not when it is called.
+            return self.train_steps[kind]
         if kind not in self._programs:
             log.info("compiling the training step (%s)", kind)
             started = time.monotonic()
