@@ -17,6 +17,8 @@ from animesion_jax.errors import InputError
 from animesion_jax.models import OPTIONS, abstract_variables, create_model, family
 from animesion_jax.workdir import ADDED, CLASSES_FILE, CONFIG_FILE, RESULTS_FILE, read_json, write_json
 
+# What a message tells to type.
+START = "python -m animesion_jax.main --config=CONFIG"
 # Fields of a config by the numbers they allow.
 POSITIVE = (
     "image_size", "batch_size", "eval_batch_size", "grad_accumulation", "epochs", "learning_rate", "decay_factor",
@@ -219,7 +221,7 @@ def load(workdir: str, weights: str | None = None) -> Run:
     missing = [name for name in (CONFIG_FILE, CLASSES_FILE) if not (folder / name).exists()]
     if missing:
         below = sorted(str(path.parent) for path in folder.glob(f"*/{CONFIG_FILE}"))
-        mend = f"allowed: {', '.join(below)}" if below else "start one: python -m animesion_jax.main --config=CONFIG"
+        mend = f"allowed: {', '.join(below)}" if below else f"start one: {START} --workdir={folder}"
         raise InputError(f"{folder} is not a training run ({missing[0]} is missing); {mend}")
     config = read_config(workdir)
     weights = weights or config.default_weights
