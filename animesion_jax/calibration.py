@@ -39,8 +39,9 @@ def fit(
     else:
         impostors = special.softmax(np.asarray(unknown, np.float64) / temperature, axis=1).max(1)
     if false_accept_rate is None:
-        false_accept_rate = equal_error_rate(confidence, impostors)
-    threshold = threshold_for(impostors, false_accept_rate)
+        false_accept_rate, threshold = equal_error(confidence, impostors)
+    else:
+        threshold = threshold_for(impostors, false_accept_rate)
     scale, offset = fit_similarity(tempered, embeddings, labels) or (None, None)
     correct = np.argmax(logits, axis=1) == labels
     figures = {
@@ -101,7 +102,8 @@ def threshold_for(impostors: np.ndarray, false_accept_rate: float) -> float:
     It is in the middle between the confidences on either side, which another batch size may round otherwise.
     """
     highest_first = np.sort(np.float64(impostors))[::-1]
-    accepted = int(false_accept_rate * len(highest_first))
+    # Rounded: 0.29 * 100 is below 29.
+    accepted = int(round(false_accept_rate * len(highest_first), 6))
     if accepted == len(highest_first):
         return float(highest_first[-1])
     rejected, above = highest_first[accepted], highest_first[accepted - 1] if accepted else 1.0
@@ -109,13 +111,29 @@ def threshold_for(impostors: np.ndarray, false_accept_rate: float) -> float:
     return float(max((rejected + above) / 2, np.nextafter(np.float32(rejected), np.float32(2))))
 
 
-def equal_error_rate(known: np.ndarray, impostors: np.ndarray) -> float:
-    """Returns the part of the (m,) impostors' confidences accepted where as large a part of the (n,) known is not."""
-    thresholds = np.sort(np.concatenate([known, impostors]))
-    rejected = np.searchsorted(np.sort(known), thresholds, side="left") / len(known)
-    accepted = 1 - np.searchsorted(np.sort(impostors), thresholds, side="left") / len(impostors)
-    # Both are 0 to 1 and cross: rejected grows with the threshold from 0, accepted falls from 1.
-    return float(max(rejected[place := np.argmax(rejected >= accepted)], accepted[place]))
+def equal_error(known: np.ndarray, impostors: np.ndarray) -> tuple[float, float]:
+    """Returns where as large a part of the impostors is accepted as of the known is not: (that part, the threshold).
+
+    Where no threshold makes them equal, the one at which they are nearest; of equally near ones that in the middle of
+    the widest gap between confidences, which rounding leaves on their sides.
+
+    Args:
+      known: (n,) confidences of images of known characters.
+      impostors: (m,) confidences of others.
+    """
+    # Confidences that float32, which the model computes in, does not tell apart are one.
+    known, impostors = np.sort(np.float32(known)), np.sort(np.float32(impostors))
+    steps = np.unique(np.concatenate([known, impostors])).astype(np.float64)
+    # Below all, between two, above all.
+    thresholds = np.concatenate(
+        [steps[:1], (steps[1:] + steps[:-1]) / 2, [np.nextafter(np.float32(steps[-1]), np.float32(2))]]
+    )
+    widths = np.diff(steps, prepend=steps[0], append=steps[-1])
+    rejected = np.searchsorted(known, thresholds) / len(known)
+    accepted = (len(impostors) - np.searchsorted(impostors, thresholds)) / len(impostors)
+    # Rounded: 0.4 - 0.3 and 0.3 - 0.2 are not equal in float64.
+    best = np.lexsort([-widths, np.abs(accepted - rejected).round(9)])[0]
+    return float(accepted[best]), float(thresholds[best])
 
 
 def fit_similarity(logits: np.ndarray, embeddings: np.ndarray, labels: np.ndarray) -> tuple[float, float] | None:

@@ -49,11 +49,11 @@ def test_an_impostor_is_an_image_without_its_own_character():
     np.testing.assert_allclose(scores, [2 / 3, 6 / 7])
 
 
-@pytest.mark.parametrize("rate", [0.001, 0.1, 0.25, 0.999])
+@pytest.mark.parametrize("rate", [0.001, 0.1, 0.29, 0.9975])
 def test_the_threshold_lets_in_so_many_impostors_and_no_fewer(rate):
     impostors = np.float32(DRAW.uniform(size=400))
     threshold = calibration.threshold_for(impostors, rate)
-    allowed = int(rate * 400)
+    allowed = {0.001: 0, 0.1: 40, 0.29: 116, 0.9975: 399}[rate]
     assert (impostors >= threshold).sum() == allowed
     assert (impostors >= threshold - 0.02).sum() > allowed
 
@@ -63,9 +63,28 @@ def test_the_equal_error_rate_is_where_the_roc_curve_crosses():
     truth = np.repeat([1, 0], [3_000, 2_000])
     accepted, recalled, _ = roc_curve(truth, np.concatenate([known, impostors]), drop_intermediate=False)
     crossing = np.argmin(np.abs(accepted - (1 - recalled)))
-    found = calibration.equal_error_rate(known, impostors)
-    assert found == pytest.approx(accepted[crossing], abs=0.002)
-    assert calibration.equal_error_rate(np.asarray([0.9, 0.8]), np.asarray([0.1])) == 0
+    found, threshold = calibration.equal_error(known, impostors)
+    assert found == pytest.approx(accepted[crossing], abs=1e-9)
+    assert found == np.mean(impostors >= threshold) == pytest.approx(np.mean(known < threshold), abs=1 / 2_000)
+
+
+def test_few_confidences_are_parted_in_the_middle_of_the_widest_gap():
+    assert calibration.equal_error(np.asarray([0.9, 0.8]), np.asarray([0.1])) == (0, pytest.approx(0.45))
+    # Accepting 0.5 and refusing 0.4 errs once each, and so does every threshold from 0.4 to 0.5; 0.45 is an impostor.
+    assert calibration.equal_error(np.asarray([0.4, 0.9]), np.asarray([0.2, 0.5])) == (0.5, pytest.approx(0.45))
+    same = np.full(3, np.float32(0.7))
+    assert calibration.equal_error(same, same) == (1, pytest.approx(0.7))
+
+
+def test_equal_errors_are_as_equal_as_single_images_allow():
+    """Between two thresholds of a tie both parts may change at once, by an image each."""
+    draw = np.random.default_rng(0)
+    for _ in range(300):
+        known = np.float64(np.float32(draw.beta(2, 2, 192)))
+        impostors = np.float64(np.float32(known - 0.1 * draw.exponential(size=192) * (draw.uniform(size=192) < 0.6)))
+        rate, threshold = calibration.equal_error(known, impostors)
+        assert rate == np.mean(impostors >= threshold)
+        assert abs(rate - np.mean(known < threshold)) <= 1 / 192 + 1e-9
 
 
 def test_similarity_counts_as_much_as_in_the_logits_that_it_replaces():
