@@ -51,9 +51,6 @@ COLUMNS = ("top1_accuracy", "macro_accuracy", "many_shot", "medium_shot", "few_s
 STUDY = ("dataset", "image_size", "batch_size", "epochs")
 RUN = ("model", "variant", "seed")
 RESULTS = ROOT / "docs" / "recipes.jsonl"
-# Parts that a batch is taken in, which changes no figure of a transformer: a part's activations fit a CPU's caches
-# (vit_s16 at 64 px on one core: 2.2 s a step instead of 2.9).
-PARTS = {"vit_s16": 4}
 # To glibc: keep what was freed. XLA frees a step's buffers after every step, and the kernel would hand out their pages
 # anew and zeroed, a quarter of the time.
 KEEP_MEMORY = {
@@ -105,7 +102,6 @@ def train_and_evaluate(workdir: Path, run: dict[str, Any], flags: argparse.Names
     fields = overrides(run["model"], run["variant"], flags.epochs) | {
         "dataset": flags.dataset, "data_dir": str(flags.data_dir.resolve()), "image_size": flags.image_size,
         "crop_margin": flags.crop_margin, "batch_size": flags.batch_size, "seed": run["seed"],
-        "grad_accumulation": PARTS.get(run["model"], 1),
         # A study has no use for resuming within an epoch.
         "checkpoint_every_steps": 0,
     }  # fmt: skip

@@ -1,3 +1,4 @@
+import itertools
 from collections import Counter
 
 import flax.linen as nn
@@ -122,14 +123,21 @@ def test_animesion_drops_attention_weights_after_the_softmax(tmp_path):
     np.testing.assert_allclose(trained, model.apply(variables, images), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("side", "size"), [(1, 3), (2, 3), (4, 3), (5, 7)])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("padding", ["SAME", "half"])
-def test_images_smaller_than_the_kernel_are_convolved_alike(side, size, stride, padding):
+@pytest.mark.parametrize(
+    ("side", "size", "stride", "padding"),
+    [
+        # Smaller than the kernel, or their results are.
+        *itertools.product([1, 2, 4], [3], [1, 2], ["SAME", "half"]),
+        *((5, 7, stride, padding) for stride, padding in itertools.product([1, 2], ["SAME", "half"])),
+        # A kernel of one pixel; patches; patches that leave a rest.
+        (4, 1, 1, "SAME"), (5, 1, 2, "VALID"), (6, 3, 3, "VALID"), (7, 3, 3, "VALID"), (6, 2, 2, "half"),
+    ],
+)  # fmt: skip
+def test_matrix_products_convolve_alike(side, size, stride, padding):
     rng = np.random.default_rng(0)
     images = rng.normal(size=(2, side, side, 5)).astype(np.float32)
     kernel = rng.normal(size=(size, size, 5, 4)).astype(np.float32)
-    padding = padding if padding == "SAME" else [(size // 2, size // 2)] * 2
+    padding = [(size // 2, size // 2)] * 2 if padding == "half" else padding
     options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
 
     def loss(convolution, images, kernel):

@@ -1,4 +1,4 @@
-"""Convolution of images that may be smaller than the kernel."""
+"""Convolution as a matrix product where XLA's own is slow."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +16,15 @@ def convolve(
 ) -> jax.Array:
     """Returns `jax.lax.conv_general_dilated` of (batch, H, W, C) images and a (height, width, C, features) kernel.
 
-    Where a side of the images, or of the result, is shorter than the kernel's, as in the last stages of a ResNet on
-    small images, it is computed as one matrix product over the kernel's window: XLA's CPU convolution, or that of its
-    gradient, then falls back on plain loops (3x3 kernel, 512 channels, batch 64: 2x2 images 1,200 ms against 8 ms, the
-    gradient by 4x4 images with stride 2 327 ms against 5 ms).
+    It is computed as one matrix product where XLA's CPU convolution, or that of its gradients, is slow (milliseconds on
+    one core, batch 64 but where said):
+
+    - A side of the images, or of the result, is shorter than the kernel's, as in the last stages of a ResNet on small
+      images, where XLA falls back on plain loops: 3x3 kernel, 512 channels, 2x2 images 1,200 against 8; the gradient by
+      4x4 images with stride 2 327 against 5.
+    - The kernel is one pixel: its gradient, 64 to 256 channels, 32x32 images, 243 against 91.
+    - The strides part the images into patches, as a ViT does: 128x128 images, 16x16 pixels, 768 features 59 against 40;
+      the gradient in a loop over parts of 16 images, as of `config.grad_accumulation`, 115 against 2.
 
     Args:
       strides: along height and width.
@@ -35,7 +40,10 @@ def convolve(
             images.shape[1:3], padding, (height, width), strides, strict=True
         )
     )
-    if min(images.shape[1], rows) >= height and min(images.shape[2], columns) >= width:
+    if (height, width) == tuple(strides) and images.shape[1:3] == (rows * height, columns * width):
+        patches = images.reshape(-1, rows, height, columns, width, images.shape[-1]).transpose(0, 1, 3, 2, 4, 5)
+        return _product(patches.reshape(-1, rows, columns, height * width * images.shape[-1]), kernel, options)
+    if (height, width) != (1, 1) and min(images.shape[1], rows) >= height and min(images.shape[2], columns) >= width:
         return jax.lax.conv_general_dilated(images, kernel, strides, padding, **options)
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
     batch, channels = padded.shape[0], padded.shape[-1]
@@ -45,8 +53,9 @@ def convolve(
         for y in range(height)
         for x in range(width)
     ]
-    return jnp.matmul(
-        jnp.concatenate(window, -1),
-        kernel.reshape(-1, kernel.shape[-1]),
-        precision=options.get("precision"),
-    )
+    return _product(jnp.concatenate(window, -1), kernel, options)
+
+
+def _product(windows: jax.Array, kernel: jax.Array, options: dict[str, Any]) -> jax.Array:
+    """Returns (batch, rows, columns, height * width * C) windows times the kernel."""
+    return jnp.matmul(windows, kernel.reshape(-1, kernel.shape[-1]), precision=options.get("precision"))

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from animesion_jax.models.convolution import convolve
 from animesion_jax.models.dropout import Dropout
 from animesion_jax.models.hybrid import apply_stem, stem_stride
 
@@ -184,7 +185,10 @@ class VisionTransformer(nn.Module):
         x = images.astype(self.dtype)
         if self.stem_sizes:
             x = apply_stem(x, self.stem_sizes, self.dtype)
-        x = nn.Conv(self.hidden_size, patch, strides=patch, padding="VALID", dtype=self.dtype, name="embedding")(x)
+        x = nn.Conv(
+            self.hidden_size, patch, strides=patch, padding="VALID", dtype=self.dtype, name="embedding",
+            conv_general_dilated=convolve,
+        )(x)  # fmt: skip
         x = x.reshape(x.shape[0], -1, self.hidden_size)
         if self.pool == "token":
             cls = self.param("cls", nn.initializers.zeros, (1, 1, self.hidden_size))
