@@ -93,6 +93,8 @@ def toy_config(toyfaces_dir):
     config.epochs = 2
     config.learning_rate = 0.01
     config.eval_batch_size = 128
+    # Each group of records costs a pipeline of TensorFlow.
+    config.data.read_groups = 4
     return config
 
 

@@ -100,7 +100,7 @@ def test_labels_and_records_are_those_of_the_places_in_stored_order(held_out_con
     assert _all(dataset.examples("train")) == interleaved != [record["image"] for record in stored]
 
 
-@pytest.mark.parametrize("read_groups", [1, 8])
+@pytest.mark.parametrize("read_groups", [1, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("cache", ["decoded", "encoded", "none"])
 def test_no_held_out_image_is_ever_trained_on(held_out_config, dataset, cache, read_groups):
     config = held_out_config

@@ -91,7 +91,7 @@ INTERRUPTIONS = (
 )
 
 
-@pytest.mark.parametrize(("times", "epochs"), [(2, 1), pytest.param(len(INTERRUPTIONS), 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("times", "epochs"), [(1, 1), pytest.param(len(INTERRUPTIONS), 2, marks=pytest.mark.slow)])
 def test_however_often_it_is_interrupted_a_run_ends_the_same(times, epochs, config, tmp_path, monkeypatch):
     config.epochs, devices = epochs, jax.devices()[:1]
     train.train(config, str(tmp_path / "whole"), devices)
@@ -144,6 +144,7 @@ def test_a_run_with_two_stages_averages_and_mixing_ends_the_same_however_interru
         train.train(config, str(whole), devices)
 
 
+@pytest.mark.slow
 def test_the_order_that_a_run_began_with_is_kept_whatever_the_memory(config, tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
     config.epochs, config.data.cache = 1, "auto"
@@ -201,6 +202,7 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_the_checkpoints_whole(traine
     assert latest_step(str(workdir)) == 88
 
 
+@pytest.mark.slow
 def test_another_config_is_accepted_where_told_so_unless_the_model_is_another(trained, tmp_path, toy_config):
     workdir = shutil.copytree(trained[0], tmp_path / "run")
     config = run.read_config(str(workdir))

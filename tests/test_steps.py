@@ -67,11 +67,11 @@ def _modern(config):
 @pytest.mark.parametrize(
     ("name", "recipe"),
     [
-        ("shallownet", lambda config: config),
         ("shallownet", _modern),
+        pytest.param("shallownet", lambda config: config, marks=pytest.mark.slow),
         pytest.param("resnet18", lambda config: config, marks=pytest.mark.slow),
     ],
-    ids=["shallownet", "shallownet-modern", "resnet18"],
+    ids=["shallownet-modern", "shallownet", "resnet18"],
 )
 def test_one_and_four_devices_give_the_same_run(name, recipe):
     batches = _batches(5)
@@ -182,7 +182,8 @@ def test_a_frozen_body_gets_no_gradient_no_optimizer_state_and_keeps_its_statist
     step = steps.make_train_step(model, optimizer, config, devices)
     images = np.float32((batch["image"] / 255.0 - 0.5) / 0.5)
     forward = _count_convolutions(model.apply, state.variables, images)
-    assert _count_convolutions(step, state, put) == forward == 6
+    # The kernel of one pixel is a matrix product.
+    assert _count_convolutions(step, state, put) == forward == 5
     moments = {leaf.shape for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim}
     assert moments == {(128, 6), (6,)}
 
@@ -272,7 +273,7 @@ def test_a_mixed_step_is_gradient_descent_on_the_mixed_labels_by_hand():
     assert sums["top1_accuracy"] == (logits.argmax(1) == larger).sum() and sums["examples"] == 16
 
 
-@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+@pytest.mark.parametrize("ema_decay", [0.9, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_rebalancing_moves_the_classifier_alone_by_the_balanced_loss(ema_decay):
     """Though AdamW has momentum and weight decay for the rest; of the averages, where these are evaluated."""
     config = _without_augmentation(_config())
