@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from animesion_jax.errors import InputError
-from animesion_jax.journal import read_rows
 from animesion_jax.resident import ResidentData, take
 from animesion_jax.run import read_config
 from animesion_jax.steps import AXIS
 from animesion_jax.train import train
+from animesion_jax.workdir import read_rows
 
 
 @pytest.fixture
