@@ -1,0 +1,157 @@
+"""Prints how the cost of a training step grows: with devices on paper, with the batch as the compiler plans its memory.
+
+python benchmarks/scaling.py communication     # bytes all-reduced a step, and what they cost on three machines
+python benchmarks/scaling.py memory            # bytes of the step's buffers against the batch; compiles, runs nothing
+
+The bytes are counted in the lowered step of eight devices (a simulated CPU's), which the numbers of parameters and of
+batch statistics have to explain. A device sends 2 (n - 1) / n of them through its links, and the time is that over
+their bandwidth; computing takes 3 x the forward FLOPs at the assumed share of the chip's peak. Nothing here is measured
+on these machines: `MACHINES` and `UTILISATION` are the assumptions.
+"""
+
+import argparse
+import dataclasses
+import math
+import os
+import re
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+DEVICES = 8
+os.environ["JAX_PLATFORMS"] = "cpu"
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for configs, which are no part of the package
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", DEVICES)
+
+from animesion_jax import optim, run  # noqa: E402
+from animesion_jax.models import abstract_variables, create_model  # noqa: E402
+from animesion_jax.steps import AXIS, create_state, make_train_step  # noqa: E402
+from configs import common  # noqa: E402
+
+NUM_CLASSES = 3263  # DAF:re's
+# Forward and backward over the peak, by what the model's name begins with; what benchmarks/train_step.py measures.
+UTILISATION = {"vit": 0.4, "r": 0.2, "shallownet": 0.1}
+ALL_REDUCE = re.compile(r'"stablehlo\.all_reduce"\(.*?\}\) : \(tensor<([0-9x]*)x?(f32|i32)>\)', re.DOTALL)
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Some chips and what a chip can do.
+
+    Attributes:
+      chips: how many there are.
+      flops: peak of bfloat16 products per second and chip.
+      bandwidth: bytes per second that a chip sends in an all-reduce.
+      source: where these are from.
+    """
+
+    chips: int
+    flops: float
+    bandwidth: float
+    source: str
+
+
+MACHINES = {
+    "v3-8": Machine(4, 123e12, 166e9, "cloud.google.com/tpu/docs/v3: 340 TB/s for 1,024 chips; 2 of 4 links are used"),
+    "v4-32": Machine(
+        16, 275e12, 134e9, "cloud.google.com/tpu/docs/v4: 1.1 PB/s for 4,096 chips; 3 of 6 links are used"
+    ),
+    "8 x H200": Machine(8, 790e12, 450e9, "measured matrix product; NVLink 900 GB/s, half in each direction"),
+}
+
+
+def lowered_step(name: str, image_size: int, batch_size: int, dtype: str, devices: int) -> jax.stages.Lowered:
+    """Returns the training step of a model, lowered for some devices without any weights."""
+    config = common.get_config()
+    config.model, config.image_size, config.dtype, config.batch_size = name, image_size, dtype, batch_size
+    model = run.build_model(config, NUM_CLASSES, AXIS)
+    optimizer = optim.make_optimizer(config, optim.make_schedule(config, 1000))
+    variables = abstract_variables(model, image_size)
+    state = jax.eval_shape(lambda variables: create_state(variables, optimizer), variables)
+    side, local = image_size + config.crop_margin, batch_size // devices
+    batch = {
+        "image": jax.ShapeDtypeStruct((devices, local, side, side, 3), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((devices, local), jnp.int32),
+        "mask": jax.ShapeDtypeStruct((devices, local), jnp.float32),
+    }
+    return make_train_step(model, optimizer, config, jax.local_devices()[:devices]).lower(state, batch)
+
+
+def all_reduced(lowered: jax.stages.Lowered) -> list[int]:
+    """Returns the bytes of every all-reduce of a lowered step."""
+    found = ALL_REDUCE.findall(lowered.as_text())
+    return [4 * math.prod(int(side) for side in shape.split("x") if side) for shape, _ in found]
+
+
+def forward_flops(name: str, image_size: int) -> float:
+    """Returns the FLOPs of one image's forward pass."""
+    model = create_model(name, num_classes=NUM_CLASSES, image_size=image_size)
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    return jax.jit(model.apply).lower(abstract_variables(model, image_size), images).cost_analysis()["flops"]
+
+
+def print_communication(flags: argparse.Namespace) -> None:
+    """Prints the cost of the all-reduce for every model and machine."""
+    for name, machine in MACHINES.items():
+        print(f"{name}: {machine.source}")
+    columns = (
+        "model", "all-reduces", "MB", "parameters x 4, MB", "machine", "all-reduce ms", "computing ms",
+        "all-reduce's share", "images/s",
+    )  # fmt: skip
+    print(f"\n| {' | '.join(columns)} |\n|---|---:|---:|---:|---|---:|---:|---:|---:|")
+    for name in flags.models:
+        model = create_model(name, num_classes=NUM_CLASSES, image_size=flags.image_size)
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(abstract_variables(model, flags.image_size)["params"]))
+        sizes = all_reduced(lowered_step(name, flags.image_size, flags.batch_size, "bfloat16", DEVICES))
+        flops = 3 * forward_flops(name, flags.image_size) * flags.batch_size
+        share = next(share for start, share in UTILISATION.items() if name.startswith(start))
+        for kind, machine in MACHINES.items():
+            sending = 2 * (machine.chips - 1) / machine.chips * sum(sizes) / machine.bandwidth
+            computing = flops / (machine.chips * machine.flops * share)
+            # None of it hidden behind the backward pass.
+            seconds = sending + computing
+            cells = [
+                name, str(len(sizes)), f"{sum(sizes) / 1e6:,.1f}", f"{4 * parameters / 1e6:,.1f}", kind,
+                f"{1e3 * sending:.2f}", f"{1e3 * computing:.2f}", f"{sending / seconds:.0%}",
+                f"{flags.batch_size / seconds:,.0f}",
+            ]  # fmt: skip
+            print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def print_memory(flags: argparse.Namespace) -> None:
+    """Prints the bytes of a compiled step's buffers, on one device, for growing batches."""
+    print("| model | dtype | batch | state, GiB | buffers, GiB | MiB an image |\n|---|---|---:|---:|---:|---:|")
+    for name in flags.models:
+        points: list[tuple[int, int]] = []
+        for batch in flags.batches:
+            analysis: Any = lowered_step(name, flags.image_size, batch, flags.dtype, 1).compile().memory_analysis()
+            points.append((batch, analysis.temp_size_in_bytes))
+            slope = statistics.linear_regression(*zip(*points, strict=True)).slope if len(points) > 1 else None
+            cells = [
+                name, flags.dtype, str(batch), f"{analysis.argument_size_in_bytes / 2**30:.2f}",
+                f"{analysis.temp_size_in_bytes / 2**30:.2f}", f"{slope / 2**20:.1f}" if slope else "",
+            ]  # fmt: skip
+            print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=("communication", "memory"))
+    models = ("shallownet", "resnet18", "resnet152", "vit_b32", "vit_b16", "vit_l16")
+    parser.add_argument("--models", nargs="+", default=models, help=f"default: {' '.join(models)}")
+    parser.add_argument("--image_size", type=int, default=128, help="default: 128")
+    parser.add_argument("--batch_size", type=int, default=1024, help="of all devices; default: 1024")
+    parser.add_argument("--batches", nargs="+", type=int, default=(16, 64, 256), help="of memory; default: 16 64 256")
+    parser.add_argument("--dtype", default="float32", help="of memory; default: float32")
+    flags = parser.parse_args()
+    {"communication": print_communication, "memory": print_memory}[flags.table](flags)
+
+
+if __name__ == "__main__":
+    main()
