@@ -1,6 +1,7 @@
 """A bundle that knows what it does not know: calibrated on its run's validation images."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,10 @@ from animesion_jax.image_batches import apply_to_files
 # Enough for a false-accept rate of one in a thousand; more would take gigabytes with thousands of classes.
 MOST_IMAGES = 5_000
 BATCH_SIZE = 64
+# Part of the images of known characters beyond which a threshold is told to be of little use.
+MOST_REJECTED = 0.5
+
+log = logging.getLogger("animesion_jax")
 
 # (batch, S, S, 3) uint8 images to logits and embeddings.
 Forward = Callable[[np.ndarray], tuple[jax.Array, jax.Array]]
@@ -74,6 +79,12 @@ def calibrate(
     strangers = _logits_of_files(forward, unknown, loaded.image_size) if unknown else None
     source = {"dataset": dataset.name, "split": split}
     calibration = fit(logits, embeddings, labels, false_accept_rate, strangers, source)
+    if (rejected := calibration.source["false_reject_rate"]) > MOST_REJECTED:
+        log.warning(
+            "to name no more than %.2g %% of the unknown characters, %.3g %% of the known ones are called unknown; a "
+            "higher --false_accept_rate than %.2g names more of them",
+            100 * calibration.false_accept_rate, 100 * rejected, calibration.false_accept_rate,
+        )  # fmt: skip
     described = dataclasses.asdict(calibration)
     return extend_bundle(bundle, tree, output or bundle, calibration=described), described
 

@@ -38,21 +38,24 @@ class Dataset:
     builder: tfds.core.DatasetBuilder
     class_names: tuple[str, ...]
 
-    def num_examples(self, split: str) -> int:
-        """Returns the number of examples of a split; InputError for a split that is unknown or empty."""
+    def num_examples(self, split: str, *, held_out: bool = False) -> int:
+        """Returns the number of examples of a split; InputError for a split that is unknown or empty.
+
+        With `held_out` the error names that part as well.
+        """
         splits = self.builder.info.splits
         if split not in splits:
-            mend = f"allowed: {', '.join(splits)}"
-            if split == "validation":
+            mend = f"allowed: {', '.join([*splits, *([HELD_OUT] if held_out else [])])}"
+            if split == "validation" and not held_out:
                 mend += ", or a part of train: --config.held_out=0.125 --config.validation_split=held_out"
             raise InputError(f"{self.name} has no split '{split}'; {mend}")
         if not splits[split].num_examples:
             raise InputError(f"split '{split}' of {self.name} is empty; allowed: a split with examples")
         return splits[split].num_examples
 
-    def examples(self, split: str) -> "Examples":
-        """Returns every example of a split; InputError for a split that is unknown or empty."""
-        return Examples(self, split, np.arange(self.num_examples(split)))
+    def examples(self, split: str, *, held_out: bool = False) -> "Examples":
+        """Returns every example of a split; errors as of `num_examples`."""
+        return Examples(self, split, np.arange(self.num_examples(split, held_out=held_out)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +195,7 @@ def select_examples(config: ml_collections.ConfigDict, dataset: Dataset, split: 
             f"{', '.join(dataset.builder.info.splits)}, or a run with --config.held_out=0.125 for example"
         )
     if split not in (HELD_OUT, config.train_split) or not config.held_out:
-        return dataset.examples(split)
+        return dataset.examples(split, held_out=bool(config.held_out))
     whole = dataset.examples(config.train_split)
     mask = hold_out(whole.labels(), config.held_out)
     if not mask.any():

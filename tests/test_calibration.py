@@ -138,7 +138,8 @@ def test_probabilities_are_calibrated_and_the_verdict_is_the_threshold(bundle_pa
     )
     # At the equal error rate as many of the known are refused as of the images without their own character accepted.
     others = calibration.impostor_scores(np.log(np.float64(after)), labels)
-    assert np.mean(np.float32(others) >= found["threshold"]) == pytest.approx(np.mean(verdicts), abs=1.5 / len(images))
+    others = np.float64(np.float32(others))
+    assert np.mean(others >= found["threshold"]) == pytest.approx(np.mean(verdicts), abs=1.5 / len(images))
     assert load(str(bundle_path)).is_unknown([{"probability": 0.0}]) is None
 
 
@@ -158,6 +159,15 @@ def test_images_of_unknown_characters_set_the_threshold(trained, bundle_path, tm
     unknown = [recognizer.is_unknown(ranked) for ranked in recognizer.predict(paths)]
     assert sum(unknown) == 6
     assert load_bundle(str(output)).calibration.threshold == printed["threshold"]
+
+
+def test_a_threshold_that_few_known_characters_reach_is_told(trained, bundle_path, tmp_path, capsys, caplog):
+    arguments = [f"--bundle={bundle_path}", f"--workdir={trained[0]}", f"--output={tmp_path / 'c.msgpack'}"]
+    told = "of the known ones are called unknown; a higher --false_accept_rate than"
+    for rate, expected in ((0.001, True), (0.9, False)):
+        assert main(["animesion", "calibrate", *arguments, f"--false_accept_rate={rate}"]) == 0
+        rejected = json.loads(capsys.readouterr().out)["source"]["false_reject_rate"]
+        assert (rejected > 0.5) is (f"{told} {rate}" in caplog.text) is expected
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,14 @@ def test_the_parts_of_a_split_are_disjoint_and_make_up_the_whole(held_out_config
     assert np.all(np.diff(kept.places) > 0) and np.all(np.diff(held.places) > 0)
 
 
+def test_a_split_that_is_not_there_names_the_held_out_part_where_there_is_one(held_out_config, dataset):
+    with pytest.raises(InputError, match=r"no split 'dev'; allowed: train, validation, test, held_out$"):
+        select_examples(held_out_config, dataset, "dev")
+    held_out_config.held_out = 0.0
+    with pytest.raises(InputError, match=r"no split 'dev'; allowed: train, validation, test$"):
+        select_examples(held_out_config, dataset, "dev")
+
+
 def test_seeds_share_the_held_out_images(held_out_config, dataset):
     one = select_examples(held_out_config, dataset, HELD_OUT).places
     held_out_config.seed = 7

@@ -152,7 +152,7 @@ def test_what_breaks_off_once_goes_on_where_it_was(server, tag, date, capsys):
 
 def test_what_always_breaks_off_goes_on_at_the_next_start(server, tmp_path):
     server.answers = [{"break"}] * module.ATTEMPTS + [set()]
-    _fail(server, f"{server.url}/w.npz", str(tmp_path / "cache"), "--config.pretrained=", "281,250 of 300,000")
+    _fail(server, f"{server.url}/w.npz", str(tmp_path / "cache"), "your copy instead of", "281,250 of 300,000")
     assert _files(tmp_path) == ["w.npz.part", "w.npz.part.json"]
     assert _fetch(server).read_bytes() == BODY
     assert server.requests[-1][1] == "bytes=281250-" and sum(server.served) == len(BODY)
@@ -222,7 +222,7 @@ def test_a_file_of_untold_length_is_refused_and_chunks_are_checked(server, tmp_p
 
 def test_refusals_are_final_and_overload_is_not(server, tmp_path):
     server.answers = [{"404"}]
-    message = _fail(server, f"{server.url}/w.npz", "404", "--config.pretrained=")
+    message = _fail(server, f"{server.url}/w.npz", "404", "your copy instead of")
     assert str(tmp_path / "cache" / f"127.0.0.1:{server.server_port}" / "w.npz") in message
     assert len(server.requests) == 1 and not _files(tmp_path)
     server.answers = [{"503"}, {"hang-up"}, {"429"}, set()]
@@ -237,7 +237,13 @@ def test_without_a_network_nothing_is_tried_again(server, tmp_path, monkeypatch)
     server.server_close()
     monkeypatch.setattr(module.time, "sleep", lambda seconds: pytest.fail("waited"))
     target = tmp_path / "cache" / f"127.0.0.1:{server.server_port}" / "w.npz"
-    _fail(server, f"{server.url}/w.npz", "refused", f"put the file at {target}", "--config.pretrained=FILE")
+    _fail(
+        server,
+        f"{server.url}/w.npz",
+        "refused",
+        f"put the file at {target}",
+        f"your copy instead of {server.url}/w.npz",
+    )
     assert not _files(tmp_path)
     target.write_bytes(BODY)
     assert _fetch(server) == target

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from animesion_jax import image_batches
+from animesion_jax.commands import predict as predict_command
 from animesion_jax.image_batches import BATCHES_AHEAD, apply_to_files
-from animesion_jax.main import main
+from animesion_jax.main import INTERRUPTED, main
 from animesion_jax.predict import load
 from animesion_jax.result_file import UNFINISHED
 from animesion_jax.sorting import copy_once, folder_name
@@ -115,6 +116,24 @@ def test_a_stopped_file_is_gone_on_with_wherever_it_was_cut(bundle, faces, tmp_p
         _predict(bundle, f"--output={cut}", "--batch_size=3", faces)
         assert cut.read_bytes() == content, length
         assert not list(tmp_path.glob(f"*{UNFINISHED}"))
+
+
+def test_what_is_interrupted_says_how_it_goes_on(bundle, faces, tmp_path, monkeypatch, caplog):
+    whole, parts = tmp_path / "whole.csv", tmp_path / "parts.csv"
+    _predict(bundle, f"--output={whole}", "--batch_size=3", faces)
+
+    def interrupted(rows):
+        yield from itertools.islice(rows, 5)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        counted = predict_command._counted
+        patched.setattr(predict_command, "_counted", lambda *arguments: interrupted(counted(*arguments)))
+        assert _predict(bundle, f"--output={parts}", "--batch_size=3", faces) == INTERRUPTED
+    told = f"{parts} keeps what is done; the same command goes on from there"
+    assert told in caplog.text and 0 < len(parts.read_bytes()) < len(whole.read_bytes())
+    _predict(bundle, f"--output={parts}", "--batch_size=3", faces)
+    assert parts.read_bytes() == whole.read_bytes()
 
 
 def _settings(bundle):

@@ -58,7 +58,11 @@ def run(arguments: Sequence[str]) -> int:
         rows, initial=len(files) - len(left), total=len(files), unit="img", desc="predicting", disable=None, leave=False
     )
     if result_file:
-        result_file.write(_counted(bar, counts), left)
+        try:
+            result_file.write(_counted(bar, counts), left)
+        except KeyboardInterrupt:
+            log.info("%s keeps what is done; the same command goes on from there", flags.output)
+            raise
     else:
         # A name may have bytes that are no text, and the terminal's encoding may lack letters: no reason to print
         # nothing.

@@ -108,8 +108,8 @@ def locate(path: str, suffixes: Collection[str]) -> Path:
             download(address, target, bucket_path=path if path.startswith("gs://") else None)
     except (OSError, http.client.HTTPException) as error:
         raise InputError(
-            f"cannot download {address} ({first_line(error)}); put the file at {target}, or say where your copy "
-            "is: --config.pretrained=FILE"
+            f"cannot download {address} ({first_line(error)}); put the file at {target}, or give the path of "
+            f"your copy instead of {path}"
         ) from error
     return target
 
