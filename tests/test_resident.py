@@ -47,6 +47,7 @@ def test_a_step_gets_the_pictures_at_its_places(groups, num_devices):
     assert len(list(resident.epoch(orders, 10, 1))) == 1
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_the_devices_as_from_the_host(trained, tmp_path):
     ends = {}
     for cache in ("decoded", "device"):

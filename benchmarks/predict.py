@@ -1,0 +1,194 @@
+"""Prints how fast `predict` names the images of a folder, beside the same model in ONNX Runtime and PyTorch.
+
+python benchmarks/predict.py --bundle=demo.msgpack FOLDER
+python benchmarks/predict.py --bundle=vit.msgpack --peers onnxruntime torch FOLDER  # torch with timm and torchvision
+
+Every line is a process of its own, started twice: for one image, whose time is the start-up, and for all of them. The
+rate is that of the rest in the time that they take longer; memory is the largest resident one that the kernel saw.
+Compiled programs of ours are kept from an earlier start, as they are for a user. The peers are what `export` writes
+and docs/export.md runs, in batches of the same size, with threads that decode and resize by Pillow while the model
+runs; the last column is the largest difference of a probability from ours, which is Pillow's rounding.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FORMATS = {"onnxruntime": "onnx", "torch": "safetensors"}
+
+
+def batches(files: Sequence[str], size: int, batch_size: int) -> Iterator:
+    """Yields (n, size, size, 3) uint8 images; threads decode two batches ahead."""
+    import numpy as np
+    from PIL import Image
+
+    def decode(file: str) -> np.ndarray:
+        with Image.open(file) as image:
+            return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        starts = range(0, len(files), batch_size)
+        waiting = []
+        for start in starts:
+            waiting.append([pool.submit(decode, file) for file in files[start : start + batch_size]])
+            if len(waiting) > 2:
+                yield np.stack([future.result() for future in waiting.pop(0)])
+        for futures in waiting:
+            yield np.stack([future.result() for future in futures])
+
+
+def onnxruntime_model(file: str) -> tuple[Callable, int]:
+    """Returns a function of uint8 images to probabilities, and the images' side."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    size = json.loads(session.get_modelmeta().custom_metadata_map["preprocessing"])["size"]
+    return lambda images: session.run(["probabilities"], {"images": images})[0], size
+
+
+def torch_model(file: str) -> tuple[Callable, int]:
+    """Returns a function of uint8 images to probabilities, and the images' side."""
+    sys.path.insert(0, str(ROOT))  # for tests, which are no part of the package
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    from tests.peers.torch_models import timm, torchvision
+
+    with safe_open(file, "pt") as stored:
+        told = stored.metadata()
+    create, preprocessing = json.loads(told["create"]), json.loads(told["preprocessing"])
+    temperature = json.loads(told.get("calibration", "{}")).get("temperature", 1.0)
+    package, function = create["call"].split(".", 1)
+    call = timm.create_model if package == "timm" else getattr(torchvision.models, function.rpartition(".")[2])
+    model = call(**create["arguments"]).eval().to(memory_format=torch.channels_last)
+    model.load_state_dict(load_file(file), strict=True)
+    for module in model.modules():
+        if isinstance(module, torch.nn.GroupNorm):
+            module.eps = 1e-6
+    mean, std = torch.tensor(preprocessing["mean"]), torch.tensor(preprocessing["std"])
+
+    @torch.inference_mode()
+    def probabilities(images):
+        normalised = (torch.from_numpy(images) / 255 - mean) / std
+        return (model(normalised.permute(0, 3, 1, 2)) / temperature).softmax(-1).numpy()
+
+    return probabilities, preprocessing["size"]
+
+
+def run_peer(kind: str, file: str, files: Sequence[str], batch_size: int, output: str) -> None:
+    """Writes the likeliest character's probability of every image."""
+    probabilities, size = {"onnxruntime": onnxruntime_model, "torch": torch_model}[kind](file)
+    likeliest = []
+    for images in batches(files, size, batch_size):
+        likeliest += probabilities(images).max(1).tolist()
+    Path(output).write_text(json.dumps(likeliest))
+
+
+def timed(command: Sequence[str]) -> tuple[float, float]:
+    """Returns the seconds of a command and its largest resident memory in MiB; RuntimeError where it fails."""
+    started = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            raise RuntimeError((said.read().strip().splitlines() or [f"exit status {process.returncode}"])[-1])
+    return seconds, usage.ru_maxrss / 1024
+
+
+def command_of(kind: str, file: str, images: Sequence[str], batch_size: int, output: str) -> list[str]:
+    """Returns the command that names images."""
+    if kind == "ours":
+        module = [sys.executable, "-m", "animesion_jax.main", "predict", f"--bundle={file}", f"--output={output}"]
+        return [*module, f"--batch_size={batch_size}", "--top_k=1", *images]
+    # By a file: a command line may not be as long as their names.
+    listed = Path(f"{output}.images")
+    listed.write_text(json.dumps(images))
+    case = {"kind": kind, "file": file, "images": str(listed), "batch_size": batch_size, "output": output}
+    return [sys.executable, str(Path(__file__).resolve()), "--one", json.dumps(case)]
+
+
+def likeliest_of(kind: str, output: str) -> list[float]:
+    """Returns what a command wrote: the likeliest character's probability of every image."""
+    text = Path(output).read_text()
+    if kind != "ours":
+        return json.loads(text)
+    return [json.loads(line)["predictions"][0]["probability"] for line in text.splitlines()]
+
+
+def export(bundle: str, kind: str, folder: Path) -> str:
+    """Writes the bundle in a peer's format; returns the file."""
+    output = str(folder / f"model.{FORMATS[kind]}")
+    inside = ["--preprocessing=inside"] if kind == "onnxruntime" else []
+    timed([
+        sys.executable, "-m", "animesion_jax.main", "export", f"--bundle={bundle}", f"--format={FORMATS[kind]}",
+        f"--output={output}", *inside,
+    ])  # fmt: skip
+    return output
+
+
+def print_table(flags: argparse.Namespace) -> None:
+    """Prints a line per program."""
+    from animesion_jax.predict import find_images
+
+    images = [str(Path(image).resolve()) for image in find_images([flags.folder])]
+    print(f"{len(images)} images, batches of {flags.batch_size}\n")
+    print("| of | start-up s | images/s | memory MiB | ours by peer | largest difference |")
+    print("|---|---:|---:|---:|---:|---:|")
+    ours: tuple[float, list[float]] | None = None
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for kind in ("ours", *flags.peers):
+            try:
+                file = str(Path(flags.bundle).resolve()) if kind == "ours" else export(flags.bundle, kind, folder)
+                # The first start of ours compiles, for either batch size.
+                for attempt in range(2 if kind == "ours" else 1):
+                    one, every = (str(folder / f"{kind}.{count}.{attempt}.jsonl") for count in ("one", "every"))
+                    start_up, _ = timed(command_of(kind, file, images[:1], flags.batch_size, one))
+                    whole = [str(Path(flags.folder).resolve())] if kind == "ours" else images
+                    seconds, memory = timed(command_of(kind, file, whole, flags.batch_size, every))
+            except RuntimeError as error:
+                print(f"| {kind} | {error} | | | | |")
+                continue
+            rate, likeliest = (len(images) - 1) / (seconds - start_up), likeliest_of(kind, every)
+            ours = ours or (rate, likeliest)
+            cells = [kind, f"{start_up:.1f}", f"{rate:,.0f}", f"{memory:,.0f}"]
+            if kind == "ours":
+                cells += ["", ""]
+            else:
+                differences = [abs(a - b) for a, b in zip(ours[1], likeliest, strict=True)]
+                cells += [f"{ours[0] / rate:.2f}", f"{max(differences):.1e}"]
+            print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", help="folder of images that can all be read")
+    parser.add_argument("--bundle", help="file written by export")
+    parser.add_argument("--peers", nargs="*", default=(), choices=tuple(FORMATS), help="default: none")
+    parser.add_argument("--batch_size", type=int, default=32, help="images per forward pass; default: 32")
+    parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
+    flags = parser.parse_args()
+    if flags.one:
+        files = json.loads(Path(flags.one["images"]).read_text())
+        run_peer(flags.one["kind"], flags.one["file"], files, flags.one["batch_size"], flags.one["output"])
+        return
+    if not flags.folder or not flags.bundle:
+        parser.error("--bundle and a folder of images are needed")
+    print_table(flags)
+
+
+if __name__ == "__main__":
+    main()
