@@ -1,7 +1,7 @@
 """Prints how fast `predict` names the images of a folder, beside the same model in ONNX Runtime and PyTorch.
 
-python benchmarks/predict.py --bundle=demo.msgpack FOLDER
-python benchmarks/predict.py --bundle=vit.msgpack --peers onnxruntime torch FOLDER  # torch with timm and torchvision
+python benchmarks/predict.py FOLDER --bundle=demo.msgpack
+python benchmarks/predict.py FOLDER --bundle=vit.msgpack --peers onnxruntime torch  # torch with timm and torchvision
 
 Every line is a process of its own, started twice: for one image, whose time is the start-up, and for all of them. The
 rate is that of the rest in the time that they take longer; memory is the largest resident one that the kernel saw.
