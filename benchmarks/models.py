@@ -22,15 +22,15 @@ def nearest_size(name: str, image_size: int) -> int:
     return image_size // multiple * multiple
 
 
-def count_parameters(name: str) -> int:
-    """Returns the parameters at 1,000 classes and 224 px."""
-    model = create_model(name, num_classes=NUM_CLASSES, image_size=224)
-    return sum(leaf.size for leaf in jax.tree.leaves(abstract_variables(model, 224)["params"]))
+def count_parameters(name: str, image_size: int = 224, num_classes: int = NUM_CLASSES) -> int:
+    """Returns the number of parameters."""
+    model = create_model(name, num_classes=num_classes, image_size=image_size)
+    return sum(leaf.size for leaf in jax.tree.leaves(abstract_variables(model, image_size)["params"]))
 
 
-def count_gflops(name: str, image_size: int) -> float:
+def count_gflops(name: str, image_size: int, num_classes: int = NUM_CLASSES) -> float:
     """Returns the 10^9 floating-point operations of one image's forward pass."""
-    model = create_model(name, num_classes=NUM_CLASSES, image_size=image_size)
+    model = create_model(name, num_classes=num_classes, image_size=image_size)
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     lowered = jax.jit(model.apply).lower(abstract_variables(model, image_size), images)
     return lowered.cost_analysis()["flops"] / 1e9

@@ -35,9 +35,8 @@ def batches(files: Sequence[str], size: int, batch_size: int) -> Iterator:
             return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        starts = range(0, len(files), batch_size)
         waiting = []
-        for start in starts:
+        for start in range(0, len(files), batch_size):
             waiting.append([pool.submit(decode, file) for file in files[start : start + batch_size]])
             if len(waiting) > 2:
                 yield np.stack([future.result() for future in waiting.pop(0)])

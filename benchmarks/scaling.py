@@ -21,7 +21,8 @@ from typing import Any
 
 DEVICES = 8
 os.environ["JAX_PLATFORMS"] = "cpu"
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for configs, which are no part of the package
+# For configs and the other benchmarks, which are no part of the package.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
@@ -29,13 +30,14 @@ import jax.numpy as jnp  # noqa: E402
 jax.config.update("jax_num_cpu_devices", DEVICES)
 
 from animesion_jax import optim, run  # noqa: E402
-from animesion_jax.models import abstract_variables, create_model  # noqa: E402
+from animesion_jax.models import abstract_variables, family  # noqa: E402
 from animesion_jax.steps import AXIS, create_state, make_train_step  # noqa: E402
+from benchmarks.models import count_gflops, count_parameters  # noqa: E402
 from configs import common  # noqa: E402
 
 NUM_CLASSES = 3263  # DAF:re's
-# Forward and backward over the peak, by what the model's name begins with; what benchmarks/train_step.py measures.
-UTILISATION = {"vit": 0.4, "r": 0.2, "shallownet": 0.1}
+# Forward and backward over the peak, by family; what benchmarks/train_step.py measures.
+UTILISATION = {"vit": 0.4, "resnet": 0.2, "shallownet": 0.1}
 ALL_REDUCE = re.compile(r'"stablehlo\.all_reduce"\(.*?\}\) : \(tensor<([0-9x]*)x?(f32|i32)>\)', re.DOTALL)
 
 
@@ -88,13 +90,6 @@ def all_reduced(lowered: jax.stages.Lowered) -> list[int]:
     return [4 * math.prod(int(side) for side in shape.split("x") if side) for shape, _ in found]
 
 
-def forward_flops(name: str, image_size: int) -> float:
-    """Returns the FLOPs of one image's forward pass."""
-    model = create_model(name, num_classes=NUM_CLASSES, image_size=image_size)
-    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-    return jax.jit(model.apply).lower(abstract_variables(model, image_size), images).cost_analysis()["flops"]
-
-
 def print_communication(flags: argparse.Namespace) -> None:
     """Prints the cost of the all-reduce for every model and machine."""
     for name, machine in MACHINES.items():
@@ -105,14 +100,12 @@ def print_communication(flags: argparse.Namespace) -> None:
     )  # fmt: skip
     print(f"\n| {' | '.join(columns)} |\n|---|---:|---:|---:|---|---:|---:|---:|---:|")
     for name in flags.models:
-        model = create_model(name, num_classes=NUM_CLASSES, image_size=flags.image_size)
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(abstract_variables(model, flags.image_size)["params"]))
+        parameters = count_parameters(name, flags.image_size, NUM_CLASSES)
         sizes = all_reduced(lowered_step(name, flags.image_size, flags.batch_size, "bfloat16", DEVICES))
-        flops = 3 * forward_flops(name, flags.image_size) * flags.batch_size
-        share = next(share for start, share in UTILISATION.items() if name.startswith(start))
+        flops = 3e9 * count_gflops(name, flags.image_size, NUM_CLASSES) * flags.batch_size
         for kind, machine in MACHINES.items():
             sending = 2 * (machine.chips - 1) / machine.chips * sum(sizes) / machine.bandwidth
-            computing = flops / (machine.chips * machine.flops * share)
+            computing = flops / (machine.chips * machine.flops * UTILISATION[family(name)])
             # None of it hidden behind the backward pass.
             seconds = sending + computing
             cells = [
