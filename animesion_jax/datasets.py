@@ -38,24 +38,13 @@ class Dataset:
     builder: tfds.core.DatasetBuilder
     class_names: tuple[str, ...]
 
-    def num_examples(self, split: str, *, held_out: bool = False) -> int:
-        """Returns the number of examples of a split; InputError for a split that is unknown or empty.
+    def num_examples(self, split: str) -> int:
+        """Returns the number of examples of a split that the data set has."""
+        return self.builder.info.splits[split].num_examples
 
-        With `held_out` the error names that part as well.
-        """
-        splits = self.builder.info.splits
-        if split not in splits:
-            mend = f"allowed: {', '.join([*splits, *([HELD_OUT] if held_out else [])])}"
-            if split == "validation" and not held_out:
-                mend += ", or a part of train: --config.held_out=0.125 --config.validation_split=held_out"
-            raise InputError(f"{self.name} has no split '{split}'; {mend}")
-        if not splits[split].num_examples:
-            raise InputError(f"split '{split}' of {self.name} is empty; allowed: a split with examples")
-        return splits[split].num_examples
-
-    def examples(self, split: str, *, held_out: bool = False) -> "Examples":
-        """Returns every example of a split; errors as of `num_examples`."""
-        return Examples(self, split, np.arange(self.num_examples(split, held_out=held_out)))
+    def examples(self, split: str) -> "Examples":
+        """Returns every example of a split that the data set has."""
+        return Examples(self, split, np.arange(self.num_examples(split)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,8 +184,8 @@ def select_examples(config: ml_collections.ConfigDict, dataset: Dataset, split: 
             f"{', '.join(dataset.builder.info.splits)}, or a run with --config.held_out=0.125 for example"
         )
     if split not in (HELD_OUT, config.train_split) or not config.held_out:
-        return dataset.examples(split, held_out=bool(config.held_out))
-    whole = dataset.examples(config.train_split)
+        return _whole_split(config, dataset, split)
+    whole = _whole_split(config, dataset, config.train_split)
     mask = hold_out(whole.labels(), config.held_out)
     if not mask.any():
         raise InputError(
@@ -204,6 +193,18 @@ def select_examples(config: ml_collections.ConfigDict, dataset: Dataset, split: 
             f"largest class has {np.bincount(whole.labels()).max()} images; allowed: 0 or a larger part"
         )
     return Examples(dataset, config.train_split, np.flatnonzero(mask if split == HELD_OUT else ~mask))
+
+
+def _whole_split(config: ml_collections.ConfigDict, dataset: Dataset, split: str) -> Examples:
+    splits = dataset.builder.info.splits
+    if split not in splits:
+        mend = f"allowed: {', '.join([*splits, *([HELD_OUT] if config.held_out else [])])}"
+        if split == "validation" and not config.held_out:
+            mend += ", or a part of train: --config.held_out=0.125 --config.validation_split=held_out"
+        raise InputError(f"{dataset.name} has no split '{split}'; {mend}")
+    if not splits[split].num_examples:
+        raise InputError(f"split '{split}' of {dataset.name} is empty; allowed: a split with examples")
+    return dataset.examples(split)
 
 
 def hold_out(labels: np.ndarray, part: float) -> np.ndarray:

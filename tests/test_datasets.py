@@ -169,11 +169,11 @@ def test_bad_input_is_named(toy_config, dataset, tmp_path):
 
     cases = [
         (lambda: load_dataset("dafre/min20", str(tmp_path)), ["dafre/min20", "tfds build --config=min20", "nothing"]),
-        (lambda: dataset.num_examples("val"), ["'val'", "test"]),
+        (lambda: select("val", 0.0), ["'val'", "validation, test"]),
         (lambda: select(HELD_OUT, 0.0), ["'train'", "held_out is 0", "validation, test", "--config.held_out"]),
         (lambda: select("train", 1.0), ["config.held_out is 1.0", "less than 1"]),
         (lambda: select("test", -0.1), ["config.held_out is -0.1"]),
-        (lambda: select("val", 0.5), ["'val'", "test"]),
+        (lambda: select("val", 0.5), ["'val'", "test, held_out"]),
         (lambda: select(HELD_OUT, 0.002), ["0.002", "toyfaces 'train'", "196 images"]),
         (lambda: select("train", 0.002), ["0.002", "holds out no image"]),
     ]
