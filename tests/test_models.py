@@ -11,9 +11,11 @@ from published import google_arrays, random_images, relative_difference, save_go
 
 from animesion_jax.errors import InputError
 from animesion_jax.models import MODELS, abstract_variables, create_model, init_variables
+from animesion_jax.models.attention import attend, is_fused, pad_tokens
 from animesion_jax.models.convolution import convolve
 from animesion_jax.models.dropout import Dropout
 from animesion_jax.models.hybrid import StdConv
+from animesion_jax.models.vit import add_to_each
 from animesion_jax.pretrained import load_pretrained
 
 # Parameters at 1,000 classes and 224 px. ViT-B, L, H: torchvision's documentation (vit_b_16 ... vit_h_14); Ti/16 and
@@ -91,11 +93,18 @@ def test_dropout_is_where_each_code_has_it(places, expected):
     model = create_model("vit_ti16", num_classes=5, image_size=32, dropout_places=places, **TINY_VIT)
     variables, images = abstract_variables(model, 32), jnp.zeros((2, 32, 32, 3))
 
-    def forward(variables, key):
-        return model.apply(variables, images, train=True, rngs={"dropout": key})
+    drawn = Counter()
 
-    jaxpr = jax.make_jaxpr(forward)(variables, jax.random.key(0))
-    drawn = Counter(e.outvars[0].aval.shape[1:] for e in _equations(jaxpr.jaxpr) if e.primitive.name == "random_bits")
+    def count(method, arguments, options, context):
+        result = method(*arguments, **options)
+        if context.method_name == "draw_kept" and result is not None:
+            drawn[result.shape[1:]] += 1
+        return result
+
+    with nn.intercept_methods(count):
+        jax.eval_shape(
+            lambda v, key: model.apply(v, images, train=True, rngs={"dropout": key}), variables, jax.random.key(0)
+        )
     assert drawn == expected
 
 
@@ -264,6 +273,64 @@ def test_dropout_depends_on_the_place_in_the_global_batch_only():
     assert abs(float((whole == 0).mean()) - 0.2) < 0.03
     np.testing.assert_array_equal(np.unique(whole), np.float32([0, 1.25]))
     np.testing.assert_array_equal(Dropout(0.2).apply({}, x, False), x)
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.1, 0.2, 0.5, 0.999])
+def test_dropout_has_exactly_its_rate(rate):
+    """Also between two 256ths: within 4.5 standard deviations of the binomial distribution, 1 in 150,000."""
+    kept = Dropout(rate).apply(
+        {}, (2000, 1001), True, jnp.arange(2000), rngs={"dropout": jax.random.key(1)}, method="draw_kept"
+    )
+    # Each example has a rate of its own, one of two neighbouring 256ths, which adds to the variance.
+    below = np.floor(256 * rate) / 256
+    between = (rate - below) * (below + 1 / 256 - rate)
+    deviation = np.sqrt((rate * (1 - rate) / 1001 + between) / 2000)
+    assert abs(float(1 - kept.mean()) - rate) < 4.5 * deviation
+    # Neither neighbours, nor activations whose bytes are of neighbouring words, nor two examples share their fate.
+    gone = ~np.asarray(kept)
+    for one, other in [(gone[:, :-1], gone[:, 1:]), (gone[:, :-4], gone[:, 4:]), (gone[:-1], gone[1:])]:
+        assert abs((one & other).mean() - rate**2) < 4.5 * rate / np.sqrt(one.size) + 1e-5
+
+
+@pytest.mark.parametrize("tokens", [4, 5])
+def test_padded_attention_is_attention(tokens):
+    """What is handed to cuDNN, handed to XLA: result and gradients are those of float64 attention without padding."""
+    rng = np.random.default_rng(0)
+    arrays = rng.normal(size=(4, 2, tokens, 3, 8))
+
+    def padded(query, key, value):
+        even = [pad_tokens(each.reshape(2, tokens, 24)).reshape(2, -1, 3, 8) for each in (query, key, value)]
+        assert even[0].shape[1] % 2 == 0
+        return attend(*even, tokens, fused=False)[:, :tokens]
+
+    def plain(query, key, value):
+        weights = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", query, key) / np.sqrt(8))
+        return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+    with jax.enable_x64(True):
+        expected, backward = jax.vjp(plain, *arrays[:3])
+        expected = expected, *backward(arrays[3])
+    result, backward = jax.vjp(padded, *np.float32(arrays[:3]))
+    for seen, exact in zip((result, *backward(np.float32(arrays[3]))), expected, strict=True):
+        np.testing.assert_allclose(seen, exact, rtol=1e-5, atol=1e-6)
+
+
+def test_attention_without_a_card_that_can_is_not_fused(monkeypatch):
+    """On a GPU the kernels are tried; here they cannot run, and are not taken."""
+    assert not is_fused(17, 3, 8, jnp.bfloat16)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert not is_fused(17, 3, 8, jnp.float32)
+    assert not is_fused(17, 3, 8, jnp.bfloat16)
+
+
+def test_the_gradient_of_the_positions_is_the_sum_over_the_batch():
+    rng = np.random.default_rng(0)
+    tokens, table, gradient = rng.normal(size=(7, 3, 4)), rng.normal(size=(1, 3, 4)), rng.normal(size=(7, 3, 4))
+    result, backward = jax.vjp(add_to_each, np.float32(tokens), np.float32(table))
+    np.testing.assert_allclose(result, tokens + table, rtol=1e-5, atol=1e-6)
+    to_tokens, to_table = backward(np.float32(gradient))
+    np.testing.assert_allclose(to_tokens, gradient, rtol=1e-6)
+    np.testing.assert_allclose(to_table, gradient.sum(0, keepdims=True), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Dropout whose mask belongs to the example, not to the device that holds it."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,6 @@ class Dropout(nn.Module):
 
     rate: float
 
-    @nn.compact
     def __call__(self, x: jax.Array, train: bool, positions: jax.Array | None = None) -> jax.Array:
         """Returns `x` (batch, ...) with dropped activations, scaled by 1 / (1 - rate) when training.
 
@@ -26,10 +27,33 @@ class Dropout(nn.Module):
           train: whether to drop; False returns `x`.
           positions: (batch,) int32 place of each example in the global batch; None counts from 0.
         """
+        return drop(x, self.draw_kept(x.shape, train, positions), self.rate)
+
+    def draw_kept(self, shape: tuple[int, ...], train: bool, positions: jax.Array | None = None) -> jax.Array | None:
+        """Returns the mask of what `drop` keeps of (batch, ...) activations; None where that is all."""
         if not train or self.rate == 0.0:
-            return x
+            return None
         if positions is None:
-            positions = jnp.arange(x.shape[0])
+            positions = jnp.arange(shape[0])
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.make_rng("dropout"), positions)
-        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - self.rate, x.shape[1:]))(keys)
-        return jnp.where(keep, x / (1.0 - self.rate), jnp.zeros_like(x))
+        return _draw_kept(keys, self.rate, shape[1:])
+
+
+def drop(x: jax.Array, kept: jax.Array | None, rate: float) -> jax.Array:
+    """Returns `x` / (1 - rate) where `kept` is True, else 0; `x` itself where `kept` is None."""
+    return x if kept is None else jnp.where(kept, x / (1.0 - rate), jnp.zeros_like(x))
+
+
+def _draw_kept(keys: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
+    """Returns a (batch, *shape) bool mask that is False with probability `rate`, each example's from its own key.
+
+    A random byte decides, not four: making random bits is what dropout costs. The byte is compared with 256 * rate,
+    which is rounded up or down at random, once for each example, so that the probability is `rate` to 2**-24.
+    """
+    size = math.prod(shape)
+    words = jax.vmap(lambda key: jax.random.bits(key, (-(-size // 4),)))(keys)
+    rounding = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 0)))(keys)
+    # Else XLA may make a word anew for each of its four bytes, in the forward and in the backward pass.
+    words, limits = jax.lax.optimization_barrier((words, jnp.floor(256 * rate + rounding)[:, None]))
+    drawn = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(len(words), -1)[:, :size]
+    return (drawn >= limits).reshape(-1, *shape)

@@ -12,8 +12,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from animesion_jax.models.attention import attend, is_fused, pad_tokens
 from animesion_jax.models.convolution import convolve
-from animesion_jax.models.dropout import Dropout
+from animesion_jax.models.dropout import Dropout, drop
 from animesion_jax.models.hybrid import apply_stem, stem_stride
 
 # What the classifier sees.
@@ -56,7 +57,25 @@ class PositionEmbedding(nn.Module):
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Returns `tokens` (batch, tokens, hidden) plus the table, in the dtype of the tokens."""
         table = self.param("pos_embedding", nn.initializers.normal(0.02), (1, *tokens.shape[1:]))
-        return tokens + table.astype(tokens.dtype)
+        return add_to_each(tokens, table.astype(tokens.dtype))
+
+
+@jax.custom_vjp
+def add_to_each(tokens: jax.Array, table: jax.Array) -> jax.Array:
+    """Returns `tokens` (batch, tokens, hidden) plus `table` (1, tokens, hidden).
+
+    The table's gradient is a matrix product with ones instead of a sum over the batch. For the sake of that sum XLA
+    would have the batch vary fastest in memory on a GPU, through all layers, and transpose for every other operation.
+    """
+    return tokens + table
+
+
+def _backward(_: None, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    ones = jnp.ones((1, gradient.shape[0]), gradient.dtype)
+    return gradient, jnp.einsum("ib,bth->ith", ones, gradient)
+
+
+add_to_each.defvjp(lambda tokens, table: (tokens + table, None), _backward)
 
 
 class MlpBlock(nn.Module):
@@ -76,8 +95,14 @@ class MlpBlock(nn.Module):
             "bias_init": nn.initializers.normal(1e-6),
         }
         hidden_size = x.shape[-1]
-        x = GELUS[self.gelu](nn.Dense(self.mlp_dim, **dense)(x))
-        x = Dropout(self.dropout_rates.mlp_hidden)(x, train, positions)
+        x = nn.Dense(self.mlp_dim, **dense)(x)
+        kept = Dropout(self.dropout_rates.mlp_hidden).draw_kept(x.shape, train, positions)
+
+        def activate(x: jax.Array) -> jax.Array:
+            return drop(GELUS[self.gelu](x), kept, self.dropout_rates.mlp_hidden)
+
+        # Computed anew in the backward pass: its steps, kept for the gradient, would be the most that a layer writes.
+        x = jax.checkpoint(activate)(x) if train else activate(x)
         x = nn.Dense(hidden_size, **dense)(x)
         return Dropout(self.dropout_rates.mlp_output)(x, train, positions)
 
@@ -96,21 +121,22 @@ class EncoderBlock(nn.Module):
         """Returns the (batch, tokens, hidden) output of one encoder layer."""
         drop_weights = Dropout(self.dropout_rates.attention_weights, name="attention_weights_dropout")
 
-        def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+        def attend_and_drop(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
             """Attention whose dropped weights belong to the example, which flax's own dropout does not offer."""
             weights = nn.dot_product_attention_weights(query, key, dtype=self.dtype, force_fp32_for_softmax=True)
-            return jnp.einsum("bhqk,bkhd->bqhd", drop_weights(weights, train, positions), value)
+            return jnp.einsum("bhqk,bkhd->bqhd", drop_weights(weights.astype(self.dtype), train, positions), value)
 
+        tokens, hidden_size = x.shape[1:]
         dropped = train and self.dropout_rates.attention_weights > 0
+        fused = not dropped and is_fused(tokens, self.num_heads, hidden_size // self.num_heads, self.dtype)
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
         y = nn.MultiHeadDotProductAttention(
             self.num_heads,
             dtype=self.dtype,
             kernel_init=nn.initializers.xavier_uniform(),
-            force_fp32_for_softmax=True,
-            attention_fn=attend if dropped else nn.dot_product_attention,
-        )(y)
-        x = x + Dropout(self.dropout_rates.attention_output)(y, train, positions)
+            attention_fn=attend_and_drop if dropped else partial(attend, tokens=tokens, fused=fused),
+        )(pad_tokens(y) if fused else y)
+        x = x + Dropout(self.dropout_rates.attention_output)(y[:, :tokens], train, positions)
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
         return x + MlpBlock(self.mlp_dim, self.gelu, self.dropout_rates, self.dtype)(y, train, positions)
 
