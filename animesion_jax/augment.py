@@ -46,8 +46,9 @@ def crop(image: jax.Array, top: jax.Array, left: jax.Array, size: int) -> jax.Ar
 
 def grey(image: jax.Array) -> jax.Array:
     """Returns the (H, W, 1) luma of an (H, W, 3) float image."""
-    # No matrix product, which XLA would not fuse with what comes before and after it.
-    return (image * jnp.asarray(LUMA, image.dtype)).sum(-1, keepdims=True)
+    # Neither a matrix product nor a sum over an axis, whose result XLA would write to memory.
+    red, green, blue = jnp.split(image, 3, axis=-1)
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
 def shift_hue(image: jax.Array, shift: jax.Array) -> jax.Array:

@@ -89,7 +89,8 @@ def run_ours(case: dict[str, Any], readings: int) -> dict[str, Any]:
 
     config = common.get_config()
     config.model, config.image_size, config.dtype = case["model"], case["image_size"], case["dtype"]
-    config.batch_size, config.dropout_rate = case["batch_size"], 0.0
+    config.batch_size, config.dropout_rate = case["batch_size"], case["dropout_rate"]
+    config.grad_accumulation = case["grad_accumulation"]
     model = run.build_model(config, NUM_CLASSES, AXIS)
     optimizer = optim.make_optimizer(config, optim.make_schedule(config, 1000))
     variables = init_variables(model, config.image_size, 0)
@@ -207,6 +208,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch_sizes", nargs="+", type=int, default=(64, 1024), help="default: 64 1024")
     parser.add_argument("--dtypes", nargs="+", default=("float32", "bfloat16"), help="default: float32 bfloat16")
     parser.add_argument("--peers", nargs="*", default=(), choices=PEERS, help="default: none")
+    parser.add_argument("--grad_accumulation", type=int, default=1, help="parts of our batch; default: 1")
+    parser.add_argument("--dropout_rate", type=float, default=0.0, help="of ours; default: 0, which timm has")
     parser.add_argument("--readings", type=int, default=10, help="readings of the clock, of about a second each")
     parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
     flags = parser.parse_args(argv)
@@ -226,7 +229,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             size = nearest_size(model, image_size)
             for batch_size in flags.batch_sizes:
                 for dtype in flags.dtypes:
-                    case = {"model": model, "image_size": size, "batch_size": batch_size, "dtype": dtype}
+                    case = {
+                        "model": model, "image_size": size, "batch_size": batch_size, "dtype": dtype,
+                        "grad_accumulation": flags.grad_accumulation, "dropout_rate": flags.dropout_rate,
+                    }  # fmt: skip
                     ours = measure(case | {"of": "ours"}, flags)
                     for kind in ("ours", *(flags.peers if model != "shallownet" else ())):
                         result = ours if kind == "ours" else measure(case | {"of": kind}, flags)

@@ -1,0 +1,312 @@
+"""Compiles the training step for a chip that is not at hand, and prints what it would compute, read and write there.
+
+pip install 'jax[cuda13]'                        # for h200: XLA's compiler for GPUs, 4 GB; no GPU is needed
+python benchmarks/compiled.py --models vit_b16 resnet18 --image_size 224
+python benchmarks/compiled.py --models vit_b16 --image_size 224 --without fused_attention --top 10
+pip install libtpu                               # for v3-8 and v4-8; no TPU is needed
+python benchmarks/compiled.py --chip v3-8 --models vit_b16 --image_size 128
+
+The step is the whole of training: augmentation, forward, backward, SGD with momentum, metrics.
+
+On a GPU every instruction of the compiled program takes as long as the slowest of its matrix products, at the rate that
+was measured on such a card, its bytes, at the memory's bandwidth, and its 32-bit integer operations, which random bits
+are made of. Their sum is a bound: no kernel reaches all of its chip. Bytes are those of all operands and results, as if
+no cache held any. Kernels are not tuned, since that takes the card; matrix products are cuBLAS's.
+
+On a TPU the seconds and the bytes are what XLA's own cost analysis expects of one core.
+"""
+
+import argparse
+import collections
+import dataclasses
+import math
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # for configs, which are no part of the package
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_enable_triton_gemm=false"
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+from jax.experimental import topologies  # noqa: E402
+
+from animesion_jax import optim, run  # noqa: E402
+from animesion_jax.models import MODELS, abstract_variables, vit  # noqa: E402
+from animesion_jax.steps import AXIS, create_state, make_train_step  # noqa: E402
+from benchmarks.models import count_gflops, nearest_size  # noqa: E402
+from configs import dafre_128  # noqa: E402
+
+NUM_CLASSES = 3263  # DAF:re's
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What a program is compiled for.
+
+    Attributes:
+      platform, topology: as `jax.experimental.topologies` calls them.
+      options: other arguments of `get_topology_desc`.
+      flops: bfloat16 matrix products per second of one device, multiply and add counted as two.
+      bandwidth: bytes per second of its memory; 0 where XLA's own estimate of the time is taken.
+      integers: 32-bit integer operations per second.
+    """
+
+    platform: str
+    topology: str
+    options: dict[str, str]
+    flops: float
+    bandwidth: float = 0.0
+    integers: float = 0.0
+
+
+# NVIDIA's figures of an H200: 132 multiprocessors of 64 integer operations a clock at 1.98 GHz, 4.8 TB/s, 141 GB.
+H200 = """
+gpu_device_info {
+  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
+  shared_memory_per_block: 49152 shared_memory_per_core: 233472 shared_memory_per_block_optin: 232448
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  memory_bandwidth: 4800000000000 l2_cache_size: 52428800 clock_rate_ghz: 1.98 device_memory_size: 151397597184
+  cuda_compute_capability { major: 9 }
+}
+runtime_version { major: 12 minor: 8 }
+dnn_version_info { major: 9 minor: 10 }
+platform_name: "CUDA"
+device_description_str: "NVIDIA H200"
+"""
+CHIPS = {
+    # 790 TFLOP/s is what a large matrix product was measured to reach.
+    "h200": Chip("cuda", "", {"target_config": H200, "topology": "1x1x1"}, 790e12, 4.8e12, 132 * 64 * 1.98e9),
+    # Of a core: half a v3 chip's 123 TFLOP/s; of a v4 chip, whose two cores JAX counts as two devices here, 275.
+    "v3-8": Chip("tpu", "v3:2x2", {}, 61.5e12),
+    "v4-8": Chip("tpu", "v4:2x2x1", {}, 137.5e12),
+}
+# What can be left out, to see what it does.
+PARTS = ("fused_attention", "dropout")
+
+NUM_BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4,
+             "s64": 8, "u64": 8, "f64": 8}  # fmt: skip
+INTEGER_OPERATIONS = {"add", "subtract", "multiply", "and", "or", "xor", "shift-left", "shift-right-logical"}
+# Instructions that run nothing.
+NAMES = {"parameter", "constant", "bitcast", "get-tuple-element", "tuple", "after-all"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """A line of a compiled program.
+
+    Attributes:
+      shapes: (dtype, dimensions) of what it returns, more than one of a tuple.
+      operation: such as "fusion" or "custom-call".
+      operands: names of the instructions that it reads.
+      attributes: the rest of the line.
+    """
+
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    operation: str
+    operands: tuple[str, ...]
+    attributes: str
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of what it returns."""
+        return sum(NUM_BYTES[dtype] * math.prod(shape) for dtype, shape in self.shapes)
+
+    @property
+    def source(self) -> str:
+        """What of the model it belongs to, without the number of the layer."""
+        found = re.search(r'op_name="([^"]*)"', self.attributes)
+        return re.sub(r"(encoderblock|layer\d)_\d+", r"\1", found[1]) if found else ""
+
+
+Computation = dict[str, Instruction]
+
+
+def parse(text: str) -> tuple[Computation, dict[str, Computation]]:
+    """Returns the entry and all computations, by name, of a compiled program's text."""
+    computations: dict[str, Computation] = {}
+    entry: Computation = {}
+    current: Computation = {}
+    for line in text.splitlines():
+        if head := re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line):
+            current = computations[head[2]] = {}
+            entry = current if head[1] else entry
+        elif found := re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$", line):
+            name, shape, operation, rest = found.groups()
+            operands, _, attributes = rest.partition(")")
+            shapes = tuple(
+                (dtype, tuple(int(size) for size in sizes.split(",") if size))
+                for dtype, sizes in re.findall(r"(\w+)\[([\d,]*)\]", shape)
+                if dtype in NUM_BYTES
+            )
+            current[name] = Instruction(shapes, operation, tuple(re.findall(r"%([\w.\-]+)", operands)), attributes)
+    return entry, computations
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What an instruction takes: floating-point operations of products, bytes, 32-bit integer operations."""
+
+    flops: int
+    num_bytes: int
+    integers: int
+
+    def seconds(self, chip: Chip) -> float:
+        """Returns how long it takes at least."""
+        return max(self.flops / chip.flops, self.num_bytes / chip.bandwidth, self.integers / chip.integers)
+
+
+def costs_of(
+    computation: Computation, computations: dict[str, Computation], times: int = 1
+) -> Iterator[tuple[str, Instruction, Cost]]:
+    """Yields the name and cost of all that a computation runs, `times` over; those of a loop as often as it turns."""
+    for name, instruction in computation.items():
+        if instruction.operation == "while":
+            turns = re.search(r'"known_trip_count":\{"n":"(\d+)"', instruction.attributes)
+            body = re.search(r"body=%?([\w.\-]+)", instruction.attributes)[1]
+            yield from costs_of(computations[body], computations, times * int(turns[1]))
+        elif instruction.operation not in NAMES:
+            num_bytes = instruction.num_bytes + sum(computation[name].num_bytes for name in instruction.operands)
+            flops, integers = _flops(instruction, computation), 0
+            called = re.search(r"calls=%?([\w.\-]+)", instruction.attributes)
+            for inner in computations[called[1]].values() if called else ():
+                flops += _flops(inner, computations[called[1]])
+                if inner.operation in INTEGER_OPERATIONS and inner.shapes[0][0] in ("s32", "u32"):
+                    integers += math.prod(inner.shapes[0][1])
+            yield name, instruction, Cost(times * flops, times * num_bytes, times * integers)
+
+
+def _flops(instruction: Instruction, computation: Computation) -> int:
+    attributes = instruction.attributes
+    if instruction.operation == "dot":
+        inner = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", attributes)[1]
+    elif "__cublas$" in attributes:
+        inner = re.search(r'"lhs_contracting_dimensions":\[(.*?)\]', attributes)[1].replace('"', "")
+    elif "__cudnn$conv" in attributes:
+        return _convolution_flops(instruction, computation)
+    elif "__cudnn$fmha" in attributes:
+        # (batch, tokens, heads, width) queries: two products with all keys; five for the gradient, one of them anew.
+        batch, tokens, heads, width = computation[instruction.operands[0]].shapes[0][1]
+        return (10 if "Backward" in attributes else 4) * batch * heads * tokens**2 * width
+    else:
+        return 0
+    left = computation[instruction.operands[0]].shapes[0][1]
+    return 2 * math.prod(instruction.shapes[0][1]) * math.prod(left[int(axis)] for axis in inner.split(",") if axis)
+
+
+def _convolution_flops(instruction: Instruction, computation: Computation) -> int:
+    """Of cuDNN's three: forward and gradients have the same products, of places of the result and kernels."""
+    shapes = [computation[name].shapes[0][1] for name in instruction.operands[:2]]
+    result = instruction.shapes[0][1]
+    places, kernel = {
+        "Forward": (result, shapes[1]),
+        "BackwardInput": (shapes[0], shapes[1]),
+        "BackwardFilter": (shapes[1], result),
+    }[re.search(r"__cudnn\$conv(\w+)", instruction.attributes)[1]]
+    # Kernels are (features, height, width, channels).
+    return 2 * math.prod(places[:-1]) * math.prod(kernel)
+
+
+def compile_step(flags: argparse.Namespace, name: str, image_size: int) -> jax.stages.Compiled:
+    """Returns the training step of a model, compiled for a chip."""
+    chip = CHIPS[flags.chip]
+    devices = topologies.get_topology_desc(chip.topology, chip.platform, **chip.options).devices
+    config = dafre_128.get_config(name)
+    config.image_size, config.batch_size, config.dtype = image_size, flags.batch_size, flags.dtype
+    config.grad_accumulation = flags.grad_accumulation
+    if "dropout" in flags.without:
+        config.dropout_rate = 0.0
+    model = run.build_model(config, NUM_CLASSES, AXIS)
+    optimizer = optim.make_optimizer(config, optim.make_schedule(config, 1000))
+    state = jax.eval_shape(lambda v: create_state(v, optimizer), abstract_variables(model, image_size))
+    side, local = image_size + config.crop_margin, config.batch_size // len(devices)
+    batch = {
+        "image": jax.ShapeDtypeStruct((len(devices), local, side, side, 3), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((len(devices), local), jnp.int32),
+        "mask": jax.ShapeDtypeStruct((len(devices), local), jnp.float32),
+    }
+    step = make_train_step(model, optimizer, config, devices)
+    fused = chip.platform == "cuda" and flags.dtype == "bfloat16" and "fused_attention" not in flags.without
+    # JAX asks the card that is there what it can.
+    kernels = "jax._src.cudnn.fused_attention_stablehlo"
+    with (
+        mock.patch.object(vit, "is_fused", lambda *_: fused),
+        mock.patch(f"{kernels}.check_cudnn_version", lambda: 91000),
+        mock.patch(f"{kernels}.check_compute_capability", lambda _: True),
+        mock.patch(f"{kernels}.is_cuda_compute_capability_equal", lambda _: False),
+    ):
+        return step.lower(state, batch).compile()
+
+
+def rows(flags: argparse.Namespace) -> Iterator[list[str]]:
+    """Yields the cells of the table; with `flags.top` prints what takes longest."""
+    chip = CHIPS[flags.chip]
+    for name in flags.models:
+        image_size = nearest_size(name, flags.image_size)
+        compiled = compile_step(flags, name, image_size)
+        memory = compiled.memory_analysis()
+        held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+        model_flops = 3e9 * count_gflops(name, image_size, NUM_CLASSES) * flags.batch_size
+        if chip.bandwidth:
+            executed = list(costs_of(*parse(compiled.as_text())))
+            seconds = sum(cost.seconds(chip) for _, _, cost in executed)
+            flops, num_bytes, integers = (
+                sum(getattr(cost, what) for _, _, cost in executed) for what in ("flops", "num_bytes", "integers")
+            )
+            alone = flops / chip.flops, num_bytes / chip.bandwidth, integers / chip.integers
+            shares = [f"{1000 * each:.1f}" for each in alone]
+            if flags.top:
+                print_top(flags.top, executed, chip)
+        else:
+            analysis = compiled.cost_analysis()
+            seconds, num_bytes = analysis["optimal_seconds"], analysis["bytes accessed"]
+            shares = [f"{1000 * analysis['flops'] / chip.flops:.1f}", "", ""]
+            model_flops /= len(topologies.get_topology_desc(chip.topology, chip.platform, **chip.options).devices)
+        yield [
+            name, str(image_size), str(flags.batch_size), flags.dtype, *shares, f"{num_bytes / 1e9:,.0f}",
+            f"{1000 * seconds:.1f}", f"{100 * model_flops / seconds / chip.flops:.0f} %",
+            f"{flags.batch_size / seconds:,.0f}", f"{held / 2**30:.1f}",
+        ]  # fmt: skip
+
+
+def print_top(count: int, run: list[tuple[str, Instruction, Cost]], chip: Chip) -> None:
+    """Prints which kinds of instructions take longest, the same of all layers added up."""
+    groups = collections.defaultdict(list)
+    for name, instruction, cost in run:
+        shapes = " ".join(f"{dtype}{list(shape)}" for dtype, shape in instruction.shapes[:2])
+        groups[re.sub(r"[.\d]+$", "", name), shapes, instruction.source].append(cost)
+    ordered = sorted(groups.items(), key=lambda item: -sum(cost.seconds(chip) for cost in item[1]))
+    for (name, shapes, source), several in ordered[:count]:
+        seconds, num_bytes = sum(c.seconds(chip) for c in several), sum(c.num_bytes for c in several)
+        print(f"{1000 * seconds:8.2f} ms {num_bytes / 1e9:7.1f} GB  {len(several):3d} x {name} {shapes} {source}")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chip", choices=tuple(CHIPS), default="h200", help="default: h200")
+    parser.add_argument("--models", nargs="+", choices=tuple(MODELS), default=("vit_b16",), help="default: vit_b16")
+    parser.add_argument("--image_size", type=int, default=224, help="default: 224")
+    parser.add_argument("--batch_size", type=int, default=1024, help="of all devices; default: 1024")
+    parser.add_argument("--grad_accumulation", type=int, default=1, help="parts of a batch; default: 1")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="default: bfloat16")
+    parser.add_argument("--without", nargs="+", choices=PARTS, default=(), help="what to leave out")
+    parser.add_argument("--top", type=int, default=0, help="also print so many kinds of instructions that take longest")
+    flags = parser.parse_args()
+    print(
+        f"jax {jax.__version__}, {flags.chip}; ms of products, bytes and integers alone, then of the whole at least\n"
+    )
+    print("| model | px | batch | dtype | products | bytes | integers | GB moved | ms | MFU | images/s | GiB held |")
+    print("|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|", flush=True)
+    for row in rows(flags):
+        print(f"| {' | '.join(row)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
