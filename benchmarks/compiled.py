@@ -237,6 +237,7 @@ def compile_step(flags: argparse.Namespace, name: str, image_size: int) -> jax.s
     kernels = "jax._src.cudnn.fused_attention_stablehlo"
     with (
         mock.patch.object(vit, "is_fused", lambda *_: fused),
+        mock.patch("jax.default_backend", lambda: {"cuda": "gpu"}.get(chip.platform, chip.platform)),
         mock.patch(f"{kernels}.check_cudnn_version", lambda: 91000),
         mock.patch(f"{kernels}.check_compute_capability", lambda _: True),
         mock.patch(f"{kernels}.is_cuda_compute_capability_equal", lambda _: False),

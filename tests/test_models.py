@@ -11,7 +11,7 @@ from published import google_arrays, random_images, relative_difference, save_go
 
 from animesion_jax.errors import InputError
 from animesion_jax.models import MODELS, abstract_variables, create_model, init_variables
-from animesion_jax.models.attention import attend, is_fused, pad_tokens
+from animesion_jax.models.attention import attend_fused, is_fused, pad_tokens
 from animesion_jax.models.convolution import convolve
 from animesion_jax.models.dropout import Dropout
 from animesion_jax.models.hybrid import StdConv
@@ -279,16 +279,22 @@ def test_dropout_depends_on_the_place_in_the_global_batch_only():
 def test_dropout_has_exactly_its_rate(rate):
     """Also between two 256ths: within 4.5 standard deviations of the binomial distribution, 1 in 150,000."""
     kept = Dropout(rate).apply(
-        {}, (2000, 1001), True, jnp.arange(2000), rngs={"dropout": jax.random.key(1)}, method="draw_kept"
+        {}, (2000, 7, 143), True, jnp.arange(2000), rngs={"dropout": jax.random.key(1)}, method="draw_kept"
     )
     # Each example has a rate of its own, one of two neighbouring 256ths, which adds to the variance.
     below = np.floor(256 * rate) / 256
     between = (rate - below) * (below + 1 / 256 - rate)
     deviation = np.sqrt((rate * (1 - rate) / 1001 + between) / 2000)
     assert abs(float(1 - kept.mean()) - rate) < 4.5 * deviation
-    # Neither neighbours, nor activations whose bytes are of neighbouring words, nor two examples share their fate.
+    # Neither neighbours along any axis, nor activations whose bytes are of one word share their fate.
     gone = ~np.asarray(kept)
-    for one, other in [(gone[:, :-1], gone[:, 1:]), (gone[:, :-4], gone[:, 4:]), (gone[:-1], gone[1:])]:
+    pairs = [
+        (gone[:-1], gone[1:]),
+        (gone[:, :-1], gone[:, 1:]),
+        (gone[:, :-2], gone[:, 2:]),
+        (gone[..., :-1], gone[..., 1:]),
+    ]
+    for one, other in pairs:
         assert abs((one & other).mean() - rate**2) < 4.5 * rate / np.sqrt(one.size) + 1e-5
 
 
@@ -301,7 +307,7 @@ def test_padded_attention_is_attention(tokens):
     def padded(query, key, value):
         even = [pad_tokens(each.reshape(2, tokens, 24)).reshape(2, -1, 3, 8) for each in (query, key, value)]
         assert even[0].shape[1] % 2 == 0
-        return attend(*even, tokens, fused=False)[:, :tokens]
+        return attend_fused(*even, tokens, implementation="xla")[:, :tokens]
 
     def plain(query, key, value):
         weights = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", query, key) / np.sqrt(8))

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention, by cuDNN's fused kernels where the device has them."""
+"""Scaled dot-product attention by cuDNN's fused kernels."""
 
 import functools
 import logging
@@ -13,7 +13,9 @@ log = logging.getLogger(__name__)
 HALF = (jnp.bfloat16, jnp.float16)
 
 
-def attend(query: jax.Array, key: jax.Array, value: jax.Array, tokens: int, fused: bool) -> jax.Array:
+def attend_fused(
+    query: jax.Array, key: jax.Array, value: jax.Array, tokens: int, implementation: str = "cudnn"
+) -> jax.Array:
     """Returns softmax(query key' / sqrt(width)) value over the first `tokens` keys, for each example and head.
 
     The softmax is float32, both products are in the dtype of the arguments.
@@ -21,7 +23,7 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, tokens: int, fuse
     Args:
       query, key, value: (batch, tokens or more, heads, width).
       tokens: how many there are; of others, put there by `pad_tokens`, the result means nothing.
-      fused: whether cuDNN computes it; see `is_fused`.
+      implementation: of `jax.nn.dot_product_attention`.
 
     Returns:
       (batch, tokens or more, heads, width).
@@ -29,9 +31,8 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, tokens: int, fuse
     padded = query.shape[1] > tokens
     lengths = jnp.full(query.shape[0], tokens, jnp.int32) if padded else None
     return jax.nn.dot_product_attention(
-        query, key, value, query_seq_lengths=lengths, key_value_seq_lengths=lengths,
-        implementation="cudnn" if fused else "xla",
-    )  # fmt: skip
+        query, key, value, query_seq_lengths=lengths, key_value_seq_lengths=lengths, implementation=implementation
+    )
 
 
 def pad_tokens(x: jax.Array) -> jax.Array:
@@ -56,7 +57,7 @@ def _runs(tokens: int, heads: int, width: int, dtype: jnp.dtype) -> bool:
     like = jax.ShapeDtypeStruct((1, tokens, heads, width), dtype)
 
     def total(*arguments: jax.Array) -> jax.Array:
-        return attend(*arguments, tokens - 1, fused=True).astype(jnp.float32).sum()
+        return attend_fused(*arguments, tokens - 1).astype(jnp.float32).sum()
 
     try:
         gradient = jax.jit(jax.grad(total, (0, 1, 2))).lower(like, like, like).compile()

@@ -1,7 +1,5 @@
 """Dropout whose mask belongs to the example, not to the device that holds it."""
 
-import math
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -50,10 +48,12 @@ def _draw_kept(keys: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Arra
     A random byte decides, not four: making random bits is what dropout costs. The byte is compared with 256 * rate,
     which is rounded up or down at random, once for each example, so that the probability is `rate` to 2**-24.
     """
-    size = math.prod(shape)
-    words = jax.vmap(lambda key: jax.random.bits(key, (-(-size // 4),)))(keys)
+    # The four bytes of a word go to four parts of the first axis: as an axis of their own TPUs would pad them to 128.
+    drawn_shape = (-(-shape[0] // 4), *shape[1:])
+    words = jax.vmap(lambda key: jax.random.bits(key, drawn_shape))(keys)
     rounding = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 0)))(keys)
+    limits = jnp.floor(256 * rate + rounding).astype(jnp.uint32).reshape(-1, *[1] * len(shape))
     # Else XLA may make a word anew for each of its four bytes, in the forward and in the backward pass.
-    words, limits = jax.lax.optimization_barrier((words, jnp.floor(256 * rate + rounding)[:, None]))
-    drawn = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(len(words), -1)[:, :size]
-    return (drawn >= limits).reshape(-1, *shape)
+    words, limits = jax.lax.optimization_barrier((words, limits))
+    drawn = jnp.concatenate([words >> shift & 255 for shift in (0, 8, 16, 24)], axis=1)
+    return drawn[:, : shape[0]] >= limits

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from animesion_jax.models.attention import attend, is_fused, pad_tokens
+from animesion_jax.models.attention import attend_fused, is_fused, pad_tokens
 from animesion_jax.models.convolution import convolve
 from animesion_jax.models.dropout import Dropout, drop
 from animesion_jax.models.hybrid import apply_stem, stem_stride
@@ -101,8 +101,9 @@ class MlpBlock(nn.Module):
         def activate(x: jax.Array) -> jax.Array:
             return drop(GELUS[self.gelu](x), kept, self.dropout_rates.mlp_hidden)
 
-        # Computed anew in the backward pass: its steps, kept for the gradient, would be the most that a layer writes.
-        x = jax.checkpoint(activate)(x) if train else activate(x)
+        # Computed anew in the backward pass on a GPU, where its steps, kept for the gradient, are the most that a layer
+        # writes. For a TPU XLA fuses them by itself, and better.
+        x = jax.checkpoint(activate)(x) if train and jax.default_backend() == "gpu" else activate(x)
         x = nn.Dense(hidden_size, **dense)(x)
         return Dropout(self.dropout_rates.mlp_output)(x, train, positions)
 
@@ -129,12 +130,16 @@ class EncoderBlock(nn.Module):
         tokens, hidden_size = x.shape[1:]
         dropped = train and self.dropout_rates.attention_weights > 0
         fused = not dropped and is_fused(tokens, self.num_heads, hidden_size // self.num_heads, self.dtype)
+        attention_fn = attend_and_drop if dropped else nn.dot_product_attention
+        if fused:
+            attention_fn = partial(attend_fused, tokens=tokens)
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
         y = nn.MultiHeadDotProductAttention(
             self.num_heads,
             dtype=self.dtype,
             kernel_init=nn.initializers.xavier_uniform(),
-            attention_fn=attend_and_drop if dropped else partial(attend, tokens=tokens, fused=fused),
+            force_fp32_for_softmax=True,
+            attention_fn=attention_fn,
         )(pad_tokens(y) if fused else y)
         x = x + Dropout(self.dropout_rates.attention_output)(y[:, :tokens], train, positions)
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
