@@ -166,8 +166,10 @@ def test_in_evaluation_mode_a_step_is_gradient_descent_on_the_evaluated_loss():
 
 def test_a_step_moves_the_parameters_against_the_gradient_and_learns():
     batch = _batches(1)
-    _, sums, _ = _train("shallownet", jax.local_devices()[:1], batch * 30)
-    assert sums[-1]["loss"] < 0.7 * sums[0]["loss"]
+    _, sums, _ = _train("shallownet", jax.local_devices()[:1], batch * 45)
+    losses = [each["loss"] for each in sums]
+    # Of one step each is mostly what dropout made of it.
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
 
 
 def _count_convolutions(function, *arguments) -> int:
