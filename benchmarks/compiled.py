@@ -23,7 +23,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -33,13 +33,10 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_enable_triton_gemm=false"
 
 import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
 from jax.experimental import topologies  # noqa: E402
 
-from animesion_jax import optim, run  # noqa: E402
-from animesion_jax.models import MODELS, abstract_variables, vit  # noqa: E402
-from animesion_jax.steps import AXIS, create_state, make_train_step  # noqa: E402
-from benchmarks.models import count_gflops, nearest_size  # noqa: E402
+from animesion_jax.models import MODELS, vit  # noqa: E402
+from benchmarks.models import count_gflops, lower_step, nearest_size  # noqa: E402
 from configs import dafre_128  # noqa: E402
 
 NUM_CLASSES = 3263  # DAF:re's
@@ -213,25 +210,16 @@ def _convolution_flops(instruction: Instruction, computation: Computation) -> in
     return 2 * math.prod(places[:-1]) * math.prod(kernel)
 
 
-def compile_step(flags: argparse.Namespace, name: str, image_size: int) -> jax.stages.Compiled:
-    """Returns the training step of a model, compiled for a chip."""
+def compile_step(
+    flags: argparse.Namespace, name: str, image_size: int, devices: Sequence[jax.Device]
+) -> jax.stages.Compiled:
+    """Returns the training step of a model, compiled for the devices of a chip."""
     chip = CHIPS[flags.chip]
-    devices = topologies.get_topology_desc(chip.topology, chip.platform, **chip.options).devices
     config = dafre_128.get_config(name)
     config.image_size, config.batch_size, config.dtype = image_size, flags.batch_size, flags.dtype
     config.grad_accumulation = flags.grad_accumulation
     if "dropout" in flags.without:
         config.dropout_rate = 0.0
-    model = run.build_model(config, NUM_CLASSES, AXIS)
-    optimizer = optim.make_optimizer(config, optim.make_schedule(config, 1000))
-    state = jax.eval_shape(lambda v: create_state(v, optimizer), abstract_variables(model, image_size))
-    side, local = image_size + config.crop_margin, config.batch_size // len(devices)
-    batch = {
-        "image": jax.ShapeDtypeStruct((len(devices), local, side, side, 3), jnp.uint8),
-        "label": jax.ShapeDtypeStruct((len(devices), local), jnp.int32),
-        "mask": jax.ShapeDtypeStruct((len(devices), local), jnp.float32),
-    }
-    step = make_train_step(model, optimizer, config, devices)
     fused = chip.platform == "cuda" and flags.dtype == "bfloat16" and "fused_attention" not in flags.without
     # JAX asks the card that is there what it can.
     kernels = "jax._src.cudnn.fused_attention_stablehlo"
@@ -242,18 +230,19 @@ def compile_step(flags: argparse.Namespace, name: str, image_size: int) -> jax.s
         mock.patch(f"{kernels}.check_compute_capability", lambda _: True),
         mock.patch(f"{kernels}.is_cuda_compute_capability_equal", lambda _: False),
     ):
-        return step.lower(state, batch).compile()
+        return lower_step(config, NUM_CLASSES, devices).compile()
 
 
 def rows(flags: argparse.Namespace) -> Iterator[list[str]]:
     """Yields the cells of the table; with `flags.top` prints what takes longest."""
     chip = CHIPS[flags.chip]
+    devices = topologies.get_topology_desc(chip.topology, chip.platform, **chip.options).devices
     for name in flags.models:
         image_size = nearest_size(name, flags.image_size)
-        compiled = compile_step(flags, name, image_size)
+        compiled = compile_step(flags, name, image_size, devices)
         memory = compiled.memory_analysis()
         held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-        model_flops = 3e9 * count_gflops(name, image_size, NUM_CLASSES) * flags.batch_size
+        model_flops = 3e9 * count_gflops(name, image_size, NUM_CLASSES) * flags.batch_size / len(devices)
         if chip.bandwidth:
             executed = list(costs_of(*parse(compiled.as_text())))
             seconds = sum(cost.seconds(chip) for _, _, cost in executed)
@@ -268,7 +257,6 @@ def rows(flags: argparse.Namespace) -> Iterator[list[str]]:
             analysis = compiled.cost_analysis()
             seconds, num_bytes = analysis["optimal_seconds"], analysis["bytes accessed"]
             shares = [f"{1000 * analysis['flops'] / chip.flops:.1f}", "", ""]
-            model_flops /= len(topologies.get_topology_desc(chip.topology, chip.platform, **chip.options).devices)
         yield [
             name, str(image_size), str(flags.batch_size), flags.dtype, *shares, f"{num_bytes / 1e9:,.0f}",
             f"{1000 * seconds:.1f}", f"{100 * model_flops / seconds / chip.flops:.0f} %",

@@ -6,11 +6,16 @@ A multiply-add counts as two FLOPs; papers that count it as one print half of th
 cost analysis of the traced, not yet optimised program; nothing runs.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+import ml_collections
 
+from animesion_jax import optim, run
 from animesion_jax.models import MODELS, abstract_variables, create_model
 from animesion_jax.pretrained.sources import DEFAULTS, NAMED
+from animesion_jax.steps import AXIS, create_state, make_train_step
 
 IMAGE_SIZES = (128, 224)
 NUM_CLASSES = 1000
@@ -34,6 +39,23 @@ def count_gflops(name: str, image_size: int, num_classes: int = NUM_CLASSES) -> 
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     lowered = jax.jit(model.apply).lower(abstract_variables(model, image_size), images)
     return lowered.cost_analysis()["flops"] / 1e9
+
+
+def lower_step(
+    config: ml_collections.ConfigDict, num_classes: int, devices: Sequence[jax.Device]
+) -> jax.stages.Lowered:
+    """Returns the training step of a config, lowered for some devices, without any weights or images."""
+    model = run.build_model(config, num_classes, AXIS)
+    optimizer = optim.make_optimizer(config, optim.make_schedule(config, 1000))
+    variables = abstract_variables(model, config.image_size)
+    state = jax.eval_shape(lambda variables: create_state(variables, optimizer), variables)
+    side, local = config.image_size + config.crop_margin, config.batch_size // len(devices)
+    batch = {
+        "image": jax.ShapeDtypeStruct((len(devices), local, side, side, 3), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((len(devices), local), jnp.int32),
+        "mask": jax.ShapeDtypeStruct((len(devices), local), jnp.float32),
+    }
+    return make_train_step(model, optimizer, config, devices).lower(state, batch)
 
 
 def main() -> None:

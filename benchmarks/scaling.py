@@ -25,14 +25,11 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", DEVICES)
 
-from animesion_jax import optim, run  # noqa: E402
-from animesion_jax.models import abstract_variables, family  # noqa: E402
-from animesion_jax.steps import AXIS, create_state, make_train_step  # noqa: E402
-from benchmarks.models import count_gflops, count_parameters  # noqa: E402
+from animesion_jax.models import family  # noqa: E402
+from benchmarks.models import count_gflops, count_parameters, lower_step  # noqa: E402
 from configs import common  # noqa: E402
 
 NUM_CLASSES = 3263  # DAF:re's
@@ -71,17 +68,7 @@ def lowered_step(name: str, image_size: int, batch_size: int, dtype: str, device
     """Returns the training step of a model, lowered for some devices without any weights."""
     config = common.get_config()
     config.model, config.image_size, config.dtype, config.batch_size = name, image_size, dtype, batch_size
-    model = run.build_model(config, NUM_CLASSES, AXIS)
-    optimizer = optim.make_optimizer(config, optim.make_schedule(config, 1000))
-    variables = abstract_variables(model, image_size)
-    state = jax.eval_shape(lambda variables: create_state(variables, optimizer), variables)
-    side, local = image_size + config.crop_margin, batch_size // devices
-    batch = {
-        "image": jax.ShapeDtypeStruct((devices, local, side, side, 3), jnp.uint8),
-        "label": jax.ShapeDtypeStruct((devices, local), jnp.int32),
-        "mask": jax.ShapeDtypeStruct((devices, local), jnp.float32),
-    }
-    return make_train_step(model, optimizer, config, jax.local_devices()[:devices]).lower(state, batch)
+    return lower_step(config, NUM_CLASSES, jax.local_devices()[:devices])
 
 
 def all_reduced(lowered: jax.stages.Lowered) -> list[int]:

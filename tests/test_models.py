@@ -1,5 +1,6 @@
 import itertools
 from collections import Counter
+from functools import partial
 
 import flax.linen as nn
 import float64_vit
@@ -10,7 +11,7 @@ import pytest
 from published import google_arrays, random_images, relative_difference, save_google
 
 from animesion_jax.errors import InputError
-from animesion_jax.models import MODELS, abstract_variables, create_model, init_variables
+from animesion_jax.models import MODELS, abstract_variables, attention, create_model, init_variables, vit
 from animesion_jax.models.attention import attend_fused, is_fused, pad_tokens
 from animesion_jax.models.convolution import convolve
 from animesion_jax.models.dropout import Dropout
@@ -327,6 +328,28 @@ def test_attention_without_a_card_that_can_is_not_fused(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert not is_fused(17, 3, 8, jnp.float32)
     assert not is_fused(17, 3, 8, jnp.bfloat16)
+
+
+def test_a_layer_with_fused_attention_is_the_layer_without(monkeypatch):
+    """On what calls itself a GPU, XLA in cuDNN's place: 5 tokens are padded, the kernels tried within the trace."""
+    model = create_model("vit_ti16", num_classes=7, image_size=32, dtype="bfloat16", dropout_rate=0.0, **TINY_VIT)
+    variables, images = init_variables(model, 32, 0), random_images(2, 32)
+
+    def features():
+        _, seen = jax.jit(
+            lambda v, x: model.apply(v, x, train=True, capture_intermediates=lambda m, _: m.name == "encoder_norm")
+        )(variables, images)
+        return np.float32(seen["intermediates"]["Transformer"]["encoder_norm"]["__call__"][0])
+
+    plain = features()
+    by_xla = partial(attend_fused, implementation="xla")
+    calls = []
+    for module in (attention, vit):
+        monkeypatch.setattr(module, "attend_fused", lambda *a, **k: calls.append(a[0].shape[1]) or by_xla(*a, **k))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    fused = features()
+    assert set(calls) == {6}
+    np.testing.assert_allclose(fused, plain, atol=0.06)  # numbers of about 1, with 8 bits each
 
 
 def test_the_gradient_of_the_positions_is_the_sum_over_the_batch():

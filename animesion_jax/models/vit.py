@@ -125,7 +125,7 @@ class EncoderBlock(nn.Module):
         def attend_and_drop(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
             """Attention whose dropped weights belong to the example, which flax's own dropout does not offer."""
             weights = nn.dot_product_attention_weights(query, key, dtype=self.dtype, force_fp32_for_softmax=True)
-            return jnp.einsum("bhqk,bkhd->bqhd", drop_weights(weights.astype(self.dtype), train, positions), value)
+            return jnp.einsum("bhqk,bkhd->bqhd", drop_weights(weights, train, positions), value)
 
         tokens, hidden_size = x.shape[1:]
         dropped = train and self.dropout_rates.attention_weights > 0
