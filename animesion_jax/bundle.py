@@ -13,6 +13,7 @@ import numpy as np
 from etils import epath
 
 import animesion_jax
+from animesion_jax.atomic import replacing
 from animesion_jax.bundle_checks import (
     checked_classes,
     checked_dict,
@@ -115,11 +116,9 @@ def write_whole(output: str, parts: Iterable[bytes]) -> epath.Path:
     """Writes a file, which appears whole or not at all, and its folder; returns its path; InputError for a folder."""
     path = check_output(output)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.parent / f"{path.name}.tmp"
-    with fresh.open("wb") as stream:
+    with replacing(path) as fresh, fresh.open("wb") as stream:
         for part in parts:
             stream.write(part)
-    fresh.replace(path)
     return path
 
 

@@ -1,11 +1,11 @@
 """Embeddings of images as a file: NumPy's npz, or Parquet."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from animesion_jax.atomic import replacing
 from animesion_jax.errors import InputError, encodable
 
 
@@ -47,6 +47,5 @@ def check_output(output: str) -> Path:
 def save_embeddings(path: Path, files: Sequence[str], embeddings: np.ndarray) -> None:
     """Writes the (n, features) float32 embeddings of n images to a file that `check_output` returned, whole or not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".tmp")
-    FORMATS[path.suffix.lower()](fresh, [encodable(name) for name in files], embeddings)
-    os.replace(fresh, path)
+    with replacing(path) as fresh:
+        FORMATS[path.suffix.lower()](fresh, [encodable(name) for name in files], embeddings)

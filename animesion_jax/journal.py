@@ -10,6 +10,7 @@ from clu import metric_writers
 from etils import epath
 
 from animesion_jax import hosts
+from animesion_jax.atomic import replacing
 from animesion_jax.errors import first_line
 from animesion_jax.workdir import ROWS_FILE, read_rows
 
@@ -34,10 +35,10 @@ class Journal:
         hosts.wait_for_all("metrics.jsonl is read")
         if not hosts.is_first():
             return
-        fresh = self._folder / f"{ROWS_FILE}.tmp"
-        fresh.write_text("".join(json.dumps(row) + "\n" for row in self._rows))
-        fresh.replace(self._folder / ROWS_FILE)
-        self._file = (self._folder / ROWS_FILE).open("a")
+        path = self._folder / ROWS_FILE
+        with replacing(path) as fresh:
+            fresh.write_text("".join(json.dumps(row) + "\n" for row in self._rows))
+        self._file = path.open("a")
         self._tensorboard = metric_writers.SummaryWriter(str(self._folder / "tensorboard"))
 
     def write(self, step: int, epoch: float, split: str, metrics: dict[str, float]) -> None:

@@ -4,11 +4,11 @@ import csv
 import io
 import itertools
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from animesion_jax.atomic import replacing
 from animesion_jax.errors import InputError, encodable
 from animesion_jax.predictions import CSV_HEADER, Row, Writer, write_csv_rows, write_jsonl
 
@@ -46,9 +46,8 @@ class ResultFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lines, self.done = self._whole_lines() if self.path.exists() else (self._header(), set())
         self._unfinished.write_text(json.dumps(settings))
-        fresh = self.path.with_name(self.path.name + ".tmp")
-        fresh.write_text(lines, encoding="utf-8", newline="")
-        os.replace(fresh, self.path)
+        with replacing(self.path) as fresh:
+            fresh.write_text(lines, encoding="utf-8", newline="")
 
     def write(self, rows: Iterable[Row], files: Sequence[Path]) -> None:
         """Appends the rows of the files, the rest; then the file is whole."""

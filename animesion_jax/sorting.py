@@ -2,11 +2,11 @@
 
 import filecmp
 import itertools
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from animesion_jax.atomic import replacing
 from animesion_jax.predictions import Row
 
 UNKNOWN = "unknown"
@@ -49,6 +49,5 @@ def copy_once(image: Path, folder: Path) -> None:
             break
         if filecmp.cmp(image, target, shallow=False):
             return
-    fresh = folder / f".{target.name}.tmp"
-    shutil.copy2(image, fresh)
-    os.replace(fresh, target)
+    with replacing(target) as fresh:
+        shutil.copy2(image, fresh)

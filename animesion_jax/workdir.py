@@ -6,6 +6,7 @@ from typing import Any
 
 from etils import epath
 
+from animesion_jax.atomic import replacing
 from animesion_jax.errors import InputError, first_line
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,8 @@ def read_json(path: epath.Path, kind: type = dict) -> Any:
 
 def write_json(path: epath.Path, value: Any) -> None:
     """Writes indented JSON; the file appears whole or not at all."""
-    fresh = path.parent / f"{path.name}.tmp"
-    fresh.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-    fresh.replace(path)
+    with replacing(path) as fresh:
+        fresh.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_rows(workdir: str) -> list[dict[str, Any]]:
