@@ -1,7 +1,8 @@
-"""Trains the paper's recipe, every newer option alone, and all of them: prints test accuracies, mean ± sd over seeds.
+"""Trains the paper's recipe, every newer option alone, and several: prints test accuracies, mean ± sd over seeds.
 
 python benchmarks/recipes.py --data_dir=DATA --workdir=runs/recipes
-python benchmarks/recipes.py --data_dir=DATA --workdir=runs/recipes --only resnet18 paper modern --seeds 0
+python benchmarks/recipes.py --data_dir=DATA --workdir=runs/recipes --models resnet18 --variants paper all --seeds 0
+python benchmarks/recipes.py --data_dir=DATA --workdir=runs/recipes --variants optimizer+ema
 python benchmarks/recipes.py --table
 
 Every run is a workdir of its own below WORKDIR, `MODEL-VARIANT-SEED`, trained and evaluated (last weights, --per_class)
@@ -32,20 +33,32 @@ from configs import dafre_128  # noqa: E402
 from configs.modern_recipe import apply_modern  # noqa: E402
 
 MODELS = ("resnet18", "vit_s16")
-# Fields that a variant takes over from the modern recipe; the rest is the paper's.
+# What the paper's recipe is given one at a time, as fields of a config. The optimizer is that of `recipe=modern`, which
+# is another one by model.
+OPTIMIZER = ("optimizer", "learning_rate", "weight_decay", "schedule", "warmup_epochs")
 OPTIONS = {
-    "paper": (),
-    "optimizer": ("optimizer", "learning_rate", "weight_decay", "schedule", "warmup_epochs"),
-    "erasing": ("augment.erasing",),
-    "mixup": ("mixup",),
-    "cutmix": ("cutmix",),
-    "label_smoothing": ("label_smoothing",),
-    "logit_adjustment": ("logit_adjustment",),
-    "ema": ("ema_decay",),
+    "optimizer": {},
+    # DeiT's, and timm's ResNets'.
+    "erasing": {"augment.erasing": 0.25},
+    # Zhang et al. recommend 0.1 to 0.4 for images of many classes, Yun et al. 1.
+    "mixup": {"mixup": 0.2},
+    "cutmix": {"cutmix": 1.0},
+    # Szegedy et al.
+    "label_smoothing": {"label_smoothing": 0.1},
+    # Menon et al.: what makes the mean of the classes' accuracies best.
+    "logit_adjustment": {"logit_adjustment": 1.0},
+    # Less in a short run, see optim.update_average.
+    "ema": {"ema_decay": 0.999},
+    # Kang et al. (2020, arXiv:1910.09217).
+    "rebalancing": {"rebalance_epochs": 10},
 }
-# The second stage is 10 epochs, as in Kang et al. (2020, arXiv:1910.09217), instead of the logit adjustment.
-REBALANCED = {"rebalance_epochs": 10, "logit_adjustment": 0.0}
-VARIANTS = (*OPTIONS, "rebalancing", "modern", "modern_rebalancing")
+# Variants of a name of their own; others are options joined by "+". Of the two that balance the classes all have one.
+COMBINATIONS = {
+    "paper": (),
+    "all": tuple(name for name in OPTIONS if name != "rebalancing"),
+    "all_rebalancing": tuple(name for name in OPTIONS if name != "logit_adjustment"),
+}
+VARIANTS = ("paper", *OPTIONS, "optimizer+logit_adjustment", "all", "all_rebalancing")
 COLUMNS = ("top1_accuracy", "macro_accuracy", "many_shot", "medium_shot", "few_shot")
 # What a line of the results says of a run besides its accuracies. Lines of other values are of other studies.
 STUDY = ("dataset", "image_size", "batch_size", "epochs")
@@ -64,6 +77,21 @@ def flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return traverse_util.flatten_dict(config.to_dict(), sep=".")
 
 
+def options_of(variant: str) -> tuple[str, ...]:
+    """Returns the names of the options that a variant has."""
+    return COMBINATIONS[variant] if variant in COMBINATIONS else tuple(variant.split("+"))
+
+
+def known_variant(name: str) -> str:
+    """Returns the name of a variant given on the command line."""
+    unknown = [option for option in options_of(name) if option not in OPTIONS]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"'{name}' has no meaning; allowed: {', '.join(COMBINATIONS)}, or {', '.join(OPTIONS)}, joined by '+'"
+        )
+    return name
+
+
 def overrides(model: str, variant: str, epochs: int) -> dict[str, Any]:
     """Returns the fields in which a run differs from `configs/dafre_128.py:MODEL`, by dotted name."""
     plain = dafre_128.get_config(model)
@@ -72,12 +100,10 @@ def overrides(model: str, variant: str, epochs: int) -> dict[str, Any]:
     config.epochs = epochs
     modern = config.copy_and_resolve_references()
     apply_modern(modern)
-    if variant in OPTIONS:
-        config.update_from_flattened_dict({name: flat(modern)[name] for name in OPTIONS[variant]})
-    elif variant != "rebalancing":
-        config = modern
-    if variant.endswith("rebalancing"):
-        config.update_from_flattened_dict(REBALANCED)
+    for option in options_of(variant):
+        config.update_from_flattened_dict(OPTIONS[option])
+        if option == "optimizer":
+            config.update_from_flattened_dict({name: flat(modern)[name] for name in OPTIMIZER})
     return {name: value for name, value in flat(config).items() if value != flat(plain)[name]}
 
 
@@ -186,7 +212,11 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, help="folder for the workdirs of all runs")
     parser.add_argument("--results", type=Path, default=RESULTS, help=f"default: {RESULTS.relative_to(ROOT)}")
     parser.add_argument("--dataset", default="dafre/min20", help="default: dafre/min20")
-    parser.add_argument("--only", nargs="+", choices=(*MODELS, *VARIANTS), default=(), help="models and variants")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help=f"default: {' '.join(MODELS)}")
+    parser.add_argument(
+        "--variants", nargs="+", type=known_variant, default=VARIANTS, metavar="VARIANT",
+        help=f"of {', '.join(COMBINATIONS)}, or of {', '.join(OPTIONS)}, joined by '+'; default: {' '.join(VARIANTS)}",
+    )  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), help="default: 0 1 2")
     parser.add_argument("--epochs", type=int, default=30, help="of every run, before any second stage; default: 30")
     parser.add_argument("--image_size", type=int, default=64, help="default: 64")
@@ -194,17 +224,15 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=64, help="default: 64")
     parser.add_argument("--table", action="store_true", help="train nothing, print what there is")
     flags = parser.parse_args()
-    models = [model for model in MODELS if model in flags.only] or list(MODELS)
-    variants = [variant for variant in VARIANTS if variant in flags.only] or list(VARIANTS)
     if not flags.table:
         if flags.data_dir is None or flags.workdir is None:
             parser.error("training needs --data_dir and --workdir; --table prints what there is")
         flags.workdir = flags.workdir.resolve()
         flags.workdir.mkdir(parents=True, exist_ok=True)
-        train_all(((m, v, seed) for seed in flags.seeds for v in variants for m in models), flags)
+        train_all(((m, v, seed) for seed in flags.seeds for v in flags.variants for m in flags.models), flags)
     study = study_of(flags)
     rows = [row for row in read_results(flags.results) if {name: row[name] for name in study} == study]
-    print("\n".join(table(rows, models, variants)))
+    print("\n".join(table(rows, flags.models, flags.variants)))
 
 
 if __name__ == "__main__":
