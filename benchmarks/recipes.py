@@ -58,7 +58,7 @@ COMBINATIONS = {
     "all": tuple(name for name in OPTIONS if name != "rebalancing"),
     "all_rebalancing": tuple(name for name in OPTIONS if name != "logit_adjustment"),
 }
-VARIANTS = ("paper", *OPTIONS, "optimizer+logit_adjustment", "all", "all_rebalancing")
+VARIANTS = ("paper", *OPTIONS, "optimizer+logit_adjustment", "optimizer+rebalancing", "all", "all_rebalancing")
 COLUMNS = ("top1_accuracy", "macro_accuracy", "many_shot", "medium_shot", "few_shot")
 # What a line of the results says of a run besides its accuracies. Lines of other values are of other studies.
 STUDY = ("dataset", "image_size", "batch_size", "epochs")
@@ -193,7 +193,7 @@ def cell(values: list[float | None]) -> str:
     return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
 
-def table(rows: list[dict[str, Any]], models: list[str], variants: list[str]) -> Iterator[str]:
+def table(rows: list[dict[str, Any]], models: Iterable[str], variants: Iterable[str]) -> Iterator[str]:
     """Yields the lines of a Markdown table per model, of all seeds that have a line."""
     for model in models:
         yield f"\n{model}\n\n| variant | {' | '.join(COLUMNS)} | seeds |"
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--dataset", default="dafre/min20", help="default: dafre/min20")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help=f"default: {' '.join(MODELS)}")
     parser.add_argument(
-        "--variants", nargs="+", type=known_variant, default=VARIANTS, metavar="VARIANT",
+        "--variants", nargs="+", type=known_variant, metavar="VARIANT",
         help=f"of {', '.join(COMBINATIONS)}, or of {', '.join(OPTIONS)}, joined by '+'; default: {' '.join(VARIANTS)}",
     )  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), help="default: 0 1 2")
@@ -229,10 +229,12 @@ def main() -> None:
             parser.error("training needs --data_dir and --workdir; --table prints what there is")
         flags.workdir = flags.workdir.resolve()
         flags.workdir.mkdir(parents=True, exist_ok=True)
-        train_all(((m, v, seed) for seed in flags.seeds for v in flags.variants for m in flags.models), flags)
+        variants = flags.variants or VARIANTS
+        train_all(((m, v, seed) for seed in flags.seeds for v in variants for m in flags.models), flags)
     study = study_of(flags)
     rows = [row for row in read_results(flags.results) if {name: row[name] for name in study} == study]
-    print("\n".join(table(rows, flags.models, flags.variants)))
+    variants = flags.variants or dict.fromkeys((*VARIANTS, *(row["variant"] for row in rows)))
+    print("\n".join(table(rows, flags.models, variants)))
 
 
 if __name__ == "__main__":
