@@ -49,15 +49,13 @@ class Chip:
     Attributes:
       platform, topology: as `jax.experimental.topologies` calls them.
       options: other arguments of `get_topology_desc`.
-      flops: bfloat16 matrix products per second of one device, multiply and add counted as two.
-      rates: of one device; None where XLA's own estimate of the time is taken.
+      rates: of one device; bandwidth 0 where XLA's own estimate of the time is taken.
     """
 
     platform: str
     topology: str
     options: dict[str, str]
-    flops: float
-    rates: Rates | None = None
+    rates: Rates
 
 
 # NVIDIA's figures of an H200: 132 multiprocessors of 64 integer operations a clock at 1.98 GHz, 4.8 TB/s, 141 GB.
@@ -77,12 +75,10 @@ device_description_str: "NVIDIA H200"
 """
 CHIPS = {
     # 790 TFLOP/s is what a large matrix product was measured to reach.
-    "h200": Chip(
-        "cuda", "", {"target_config": H200, "topology": "1x1x1"}, 790e12, Rates(790e12, 4.8e12, 132 * 64 * 1.98e9)
-    ),
+    "h200": Chip("cuda", "", {"target_config": H200, "topology": "1x1x1"}, Rates(790e12, 4.8e12, 132 * 64 * 1.98e9)),
     # Of a core: half a v3 chip's 123 TFLOP/s; of a v4 chip, whose two cores JAX counts as two devices here, 275.
-    "v3-8": Chip("tpu", "v3:2x2", {}, 61.5e12),
-    "v4-8": Chip("tpu", "v4:2x2x1", {}, 137.5e12),
+    "v3-8": Chip("tpu", "v3:2x2", {}, Rates(61.5e12)),
+    "v4-8": Chip("tpu", "v4:2x2x1", {}, Rates(137.5e12)),
 }
 # What can be left out, to see what it does.
 PARTS = ("fused_attention", "dropout")
@@ -114,6 +110,7 @@ def compile_step(
 def rows(flags: argparse.Namespace) -> Iterator[list[str]]:
     """Yields the cells of the table; with `flags.top` prints what takes longest."""
     chip = CHIPS[flags.chip]
+    rates = chip.rates
     devices = topologies.get_topology_desc(chip.topology, chip.platform, **chip.options).devices
     for name in flags.models:
         image_size = nearest_size(name, flags.image_size)
@@ -121,36 +118,36 @@ def rows(flags: argparse.Namespace) -> Iterator[list[str]]:
         memory = compiled.memory_analysis()
         held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
         model_flops = 3e9 * count_gflops(name, image_size, NUM_CLASSES) * flags.batch_size / len(devices)
-        if chip.rates:
+        if rates.bandwidth:
             executed = list(costs_of(*parse(compiled.as_text())))
-            seconds = sum(cost.seconds(chip.rates) for _, _, cost in executed)
+            seconds = sum(cost.seconds(rates) for _, _, cost in executed)
             flops, num_bytes, integers = (
                 sum(getattr(cost, what) for _, _, cost in executed) for what in ("flops", "num_bytes", "integers")
             )
-            alone = flops / chip.flops, num_bytes / chip.rates.bandwidth, integers / chip.rates.integers
+            alone = flops / rates.flops, num_bytes / rates.bandwidth, integers / rates.integers
             shares = [f"{1000 * each:.1f}" for each in alone]
             if flags.top:
-                print_top(flags.top, executed, chip)
+                print_top(flags.top, executed, rates)
         else:
             analysis = compiled.cost_analysis()
             seconds, num_bytes = analysis["optimal_seconds"], analysis["bytes accessed"]
-            shares = [f"{1000 * analysis['flops'] / chip.flops:.1f}", "", ""]
+            shares = [f"{1000 * analysis['flops'] / rates.flops:.1f}", "", ""]
         yield [
             name, str(image_size), str(flags.batch_size), flags.dtype, *shares, f"{num_bytes / 1e9:,.0f}",
-            f"{1000 * seconds:.1f}", f"{100 * model_flops / seconds / chip.flops:.0f} %",
+            f"{1000 * seconds:.1f}", f"{100 * model_flops / seconds / rates.flops:.0f} %",
             f"{flags.batch_size / seconds:,.0f}", f"{held / 2**30:.1f}",
         ]  # fmt: skip
 
 
-def print_top(count: int, run: list[tuple[str, Instruction, Cost]], chip: Chip) -> None:
+def print_top(count: int, run: list[tuple[str, Instruction, Cost]], rates: Rates) -> None:
     """Prints which kinds of instructions take longest, the same of all layers added up."""
     groups = collections.defaultdict(list)
     for name, instruction, cost in run:
         shapes = " ".join(f"{dtype}{list(shape)}" for dtype, shape in instruction.shapes[:2])
         groups[re.sub(r"[.\d]+$", "", name), shapes, instruction.source].append(cost)
-    ordered = sorted(groups.items(), key=lambda item: -sum(cost.seconds(chip.rates) for cost in item[1]))
+    ordered = sorted(groups.items(), key=lambda item: -sum(cost.seconds(rates) for cost in item[1]))
     for (name, shapes, source), several in ordered[:count]:
-        seconds, num_bytes = sum(c.seconds(chip) for c in several), sum(c.num_bytes for c in several)
+        seconds, num_bytes = sum(c.seconds(rates) for c in several), sum(c.num_bytes for c in several)
         print(f"{1000 * seconds:8.2f} ms {num_bytes / 1e9:7.1f} GB  {len(several):3d} x {name} {shapes} {source}")
 
 

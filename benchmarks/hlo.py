@@ -69,14 +69,14 @@ class Rates:
     """What a device does in a second at most.
 
     Attributes:
-      flops: of matrix products, multiply and add counted as two.
+      flops: of bfloat16 matrix products, multiply and add counted as two.
       bandwidth: bytes of its memory.
       integers: 32-bit integer operations.
     """
 
     flops: float
-    bandwidth: float
-    integers: float
+    bandwidth: float = 0.0
+    integers: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

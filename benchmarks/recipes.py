@@ -33,9 +33,9 @@ from configs import dafre_128  # noqa: E402
 from configs.modern_recipe import apply_modern  # noqa: E402
 
 MODELS = ("resnet18", "vit_s16")
-# What the paper's recipe is given one at a time, as fields of a config. The optimizer is that of `recipe=modern`, which
-# is another one by model.
+# Fields of the option "optimizer", which is that of `recipe=modern`, another one by model.
 OPTIMIZER = ("optimizer", "learning_rate", "weight_decay", "schedule", "warmup_epochs")
+# What the paper's recipe is given one at a time, as fields of a config.
 OPTIONS = {
     "optimizer": {},
     # DeiT's, and timm's ResNets'.
