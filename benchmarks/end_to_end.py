@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> None:
 
     from animesion_jax import steps
     from animesion_jax.command_line import load_config
-    from animesion_jax.train import Trainer
+    from animesion_jax.trainer import Trainer
 
     config = load_config([*argv, "--workdir=unused"]).config
     print(f"{config.model}, {config.image_size} px, batch {config.batch_size}, {config.dtype}, on {jax.devices()[0]}\n")

@@ -27,8 +27,9 @@ PEERS = ("tf.data", "DataLoader")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for configs and tests, which are no part of the package
 
-from animesion_jax.data import TrainData, decode_and_resize  # noqa: E402
+from animesion_jax.data import decode_and_resize  # noqa: E402
 from animesion_jax.datasets import Dataset, load_dataset, select_examples  # noqa: E402
+from animesion_jax.train_data import TrainData  # noqa: E402
 from configs import common  # noqa: E402
 
 

@@ -8,17 +8,12 @@ import tensorflow as tf
 from conftest import SHARED
 from PIL import Image
 
-from animesion_jax.data import (
-    EvalData,
-    TrainData,
-    choose_cache,
-    decode_and_resize,
-    group_bounds,
-)  # fmt: skip
+from animesion_jax.data import EvalData, choose_cache, decode_and_resize, group_bounds
 from animesion_jax.datasets import load_dataset
 from animesion_jax.errors import InputError
 from animesion_jax.predict import resize
 from animesion_jax.steps import check_batch_size, on_devices
+from animesion_jax.train_data import TrainData
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from animesion_jax.data import EvalData, TrainData, decoded
+from animesion_jax.data import EvalData, decoded
 from animesion_jax.datasets import HELD_OUT, hold_out, load_dataset, select_examples
 from animesion_jax.errors import InputError
 from animesion_jax.evaluate import evaluate
 from animesion_jax.journal import read_rows
 from animesion_jax.train import train
+from animesion_jax.train_data import TrainData
 
 # toyfaces' train images by class, and their eighths: 24.5, 21.25, 18.5, ... with halves rounded up.
 TRAIN_SIZES = [196, 170, 148, 128, 112, 98, 84, 74, 64, 56, 49, 42, 37, 32, 28, 24, 21, 18, 16, 14]

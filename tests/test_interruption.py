@@ -18,11 +18,11 @@ from conftest import ROOT
 
 from animesion_jax import run, train
 from animesion_jax.checkpoint import Checkpoints, latest_step
-from animesion_jax.data import TrainData
 from animesion_jax.errors import InputError
 from animesion_jax.journal import Journal, read_rows
 from animesion_jax.main import main
 from animesion_jax.preemption import Preemption, Stopped
+from animesion_jax.train_data import TrainData
 
 # What a command line gets to train what `config` trains.
 SHORT_RUN = (
