@@ -33,11 +33,13 @@ from configs import dafre_128  # noqa: E402
 from configs.modern_recipe import apply_modern  # noqa: E402
 
 MODELS = ("resnet18", "vit_s16")
-# Fields of the option "optimizer", which is that of `recipe=modern`, another one by model.
-OPTIMIZER = ("optimizer", "learning_rate", "weight_decay", "schedule", "warmup_epochs")
-# What the paper's recipe is given one at a time, as fields of a config.
-OPTIONS = {
-    "optimizer": {},
+# What `recipe=modern` has of these is taken from it, another optimizer by model.
+MODERN = {
+    "optimizer": ("optimizer", "learning_rate", "weight_decay", "schedule", "warmup_epochs"),
+    "rebalancing": ("rebalance_epochs",),
+}
+# What else has become usual, as fields of a config.
+OTHERS = {
     # DeiT's, and timm's ResNets'.
     "erasing": {"augment.erasing": 0.25},
     # Zhang et al. recommend 0.1 to 0.4 for images of many classes, Yun et al. 1.
@@ -49,9 +51,9 @@ OPTIONS = {
     "logit_adjustment": {"logit_adjustment": 1.0},
     # Less in a short run, see optim.update_average.
     "ema": {"ema_decay": 0.999},
-    # Kang et al. (2020, arXiv:1910.09217).
-    "rebalancing": {"rebalance_epochs": 10},
 }
+# What the paper's recipe is given one at a time.
+OPTIONS = ("optimizer", *OTHERS, "rebalancing")
 # Variants of a name of their own; others are options joined by "+". Of the two that balance the classes all have one.
 COMBINATIONS = {
     "paper": (),
@@ -101,9 +103,8 @@ def overrides(model: str, variant: str, epochs: int) -> dict[str, Any]:
     modern = config.copy_and_resolve_references()
     apply_modern(modern)
     for option in options_of(variant):
-        config.update_from_flattened_dict(OPTIONS[option])
-        if option == "optimizer":
-            config.update_from_flattened_dict({name: flat(modern)[name] for name in OPTIMIZER})
+        fields = OTHERS.get(option) or {name: modern[name] for name in MODERN[option]}
+        config.update_from_flattened_dict(fields)
     return {name: value for name, value in flat(config).items() if value != flat(plain)[name]}
 
 

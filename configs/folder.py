@@ -10,6 +10,8 @@ The recipe is the paper's at 128 px with what a small data set wants: smaller ba
 a cosine with a warm-up, and a pretrained ResNet that is trained whole.
 """
 
+import dataclasses
+
 import ml_collections
 
 from animesion_jax.paper import DAFRE_128
@@ -19,9 +21,8 @@ from configs.paper_recipe import get_table_config
 
 def get_config(argument: str = "vit_s16,pretrained") -> ml_collections.ConfigDict:
     """Returns the config for a folder; `argument` is `MODEL[,pretrained][,recipe=modern]`."""
-    config = get_table_config(DAFRE_128, argument)
+    config = get_table_config(dataclasses.replace(DAFRE_128, batch_size=32), argument)
     config.dataset = "folder"
-    config.batch_size = 32
     if MODERN not in argument.split(","):
         config.learning_rate = 0.01
         config.schedule = "cosine"
