@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from animesion_jax import run, train
+from animesion_jax import run, train, trainer
 from animesion_jax.checkpoint import Checkpoints, latest_step
+from animesion_jax.datasets import load_dataset
 from animesion_jax.errors import InputError
 from animesion_jax.journal import Journal, read_rows
 from animesion_jax.main import main
@@ -76,9 +77,9 @@ def config(toy_config, monkeypatch):
 # error that ends this start, the step of the newest checkpoint then).
 INTERRUPTIONS = (
     # In an update, between two checkpoints: the last one counts.
-    (train.Window, "add", 14, _crash, RuntimeError, 10),
+    (trainer.Window, "add", 14, _crash, RuntimeError, 10),
     # Told to stop in an update: saves it.
-    (train.Window, "add", 2, _terminate, Stopped, 12),
+    (trainer.Window, "add", 2, _terminate, Stopped, 12),
     # Before a save: the last one counts.
     (Checkpoints, "save", 2, _crash, RuntimeError, 15),
     # Evaluating an epoch that is saved: goes on with evaluating.
@@ -119,10 +120,10 @@ def test_a_run_with_two_stages_averages_and_mixing_ends_the_same_however_interru
     train.train(config, str(whole), devices)
     for owner, name, number, action, error, newest in (
         # In the first stage; as it ends, before its row; at the first update of the second; and within it.
-        (train.Window, "add", 14, _crash, RuntimeError, 10),
+        (trainer.Window, "add", 14, _crash, RuntimeError, 10),
         (train, "evaluate_split", 1, _crash, RuntimeError, 22),
-        (train.Window, "add", 1, _terminate, Stopped, 23),
-        (train.Window, "add", 9, _crash, RuntimeError, 30),
+        (trainer.Window, "add", 1, _terminate, Stopped, 23),
+        (trainer.Window, "add", 9, _crash, RuntimeError, 30),
     ):
         with monkeypatch.context() as patched, pytest.raises(error), Preemption() as preemption:
             _nth_call(patched, owner, name, number, action)
@@ -151,7 +152,7 @@ def test_the_order_that_a_run_began_with_is_kept_whatever_the_memory(config, tmp
     with monkeypatch.context() as patched:
         patched.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 0}))
         train.train(config, str(tmp_path / "run"), jax.devices()[:1])
-    monkeypatch.setattr(train.Trainer, "fit", lambda *_: _crash())
+    monkeypatch.setattr(trainer.Trainer, "fit", lambda *_: _crash())
     config.epochs = 2
     with pytest.raises(RuntimeError):
         train.train(config, str(tmp_path / "run"), jax.devices()[:1])
@@ -236,7 +237,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_files(cache, conf
     report = json.loads((tmp_path / "run" / "nonfinite_batch.json").read_text())
     assert report["step"] == 2 and latest_step(str(tmp_path / "run")) == 1
     # toyfaces' files lie in folders named after their characters.
-    dataset = train.load_dataset(config.dataset, config.data_dir)
+    dataset = load_dataset(config.dataset, config.data_dir)
     batches = TrainData(config, dataset).batches()
     next(batches)
     expected = [dataset.class_names[label] for label in next(batches)["label"]]
