@@ -83,12 +83,12 @@ INTERRUPTIONS = (
     # Before a save: the last one counts.
     (Checkpoints, "save", 2, _crash, RuntimeError, 15),
     # Evaluating an epoch that is saved: goes on with evaluating.
-    (train, "evaluate_split", 1, _terminate, Stopped, 22),
-    (train, "evaluate_split", 1, _crash, RuntimeError, 22),
+    (trainer, "evaluate_split", 1, _terminate, Stopped, 22),
+    (trainer, "evaluate_split", 1, _crash, RuntimeError, 22),
     # After the row of an epoch that is saved.
     (Journal, "write", 2, _crash, RuntimeError, 25),
     # In the test at the end.
-    (train, "evaluate_split", 2, _terminate, Stopped, 44),
+    (trainer, "evaluate_split", 2, _terminate, Stopped, 44),
 )
 
 
@@ -121,7 +121,7 @@ def test_a_run_with_two_stages_averages_and_mixing_ends_the_same_however_interru
     for owner, name, number, action, error, newest in (
         # In the first stage; as it ends, before its row; at the first update of the second; and within it.
         (trainer.Window, "add", 14, _crash, RuntimeError, 10),
-        (train, "evaluate_split", 1, _crash, RuntimeError, 22),
+        (trainer, "evaluate_split", 1, _crash, RuntimeError, 22),
         (trainer.Window, "add", 1, _terminate, Stopped, 23),
         (trainer.Window, "add", 9, _crash, RuntimeError, 30),
     ):
