@@ -116,11 +116,8 @@ def test_the_modern_recipe_is_one_switch_for_ordinary_fields():
     assert vit.optimizer == pretrained.optimizer == "adamw" and pretrained.learning_rate < vit.learning_rate
     assert _module(TABLES[0]).get_config("resnet18,pretrained,recipe=modern").trainable == "all"
     # Goyal et al. (2017): 0.1 for every 256 images of a batch.
-    rates = {
-        size: _module(dafre).get_config("resnet18,recipe=modern")
-        for size, dafre in ((64, TABLES[0]), (1024, TABLES[2]))
-    }
-    for size, config in rates.items():
+    for size, table in ((64, TABLES[0]), (1024, TABLES[2])):
+        config = _module(table).get_config("resnet18,recipe=modern")
         assert config.batch_size == size and config.learning_rate == pytest.approx(0.1 * size / 256)
     file = f"--config={ROOT}/configs/dafre_128.py:resnet18,recipe=modern"
     assert load_config([file, "--workdir=w", "--config.mixup=0.7"]).config.mixup == 0.7
