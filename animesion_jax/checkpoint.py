@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,10 +48,14 @@ class Restored:
 
 @dataclass
 class LatestAndBest(PreservationPolicy):
-    """Keeps the last `latest` checkpoints and the best of those that have a score, the later of equally good ones."""
+    """Keeps the last `latest` checkpoints and the best of those that have a score, the later of equally good ones.
+
+    A score is a pair, of whether the checkpoint is of the second stage, and its accuracy: the first stage only leads up
+    to the second, which may well have the lower accuracy over all images, for it gives every character the same weight.
+    """
 
     latest: int
-    scores: dict[int, float] = field(default_factory=dict)
+    scores: dict[int, tuple[bool, float]] = field(default_factory=dict)
 
     def best(self, steps: Sequence[int]) -> int | None:
         """Returns the best of the given steps; None where none of them has a score."""
@@ -68,19 +73,24 @@ class Checkpoints:
     """The checkpoints in `workdir/checkpoints`, saved in the background; a save appears whole or not at all.
 
     Which one is the best is read off the validation rows of metrics.jsonl, so that a checkpoint can be saved before
-    it is evaluated. With several processes all of them take part, and all must see the same workdir.
+    it is evaluated; as soon as there are some of the second stage (config.rebalance_epochs), after
+    `first_stage_epochs`, it is one of those. With several processes all of them take part, and all must see the same
+    workdir.
     """
 
-    def __init__(self, workdir: str, *, keep_last: int = 2, read_only: bool = False):
+    def __init__(
+        self, workdir: str, *, keep_last: int = 2, read_only: bool = False, first_stage_epochs: float = math.inf
+    ):
         self._workdir = epath.Path(workdir).expanduser().resolve()
         folder = self._workdir / FOLDER
         if read_only and not folder.exists():
             raise InputError(f"no checkpoint in {self._workdir}; allowed: the --workdir of a training run")
         self._policy = LatestAndBest(keep_last)
+        self._first_stage_epochs = first_stage_epochs
         self._failure: InputError | None = None
         for row in read_rows(workdir):
             if row["split"] == "validation":
-                self.score(row["step"], row)
+                self.score(row["step"], row["epoch"], row)
         options = ocp.CheckpointManagerOptions(
             create=not read_only,
             preservation_policy=self._policy,
@@ -107,9 +117,9 @@ class Checkpoints:
         with self._naming_failure():
             self._manager.save(step, args=ocp.args.StandardSave(arrays), custom_metadata=progress)
 
-    def score(self, step: int, metrics: dict[str, float]) -> None:
-        """Ranks the checkpoint of a step by its metrics on the validation split."""
-        self._policy.scores[step] = metrics[BEST_METRIC]
+    def score(self, step: int, epoch: float, metrics: dict[str, float]) -> None:
+        """Ranks the checkpoint of a step, `epoch` epochs from the beginning, by its metrics on the validation split."""
+        self._policy.scores[step] = (epoch > self._first_stage_epochs, metrics[BEST_METRIC])
 
     def steps(self) -> list[int]:
         """Returns the steps of all checkpoints, in ascending order."""

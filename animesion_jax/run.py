@@ -227,7 +227,7 @@ def load(workdir: str, weights: str | None = None) -> Run:
     weights = weights or config.default_weights
     class_names = read_classes(workdir)
     model = build_model(config, len(class_names))
-    checkpoints = Checkpoints(workdir, read_only=True)
+    checkpoints = Checkpoints(workdir, read_only=True, first_stage_epochs=config.epochs)
     step = checkpoints.step_of(weights)
     if step is None:
         raise InputError(f"{folder} holds no finished checkpoint yet; train for at least one epoch")

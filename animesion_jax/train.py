@@ -68,7 +68,7 @@ def train(
     with _naming(workdir):
         if last is None and hosts.is_first():
             run.save_description(workdir, config, trainer.dataset.class_names)
-        checkpoints = Checkpoints(workdir, keep_last=config.keep_last_checkpoints)
+        checkpoints = Checkpoints(workdir, keep_last=config.keep_last_checkpoints, first_stage_epochs=config.epochs)
     with preemption.guarding(checkpoints.wait), checkpoints:
         if state is not None:
             start = Restored(0, state, {})

@@ -200,8 +200,9 @@ class Trainer:
         """Evaluates the weights of a checkpoint unless that was done before a break."""
         if self.validation and not hosts.any_says(hosts.is_first() and journal.has(step, "validation")):
             result = self._evaluate(state.evaluated, self.validation, preemption)
-            checkpoints.score(step, result)
-            journal.write(step, step / self.steps_per_epoch, "validation", result)
+            epoch = step / self.steps_per_epoch
+            checkpoints.score(step, epoch, result)
+            journal.write(step, epoch, "validation", result)
 
     def _evaluate(self, variables: dict[str, Any], data: EvalData, preemption: Preemption) -> dict[str, float]:
         def eval_step(variables: dict[str, Any], batch: steps.Batch) -> steps.Sums:

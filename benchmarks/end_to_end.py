@@ -18,6 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for configs, which are no part of the package
 
+from animesion_jax.errors import InputError  # noqa: E402
 from animesion_jax.tensorflow_start import hide_accelerators_from_tensorflow  # noqa: E402
 
 CACHES = ("none", "encoded", "decoded", "device")
@@ -65,16 +66,16 @@ def synthetic(config: Any) -> dict[str, Any]:
     }
 
 
-def main(argv: Sequence[str]) -> None:
-    """The command line is that of `train`, without --workdir."""
-    hide_accelerators_from_tensorflow()
+def print_table(argv: Sequence[str]) -> None:
+    """Measures what a command line of `train` says, without --workdir; InputError says what is wrong with it."""
     import jax
 
-    from animesion_jax import steps
+    from animesion_jax import run, steps
     from animesion_jax.command_line import load_config
     from animesion_jax.trainer import Trainer
 
     config = load_config([*argv, "--workdir=unused"]).config
+    run.check_config(config)
     print(f"{config.model}, {config.image_size} px, batch {config.batch_size}, {config.dtype}, on {jax.devices()[0]}\n")
     print("| cache | images/s with data | of the step alone | least and most of the rounds |")
     print("|---|---:|---:|---:|")
@@ -91,6 +92,18 @@ def main(argv: Sequence[str]) -> None:
         rate = config.batch_size * count / statistics.median(second for _, second in rounds)
         spread = f"{100 * min(parts):.1f} to {100 * max(parts):.1f} %"
         print(f"| {cache} | {rate:,.1f} | {100 * statistics.median(parts):.1f} % | {spread} |", flush=True)
+
+
+def main(argv: Sequence[str]) -> None:
+    """The command line."""
+    if {"-h", "--help"} & set(argv):
+        print(__doc__)
+        return
+    hide_accelerators_from_tensorflow()
+    try:
+        print_table(argv)
+    except InputError as error:
+        sys.exit(f"end_to_end.py: error: {error}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ A multiply-add counts as two FLOPs; papers that count it as one print half of th
 cost analysis of the traced, not yet optimised program; nothing runs.
 """
 
+import argparse
 from collections.abc import Sequence
 
 import jax
@@ -59,10 +60,13 @@ def lower_step(
 
 
 def main() -> None:
-    """Prints the table in Markdown."""
+    """The command line: prints the table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=tuple(MODELS), choices=tuple(MODELS), help="default: all")
+    models = parser.parse_args().models
     print("| model | parameters | GFLOPs at 128 | at 224 | `pretrained` starts from | licence |")
     print("|---|---:|---:|---:|---|---|")
-    for name in MODELS:
+    for name in models:
         flops = []
         for image_size in IMAGE_SIZES:
             size = nearest_size(name, image_size)

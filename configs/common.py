@@ -75,7 +75,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.ema_decay = 0.0  # of a running average of the weights, which is evaluated and exported; 0 for none
 
     # A second stage: the classifier alone goes on, each class with the same weight, by SGD without weight decay.
-    config.rebalance_epochs = 0  # after the `epochs`; 0 for none. The last weights are re-balanced, the best may not be
+    config.rebalance_epochs = 0  # after the `epochs`; 0 for none. The best weights are then chosen among theirs
     config.rebalance_learning_rate = 0.01  # falls to 0 along half a cosine
 
     # Reproduction aids: what the paper's runs did by accident. Ordinary runs leave them alone.

@@ -40,5 +40,5 @@ def apply_modern(config: ml_collections.ConfigDict) -> None:
     # For the long tail: the classifier is trained on with every class of the same weight (Kang et al., 2020,
     # arXiv:1910.09217).
     config.rebalance_epochs = REBALANCE_EPOCHS
-    # The cosine ends at 0, and the best by validation top-1 may be from before the re-balancing.
+    # Both cosines end at 0, so the last weights are the settled ones.
     config.default_weights = "last"

@@ -34,8 +34,8 @@ def _saved(workdir, scores, **options):
     for step, score in scores.items():
         checkpoints.save(step, _state(step), {"totals": {"loss": 0.1 + 0.2 * step}, "streamed": False})
         if score is not None:
-            checkpoints.score(step, {"top1_accuracy": score})
-            rows.append({"step": step, "split": "validation", "top1_accuracy": score})
+            checkpoints.score(step, step / 2, {"top1_accuracy": score})
+            rows.append({"step": step, "epoch": step / 2, "split": "validation", "top1_accuracy": score})
             (workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     checkpoints.close()
     return workdir
@@ -70,13 +70,23 @@ def test_scores_of_what_will_be_trained_again_count_no_more(tmp_path):
     """A kill came after the row of 4, which has a score, and before its checkpoint was whole."""
     workdir = _saved(tmp_path / "run", {1: 0.8, 2: None, 3: None})
     with (workdir / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps({"step": 4, "split": "validation", "top1_accuracy": 0.9}) + "\n")
+        file.write(json.dumps({"step": 4, "epoch": 2, "split": "validation", "top1_accuracy": 0.9}) + "\n")
     checkpoints = Checkpoints(str(workdir))
     checkpoints.restore_newest(jax.eval_shape(lambda: _state(0)), DEVICES)
     checkpoints.save(4, _state(4), {"streamed": False})
-    checkpoints.score(4, {"top1_accuracy": 0.7})
+    checkpoints.score(4, 2, {"top1_accuracy": 0.7})
     checkpoints.close()
     assert Checkpoints(str(workdir), read_only=True).steps() == [1, 3, 4]
+
+
+def test_the_best_is_of_the_second_stage_as_soon_as_that_has_begun(tmp_path):
+    first = {2: 0.5, 4: 0.9, 6: 0.8}
+    workdir = _saved(tmp_path / "run", first | {8: 0.6, 10: 0.7, 12: 0.4, 14: 0.3}, first_stage_epochs=3)
+    checkpoints = Checkpoints(str(workdir), read_only=True, first_stage_epochs=3)
+    assert checkpoints.steps() == [10, 12, 14]
+    assert checkpoints.step_of("best") == 10
+    begun = _saved(tmp_path / "begun", first | {7: None}, first_stage_epochs=3)
+    assert Checkpoints(str(begun), read_only=True, first_stage_epochs=3).steps() == [4, 6, 7]
 
 
 def test_without_a_score_the_best_is_the_last(tmp_path):
