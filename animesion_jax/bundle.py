@@ -181,6 +181,12 @@ def read_bundle(path: str) -> dict[str, Any]:
         raise InputError(
             f"no bundle at {file}; write one: python -m animesion_jax.main export --workdir=RUN --output={file}"
         )
+    if file.suffix in (".onnx", ".safetensors"):
+        raise InputError(
+            f"{file} is for other libraries by its name; allowed: a bundle, which export writes with --format=msgpack"
+        )
+    if not file.stat().length:
+        raise InputError(f"{file} is empty; export it again")
     with file.open("rb") as stream:
         try:
             tree = read_tree(stream, file.stat().length)

@@ -17,7 +17,7 @@ from animesion_jax.calibration import fit
 from animesion_jax.classify import of_pixels
 from animesion_jax.data import EvalData
 from animesion_jax.datasets import load_dataset
-from animesion_jax.errors import InputError
+from animesion_jax.errors import InputError, escape
 from animesion_jax.image_batches import apply_to_files
 
 # Enough for a false-accept rate of one in a thousand; more would take gigabytes with thousands of classes.
@@ -55,7 +55,7 @@ def calibrate(
       unknown: images of characters that the model does not know; without any the validation images stand in for them.
 
     Raises:
-      InputError: another run's bundle, no such data, or an unreadable image.
+      InputError: another run's bundle, no such data, or no readable image among the unknown.
     """
     if false_accept_rate is not None and not 0 < false_accept_rate < 1:
         raise InputError(f"--false_accept_rate is {false_accept_rate}; allowed: above 0 and below 1")
@@ -81,9 +81,10 @@ def calibrate(
     calibration = fit(logits, embeddings, labels, false_accept_rate, strangers, source)
     if (rejected := calibration.source["false_reject_rate"]) > MOST_REJECTED:
         log.warning(
-            "to name no more than %.2g %% of the unknown characters, %.3g %% of the known ones are called unknown; a "
-            "higher --false_accept_rate than %.2g names more of them",
-            100 * calibration.false_accept_rate, 100 * rejected, calibration.false_accept_rate,
+            "%.3g %% of the known characters are called unknown, for %.3g %% of the unknown ones to be named; %s",
+            100 * rejected, 100 * calibration.false_accept_rate,
+            "a model of more training tells them apart better" if false_accept_rate is None
+            else f"a higher --false_accept_rate than {false_accept_rate:g} names more of them",
         )  # fmt: skip
     described = dataclasses.asdict(calibration)
     return extend_bundle(bundle, tree, output or bundle, calibration=described), described
@@ -106,11 +107,14 @@ def _outputs(forward: Forward, batches: Iterable[dict[str, np.ndarray]]) -> tupl
 
 
 def _logits_of_files(forward: Forward, files: Sequence[Path], size: int) -> np.ndarray:
-    """Returns the (n, classes) logits of at most `MOST_IMAGES` of the files, evenly chosen."""
+    """Returns the (n, classes) logits of at most `MOST_IMAGES` of the files, evenly chosen, but for unreadable ones."""
     chosen = files[:: -(-len(files) // MOST_IMAGES)]
     rows = []
-    for _, row in apply_to_files(lambda images: forward(images)[0], chosen, size, BATCH_SIZE):
+    for file, row in apply_to_files(lambda images: forward(images)[0], chosen, size, BATCH_SIZE):
         if isinstance(row, InputError):
-            raise row
-        rows.append(row)
+            log.warning("--unknown: left out %s: %s", escape(str(file)), row)
+        else:
+            rows.append(row)
+    if not rows:
+        raise InputError(f"--unknown: none of {len(chosen)} images can be read; allowed: one or more that can")
     return np.stack(rows)

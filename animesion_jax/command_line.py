@@ -1,6 +1,7 @@
 """What commands have in common: their help, their flags, and a config with its overrides."""
 
 import argparse
+import difflib
 import logging
 import os
 import sys
@@ -173,6 +174,18 @@ def parser_of(command: str, description: str, example: str) -> argparse.Argument
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage text before it."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """As argparse's, but a misspelt flag is what is told, not the required one that is missing for it."""
+        flags = {flag for action in self._actions for flag in action.option_strings}
+        for argument in args or ():
+            name = argument.partition("=")[0]
+            if name == "--":
+                break
+            if name.startswith("--") and name not in flags:
+                near = difflib.get_close_matches(name, flags, 1)
+                self.error(f"unrecognized arguments: {argument}{f', did you mean {near[0]}?' if near else ''}")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> None:
         """Raises InputError with the message and how to get help."""

@@ -1,5 +1,7 @@
 """The formats that `export` writes: msgpack, onnx and safetensors."""
 
+import os
+
 from etils import epath
 
 from animesion_jax.bundle import load_bundle
@@ -7,6 +9,9 @@ from animesion_jax.errors import InputError
 from animesion_jax.export import bundle_of_run, export
 from animesion_jax.onnx_export import write_onnx
 from animesion_jax.safetensors_export import write_safetensors
+
+# The ending that a file of a format usually has; any other is anybody's.
+ENDINGS = {"msgpack": ".msgpack", "onnx": ".onnx", "safetensors": ".safetensors"}
 
 
 def convert(
@@ -33,10 +38,18 @@ def convert(
         raise InputError(f"--preprocessing={preprocessing} is for --format=onnx; give both")
     if bundle and weights:
         raise InputError(f"--weights={weights} is for --workdir; a bundle holds one set of weights")
+    stem, ending = os.path.splitext(output)
+    if ending in ENDINGS.values() and ending != ENDINGS[form]:
+        raise InputError(
+            f"--output={output} is named like another format than --format={form}; allowed: {stem}{ENDINGS[form]}, or "
+            "another --format"
+        )
     if form == "msgpack" and bundle:
         raise InputError(f"{bundle} is a bundle already, in msgpack; allowed with --bundle: --format=onnx, safetensors")
     if form == "msgpack":
         return [export(workdir, output, weights)]
+    if bundle and os.path.realpath(os.path.expanduser(output)) == os.path.realpath(os.path.expanduser(bundle)):
+        raise InputError(f"--output={output} is the bundle itself, which would be lost; allowed: another file")
     source = load_bundle(bundle) if bundle else bundle_of_run(workdir, weights)
     if form == "onnx":
         return write_onnx(source, output, normalize_inside=preprocessing == "inside")

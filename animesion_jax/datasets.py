@@ -250,7 +250,10 @@ def load_dataset(name: str, data_dir: str) -> Dataset:
         built = sorted(str(path.parent.parent.relative_to(root)) for path in _find_dataset_infos(root))
         base, _, config = name.partition("/")
         mend = f"allowed: a data set that is built there, or one to build first: {', '.join(BUILDERS)}"
-        if base == "folder":
+        configs = [each for each in built if each.startswith(f"{name}/")]
+        if configs:
+            mend = f"allowed: {', '.join(configs)}"
+        elif base == "folder":
             mend = "the command that trained on it builds it again, if its pictures are as they were"
         elif base in BUILDERS:
             flags = f"{f'--config={config} ' if config else ''}{BUILDERS[base]}--data_dir={root.resolve()}"

@@ -10,6 +10,7 @@ from etils import epath
 from animesion_jax.bundle import build_bundle, extend_bundle, read_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.predict import Recognizer
+from animesion_jax.sorting import UNKNOWN
 
 BATCH_SIZE = 8
 
@@ -28,7 +29,7 @@ def enroll(bundle: str, name: str, files: Sequence[Path], output: str) -> tuple[
       output: file to write, local or gs://.
 
     Raises:
-      InputError: a bundle without calibration, a name of a trained class, or an unreadable image.
+      InputError: a bundle without calibration, a name of a trained class or "unknown", or an unreadable image.
     """
     tree = read_bundle(bundle)
     known = build_bundle(bundle, tree)
@@ -40,6 +41,8 @@ def enroll(bundle: str, name: str, files: Sequence[Path], output: str) -> tuple[
         )
     if not name.strip():
         raise InputError("--name is empty; allowed: a character's name")
+    if name.strip().lower() == UNKNOWN:
+        raise InputError(f"--name={name} is what predict calls characters that it does not know; allowed: another name")
     if name in known.classes:
         raise InputError(f"--name={name}: the model was trained on this character; allowed: another name")
     embeddings = []

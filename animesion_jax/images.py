@@ -56,11 +56,19 @@ def _naming_faults() -> Iterator[None]:
             f"not a readable image: cannot identify its format; allowed: a whole file of {', '.join(FORMATS)}; "
             "save or download it again"
         ) from error
+    except OSError as error:
+        if not error.errno:  # one of Pillow's own
+            raise _unreadable(error) from error
+        raise InputError(f"cannot be read: {error.strerror}; check its permissions and its disk") from error
     except Exception as error:  # Pillow raises a dozen types on damaged files, all of which mean the same
-        raise InputError(
-            f"not a readable image: {first_line(error)}; allowed: a whole file of {', '.join(FORMATS)}; "
-            "save or download it again"
-        ) from error
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> InputError:
+    return InputError(
+        f"not a readable image: {first_line(error)}; allowed: a whole file of {', '.join(FORMATS)}; "
+        "save or download it again"
+    )
 
 
 def is_image_name(name: str) -> bool:
@@ -196,4 +204,7 @@ def to_image(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
     if 0 in shape:
         raise InputError(f"an image of {shape} has no pixel; allowed: at least one")
     with _naming_faults():
-        return to_rgb(image) if isinstance(image, Image.Image) else Image.fromarray(image)
+        if isinstance(image, np.ndarray):
+            return Image.fromarray(image)
+        image.load()
+        return to_rgb(image)

@@ -1,7 +1,8 @@
 """Image files in, ranked characters out; needs no TensorFlow."""
 
+import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from PIL import Image
 
 from animesion_jax.bundle import Bundle, load_bundle
 from animesion_jax.classify import character_probabilities, of_pixels
-from animesion_jax.errors import InputError
+from animesion_jax.errors import InputError, escape
 from animesion_jax.image_batches import apply_to_files
 from animesion_jax.images import FORMATS, is_image_name, resize, to_image
+
+log = logging.getLogger(__name__)
 
 ImageLike = str | Path | Image.Image | np.ndarray
 Prediction = dict[str, Any]
@@ -69,7 +72,8 @@ class Recognizer:
           InputError: an unreadable image.
         """
         _check_top_k(top_k)
-        if isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim == 3):
+        a_list = isinstance(images, Iterable) and not isinstance(images, str | Image.Image)
+        if not a_list or (isinstance(images, np.ndarray) and images.ndim != 4):
             images = [images]
         size = self.bundle.image_size
         pixels = [resize(to_image(image), size) for image in images]
@@ -130,17 +134,25 @@ def load(path: str, batch_size: int = 32) -> Recognizer:
     return Recognizer(load_bundle(path), batch_size)
 
 
+def _tell_unseen(error: OSError) -> None:
+    log.warning("%s is left out: %s; mend its permissions", escape(str(error.filename)), error.strerror)
+
+
 def find_images(paths: Sequence[str]) -> list[Path]:
     """Returns the files given and, sorted, the image files anywhere below the folders given.
 
     Files that were named are kept whatever they are; in folders only names of `images.FORMATS` count, and
-    none that explain has written.
+    none that explain has written. A folder below that cannot be looked into is told.
     """
     found = []
     for name in paths:
         path = os.path.expanduser(name)
         if os.path.isdir(path):
-            inside = [file for file in Path(path).rglob("*") if is_image_name(file.name) and file.is_file()]
+            inside = []
+            for parent, _, names in os.walk(path, onerror=_tell_unseen):
+                named = [Path(parent, name) for name in names if is_image_name(name)]
+                # A link to nowhere may be one to a disk that is not there: it is told when it is read.
+                inside += [file for file in named if file.is_file() or file.is_symlink()]
             if not inside:
                 raise InputError(f"folder {path} holds no image; allowed: files or folders of {', '.join(FORMATS)}")
             found += sorted(inside)

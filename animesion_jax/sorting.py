@@ -22,20 +22,23 @@ def copy_into_folders(rows: Iterable[Row], folder: str) -> Iterator[Row]:
     """
     for row in rows:
         if "error" not in row:
-            name = UNKNOWN if row["unknown"] else row["predictions"][0]["class"]
-            copy_once(Path(row["path"]), Path(folder).expanduser() / folder_name(name))
+            name = UNKNOWN if row["unknown"] else folder_name(row["predictions"][0]["class"])
+            copy_once(Path(row["path"]), Path(folder).expanduser() / name)
         yield row
 
 
 def folder_name(character: str) -> str:
     """Returns the name of a character's folder; different characters have different ones.
 
-    Letters that a system reserves, control characters, and dots and blanks at the ends are written as %XX.
+    Letters that a system reserves, control characters, and dots and blanks at the ends are written as %XX, and so is
+    the first letter of a character that is called like the folder of unknown ones.
     """
     letters = list(character)
+    taken = character.lower() == UNKNOWN
     for place, letter in enumerate(letters):
         at_an_end = place in (0, len(letters) - 1)
-        if letter in RESERVED or ord(letter) < 32 or (at_an_end and letter in ". "):
+        reserved = letter in RESERVED or ord(letter) < 32 or (at_an_end and letter in ". ")
+        if reserved or (taken and place == 0):
             letters[place] = f"%{ord(letter):02X}"
     return "".join(letters) or "%"
 

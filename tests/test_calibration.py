@@ -163,7 +163,7 @@ def test_images_of_unknown_characters_set_the_threshold(trained, bundle_path, tm
 
 def test_a_threshold_that_few_known_characters_reach_is_told(trained, bundle_path, tmp_path, capsys, caplog):
     arguments = [f"--bundle={bundle_path}", f"--workdir={trained[0]}", f"--output={tmp_path / 'c.msgpack'}"]
-    told = "of the known ones are called unknown; a higher --false_accept_rate than"
+    told = "unknown ones to be named; a higher --false_accept_rate than"
     for rate, expected in ((0.001, True), (0.9, False)):
         assert main(["animesion", "calibrate", *arguments, f"--false_accept_rate={rate}"]) == 0
         rejected = json.loads(capsys.readouterr().out)["source"]["false_reject_rate"]
@@ -177,7 +177,7 @@ def test_a_threshold_that_few_known_characters_reach_is_told(trained, bundle_pat
         (["--split=train"], ["train", "trained on"]),
         (["--split=toast"], ["toast", "validation"]),
         (["--data_dir=nowhere"], ["nowhere", "not built"]),
-        (["--unknown=none.png"], ["none.png", "no such image"]),
+        (["--unknown=none.png"], ["--unknown", "none of 1 images"]),
         (["--bundle=zero.msgpack"], ["zero.msgpack", "2 classes"]),
     ],
 )

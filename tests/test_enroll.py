@@ -147,6 +147,7 @@ def test_enrolments_that_cannot_be(bundle, bundle_path, stripes, tmp_path, capsy
         (bundle_path, "A", stripes, ["not calibrated", "animesion_jax.main calibrate"]),
         (bundle, known, stripes, [known, "another name"]),
         (bundle, " ", stripes, ["--name", "a character's name"]),
+        (bundle, "Unknown", stripes, ["--name=Unknown", "does not know", "another name"]),
         (bundle, "A", tmp_path / "broken.png", ["broken.png", "leave it out"]),
         (bundle, "A", tmp_path / "absent.png", ["absent.png"]),
     ]:

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,9 @@ def test_a_character_to_test_but_not_to_train_is_refused(tmp_path):
         ([], ["holds no folder", "a folder of pictures per character"]),
         (["train/a", "test/a", "extra/a"], ["'extra'", "train/, validation/ and test/"]),
         (["train/a", "val/a", "validation/a"], ["two are the same split"]),
+        (["train/a", "dev/a"], ["which dev, train must be splits", "expected: a folder of pictures per character"]),
+        (["val/a", "test/a"], ["which test, val must be splits", "train/, validation/ and test/"]),
+        (["Training/a", "miku"], ["which Training must be splits"]),
     ],
 )
 def test_what_is_no_layout_is_named(tmp_path, folders, words):
@@ -139,6 +143,12 @@ def test_characters_may_be_named_like_splits(tmp_path):
     assert survey(find_pictures(tmp_path)).characters == ["thomas", "train"]
     _draw_folder(tmp_path / "more", {"test": 2, "val": 2})
     assert not find_pictures(tmp_path / "more").has_splits
+
+
+def test_names_that_look_the_same_are_not_two_characters(tmp_path):
+    for form in ("NFC", "NFD"):
+        _draw_folder(tmp_path, {unicodedata.normalize(form, "ガール"): 2})
+    _refused(tmp_path, "same name in other Unicode forms: 'ガール': put them together")
 
 
 def test_what_is_no_picture_is_skipped_and_counted(tmp_path):

@@ -1,10 +1,13 @@
 """What predict makes of image files of every kind, good and bad."""
 
+import errno
+import io
 import os
 import socket
 import subprocess
 import sys
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,14 +189,14 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
             _refused(lambda name=name: read_image(tmp_path / name), *words)
         _refused(lambda: read_image("/dev/zero"), "a device")
         good = _saved(tmp_path / "good.png", np.zeros((2, 2, 3), np.uint8))
-        assert find_images([str(tmp_path)]) == [good]
+        assert find_images([str(tmp_path)]) == [good, tmp_path / "loop.png"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_refused(tmp_path):
     path = _saved(tmp_path / "x.png", np.zeros((2, 2, 3), np.uint8))
     path.chmod(0)
-    _refused(lambda: read_image(path), "Permission denied")
+    _refused(lambda: read_image(path), "cannot be read: Permission denied; check its permissions")
 
 
 @pytest.mark.parametrize(
@@ -217,8 +220,38 @@ def test_folders_are_searched_for_the_formats_that_are_read(tmp_path):
         assert len(find_images([odd])) == 1  # whatever is wrong with it is said when it is read
 
 
+def test_a_disk_that_fails_is_not_blamed_on_the_image(tmp_path, monkeypatch):
+    path = _saved(tmp_path / "x.png", np.zeros((2, 2, 3), np.uint8))
+
+    def fail(*_) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr(images.BoundedFile, "read", fail)
+    _refused(lambda: read_image(path), "cannot be read: Input/output error; check its permissions and its disk")
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told(tmp_path, monkeypatch, caplog):
+    _saved(tmp_path / "x.png", np.zeros((2, 2, 3), np.uint8))
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    # A link to nowhere is said to be none when it is read.
+    assert find_images([str(tmp_path)]) == [tmp_path / "gone.png", tmp_path / "x.png"]
+    assert f"{tmp_path / 'closed'} is left out: Permission denied" in caplog.text
+
+
 def test_images_in_memory_are_refused_in_one_line_too():
     _refused(lambda: to_image(Image.new("RGB", (0, 5))), "no pixel")
     _refused(lambda: to_image(np.zeros((0, 5, 3), np.uint8)), "no pixel")
     _refused(lambda: to_image(Image.new("F", (2, 2))), "floats")
+    written = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(written, "PNG")
+    _refused(lambda: to_image(Image.open(io.BytesIO(written.getvalue()[:-40]))), "not a readable image")
     _refused(lambda: to_image(np.zeros((4, 4))), "an array image is (H, W, 3) uint8; this one is (4, 4) float64")

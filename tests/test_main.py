@@ -198,6 +198,8 @@ def test_overrides_reach_the_config():
         (["evaluate", "--workdir=w", "--output=classes.csv"], ["classes.csv", "--per_class"]),
         (["predict", "--bundle=none.msgpack", "x.png"], ["none.msgpack", "export"]),
         (["predict", "--bundle=none.msgpack", "--format=xml", "x.png"], ["xml", "json"]),
+        (["predict", "--bundel=none.msgpack", "x.png"], ["--bundel=none.msgpack, did you mean --bundle?"]),
+        (["predict", "--bundle=none.onnx", "x.png"], ["no bundle at none.onnx"]),
     ],
 )
 def test_bad_input_is_one_line_and_no_traceback(arguments, words, capsys):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from pathlib import Path
 
 import flax.serialization
 import jax
@@ -206,6 +207,21 @@ def test_a_folder_is_no_output(tmp_path, form, capsys):
     arguments = [f"--bundle={tmp_path / 'b.msgpack'}", f"--output={tmp_path}", f"--format={form}"]
     assert main(["animesion", "export", *arguments]) == 2
     assert "folder" in capsys.readouterr().err or form == "safetensors"  # which says that ShallowNet has no layout
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [("b.msgpack", "allowed: b.onnx"), ("plain", "the bundle itself"), ("b.safetensors", "allowed: b.onnx")],
+)
+def test_an_export_overwrites_no_bundle_and_bears_no_other_formats_name(tmp_path, monkeypatch, output, words, capsys):
+    monkeypatch.chdir(tmp_path)
+    written = flax.serialization.msgpack_serialize(bundle_tree())
+    for name in ("b.msgpack", "plain"):
+        Path(name).write_bytes(written)
+    bundle = "plain" if output == "plain" else "b.msgpack"
+    assert main(["animesion", "export", f"--bundle={bundle}", f"--output=./{output}", "--format=onnx"]) == 2
+    assert words in capsys.readouterr().err.replace("./", "")
+    assert Path("b.msgpack").read_bytes() == Path("plain").read_bytes() == written
 
 
 def test_export_writes_the_same_of_a_run_and_of_its_bundle(trained, bundle_path, tmp_path, capsys):

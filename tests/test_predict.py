@@ -73,8 +73,9 @@ def test_python_api_takes_paths_images_and_arrays_of_any_mode(bundle_path, test_
     results = recognizer.predict([path, image, np.asarray(image)], top_k=3)
     assert results[0] == results[1] == results[2] and len(results[0]) == 3
     assert len(recognizer.predict(image.convert("CMYK"), top_k=99)[0]) == 20
-    with pytest.raises(InputError, match="uint8"):
-        recognizer.predict(np.zeros((4, 4), np.float32))
+    for no_image, shape in ((np.zeros((4, 4), np.float32), r"\(4, 4\) float32"), (5, r"\(\) int64")):
+        with pytest.raises(InputError, match=f"uint8; this one is {shape}"):
+            recognizer.predict(no_image)
 
 
 def test_a_bundle_is_readable_with_flax_alone_and_says_what_it_is(bundle_path):

@@ -17,7 +17,7 @@ from animesion_jax.image_batches import BATCHES_AHEAD, apply_to_files
 from animesion_jax.main import INTERRUPTED, main
 from animesion_jax.predict import load
 from animesion_jax.result_file import UNFINISHED
-from animesion_jax.sorting import copy_once, folder_name
+from animesion_jax.sorting import UNKNOWN, copy_once, folder_name
 from tests.hostile_seeds import bundle_tree
 
 DRAW = np.random.default_rng(3)
@@ -197,7 +197,8 @@ def test_different_images_of_one_name_are_all_kept(tmp_path):
 
 def test_folder_names_stay_in_the_folder_and_apart():
     names = ["..", ".", "a/b", "a%2Fb", "a\\b", "C:", "", "%", "con\0", "yui ", "あかり", "a.b", "Fate/stay night"]
+    names += [UNKNOWN, "%75nknown", "Unknown"]
     folders = [folder_name(name) for name in names]
-    assert len(set(folders)) == len(names)
+    assert len({folder.lower() for folder in [*folders, UNKNOWN]}) == len(names) + 1
     assert not any(set(folder) & set('/\\:*?"<>|\0') or folder.startswith(".") for folder in folders)
     assert folder_name("あかり") == "あかり" and folder_name("a.b") == "a.b"

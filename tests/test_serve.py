@@ -86,14 +86,15 @@ def test_the_endpoint_answers_like_predict_and_compiles_nothing(client, service,
 
 def test_limits_are_kept_and_named(client, face):
     large = _post(client, ("large.png", bytes(150_000))).json()["results"][0]
-    assert "too large: 0.1 MB; allowed: 0.1 MB" in large["error"]
+    assert "too large: 0.143 MB (150,000 bytes); allowed: 0.1 MB (104,857)" in large["error"]
     content = face.read_bytes()
     for answer, status, words in [
         (_post(client, *[("face.png", content)] * 4), 400, ["3"]),
         (_post(client, ("a.png", bytes(2_000_000))), 413, ["too large", "3 images", "0.1 MB"]),
         (client.post("/api/predict", data={"image": "text"}), 415, ["curl -F image=@face.jpg"]),
         (client.post("/api/predict", content=content), 415, ["curl -F"]),
-        (client.post("/api/predict", files={"image": (None, "text")}), 400, ["form of image files"]),
+        (client.post("/api/predict", files={"image": (None, "text")}), 400, ["no file", "curl -F image=@face.jpg"]),
+        (client.get("/api/predict"), 405, ["by POST"]),
         (
             client.post("/api/predict", content=iter([b"x"]), headers={"content-type": "multipart/form-data"}),
             411,
@@ -206,8 +207,9 @@ def test_a_browser_uploads_pastes_and_reads(address, face, tmp_path):
             _base64(face),
         )
         found("#results .card", "pasted.png")
-        field().send_keys(str(large))
-        wait.until(lambda b: "exceed the maximum" in b.find_element(By.TAG_NAME, "body").text)
+        field().send_keys(f"{large}\n{face}")
+        found("#results .error", "the file is too large")
+        found("#results .card.unknown", "face.png")
         browser.get(address)
         wait.until(lambda b: b.find_elements(By.CSS_SELECTOR, "#examples button"))[-1].click()
         found("#results .card", "unknown")

@@ -19,8 +19,7 @@ from animesion_jax.errors import InputError
 from animesion_jax.serve.page import FONTS, PASTE, create_page
 from animesion_jax.serve.service import Answer, Service
 
-# What the parts of a form add to the files in them.
-FORM_BYTES = 2**20
+SEND_A_FORM = "send a form by POST: curl -F image=@face.jpg .../api/predict"
 
 
 def create_app(service: Service, examples: Sequence[Path] = ()) -> fastapi.FastAPI:
@@ -46,8 +45,10 @@ def create_app(service: Service, examples: Sequence[Path] = ()) -> fastapi.FastA
         if fault:
             return fault
         try:
-            async with request.form(max_files=service.max_images, max_fields=0) as form:
+            async with request.form(max_files=service.max_images, max_fields=service.max_images) as form:
                 uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+                if not uploads:
+                    return _error(400, f"no file in the form; {SEND_A_FORM}")
                 service.check_number(len(uploads))
                 results = [await asyncio.to_thread(_answer, service, upload) for upload in uploads]
         except HTTPException as error:
@@ -56,9 +57,16 @@ def create_app(service: Service, examples: Sequence[Path] = ()) -> fastapi.FastA
             return _error(400, str(error))
         return JSONResponse({"results": results})
 
+    @app.get("/api/predict")
+    def how_to_predict() -> JSONResponse:
+        """Without it the page would answer."""
+        return _error(405, SEND_A_FORM)
+
     page = create_page(service, examples)
+    # Gradio drops all files of an upload for one that is too large: a larger one than the service takes gets here, and
+    # a line beside the answers for the others.
     return gradio.mount_gradio_app(
-        app, page, path="/", max_file_size=service.max_bytes, show_error=True, theme=FONTS, footer_links=[],
+        app, page, path="/", max_file_size=service.max_request_bytes, show_error=True, theme=FONTS, footer_links=[],
         ssr_mode=False, head=PASTE,
     )  # fmt: skip
 
@@ -66,11 +74,11 @@ def create_app(service: Service, examples: Sequence[Path] = ()) -> fastapi.FastA
 def _unfit(request: fastapi.Request, service: Service) -> JSONResponse | None:
     """Returns the answer to a request that is not read at all."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        return _error(415, "send a form: curl -F image=@face.jpg .../api/predict")
+        return _error(415, SEND_A_FORM)
     length = request.headers.get("content-length", "")
     if not length.isdecimal():
         return _error(411, "the request does not say its length; allowed: one with a Content-Length")
-    if int(length) > service.max_images * service.max_bytes + FORM_BYTES:
+    if int(length) > service.max_request_bytes:
         return _error(413, f"the request is too large: {length} bytes; allowed: {service.limits}")
     return None
 

@@ -19,6 +19,8 @@ from animesion_jax.predict import Recognizer
 
 # Gradio counts so too.
 MEGABYTE = 2**20
+# What the parts of a form add to the files in them.
+FORM_BYTES = 2**20
 
 Answer = dict[str, Any]
 
@@ -63,6 +65,11 @@ class Service:
         self.explainer.explain(blank[0])
         return time.monotonic() - start
 
+    @property
+    def max_request_bytes(self) -> int:
+        """Largest request: as many of the largest files as it may have, and what a form adds."""
+        return self.max_images * self.max_bytes + FORM_BYTES
+
     def check_number(self, number: int) -> None:
         """Raises InputError for more images than a request may have, or none."""
         if not 1 <= number <= self.max_images:
@@ -97,8 +104,8 @@ class Service:
             size = path.stat().st_size
             if size > self.max_bytes:
                 raise InputError(
-                    f"the file is too large: {size / MEGABYTE:.1f} MB; allowed: {self.max_bytes / MEGABYTE:.3g} MB; "
-                    "scale it down, or crop it to the face"
+                    f"the file is too large: {size / MEGABYTE:.3g} MB ({size:,} bytes); allowed: "
+                    f"{self.max_bytes / MEGABYTE:.3g} MB ({self.max_bytes:,}); scale it down, or crop it to the face"
                 )
             image = read_image(path)
         except InputError as error:

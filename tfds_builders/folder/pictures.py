@@ -11,7 +11,11 @@ from animesion_jax.errors import InputError
 from animesion_jax.images import EXPLAINED, is_image_name
 
 # Folders that are splits, by name in lower case, where train is one of them.
-SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+SPLIT_FOLDERS = {
+    "train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test",
+}  # fmt: skip
+# Other names that folders of splits go by: with folders in them, and nothing else, they are hardly characters.
+LIKE_SPLITS = {*SPLIT_FOLDERS, "training", "dev", "eval", "testing"}
 EXPECTED = "expected: a folder of pictures per character, or train/, validation/ and test/ with such folders"
 
 
@@ -90,6 +94,12 @@ def _split_folders(folder: Path) -> dict[str, str]:
     names = [path.name for path in _visible(folder) if path.is_dir()]
     splits = {name: SPLIT_FOLDERS[name.lower()] for name in names if name.lower() in SPLIT_FOLDERS}
     if "train" not in splits.values() or (len(splits) == 1 and len(names) > 1):
+        misnamed = [name for name in names if name.lower() in LIKE_SPLITS and _holds_only_folders(folder / name)]
+        if misnamed:
+            raise InputError(
+                f"{folder} holds {', '.join(names)}, of which {', '.join(misnamed)} must be splits, for there are only "
+                f"folders in them; {EXPECTED}, and nothing beside them: rename or move what is not"
+            )
         return {}
     if len(set(splits.values())) < len(splits):
         raise InputError(f"{folder} holds {', '.join(splits)}, of which two are the same split; leave one")
@@ -97,6 +107,11 @@ def _split_folders(folder: Path) -> dict[str, str]:
         other = next(name for name in names if name not in splits)
         raise InputError(f"{folder} holds {', '.join(splits)} beside '{other}'; {EXPECTED}: move one of them elsewhere")
     return splits
+
+
+def _holds_only_folders(folder: Path) -> bool:
+    inside = _visible(folder)
+    return bool(inside) and all(path.is_dir() for path in inside)
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -83,7 +83,8 @@ def _check_unchanged(workdir: str, config: ml_collections.ConfigDict, folder: st
     if same and begun.folder == folder and begun.dataset != dataset:
         raise InputError(
             f"the pictures in {folder} have changed since {workdir} was begun (data set {begun.dataset}, now "
-            f"{dataset}); put them back as they were, give another --workdir, or --accept_changes to go on with them"
+            f"{dataset}); put them back as they were, give another --workdir, or, where the characters are "
+            "the same, --accept_changes to go on with them"
         )
 
 

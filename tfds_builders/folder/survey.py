@@ -4,6 +4,7 @@ import functools
 import hashlib
 import itertools
 import os
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -98,6 +99,7 @@ def survey(pictures: Pictures, min_images: int = 0, skip_broken: bool = False) -
         *_broken(unreadable, total, skip_broken),
         *_untrained(pictures, kept, characters),
         *_bad_names(characters),
+        *_same_names(characters),
     ]
     if len(characters) < 2:
         problems.append(f"{len(characters)} characters with {max(min_images, 1)} pictures or more; needed: two or more")
@@ -170,6 +172,16 @@ def _bad_names(characters: Sequence[str]) -> list[str]:
     bad = [name for name in characters if escape(name) != name or name != name.strip()]
     named = _named((repr(name) for name in bad), len(bad))
     return [f"{len(bad)} folders have names that are no text of one line: {named}: rename them"] if bad else []
+
+
+def _same_names(characters: Sequence[str]) -> list[str]:
+    """Returns a problem if there are names of the same letters, with accents of their own or not, as macOS has them."""
+    groups = defaultdict(list)
+    for name in characters:
+        groups[unicodedata.normalize("NFC", name)].append(name)
+    same = [name for name, names in groups.items() if len(names) > 1]
+    named = _named((f"'{name}'" for name in same), len(same))
+    return [f"several folders have the same name in other Unicode forms: {named}: put them together"] if same else []
 
 
 def _report(pictures: Pictures, kept: Sequence[Picture], characters: Sequence[str]) -> dict[str, Any]:
