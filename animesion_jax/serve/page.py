@@ -44,7 +44,7 @@ STYLE = """
 .card .error {color: #b91c1c; font-weight: 600;}
 .card.unknown .bar i {background: #9ca3af;}
 #examples button {min-width: 0;}
-#examples .grid-wrap {min-height: 0 !important;}
+#examples .grid-wrap {min-height: 0 !important; overflow-y: auto !important;}
 #examples .grid-container {grid-template-columns: repeat(auto-fill, minmax(72px, 1fr)) !important;}
 </style>
 """
