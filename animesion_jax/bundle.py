@@ -186,7 +186,7 @@ def read_bundle(path: str) -> dict[str, Any]:
             f"{file} is for other libraries by its name; allowed: a bundle, which export writes with --format=msgpack"
         )
     if not file.stat().length:
-        raise InputError(f"{file} is empty; export it again")
+        raise InputError(f"{file} is damaged (it is empty); export it again")
     with file.open("rb") as stream:
         try:
             tree = read_tree(stream, file.stat().length)
