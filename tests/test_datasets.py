@@ -168,8 +168,15 @@ def test_bad_input_is_named(toy_config, dataset, tmp_path):
         toy_config.held_out = held_out
         return select_examples(toy_config, dataset, split)
 
+    info = tmp_path / "moeimouto" / "kaggle" / "1.0.0" / "dataset_info.json"
+    info.parent.mkdir(parents=True)
+    info.touch()
     cases = [
-        (lambda: load_dataset("dafre/min20", str(tmp_path)), ["dafre/min20", "tfds build --config=min20", "nothing"]),
+        (lambda: load_dataset("moeimouto", str(tmp_path)), ["'moeimouto' is not", "allowed: moeimouto/kaggle"]),
+        (
+            lambda: load_dataset("dafre/min20", str(tmp_path)),
+            ["dafre/min20", "tfds build --config=min20", "there: moeimouto"],
+        ),
         (lambda: select("val", 0.0), ["'val'", "validation, test"]),
         (lambda: select(HELD_OUT, 0.0), ["'train'", "held_out is 0", "validation, test", "--config.held_out"]),
         (lambda: select("train", 1.0), ["config.held_out is 1.0", "less than 1"]),

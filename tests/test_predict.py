@@ -119,6 +119,12 @@ def test_truncated_bundles_are_named(bundle_path, tmp_path, length):
         load_bundle(str(tmp_path / "cut.msgpack"))
 
 
+def test_files_for_other_libraries_are_no_bundles(tmp_path):
+    (tmp_path / "b.onnx").write_bytes(b"\x08\x08")
+    with pytest.raises(InputError, match=r"b\.onnx is for other libraries by its name; .*--format=msgpack"):
+        load_bundle(str(tmp_path / "b.onnx"))
+
+
 # Blanks, quotes, brackets, a line end, a terminal's escape, wide letters, and one that looks like an option.
 ODD_NAMES = [
     "a b.png", "it's \"q\".png", "[x]*?.png", "line\nend.png", "\x1b[31mred.png", "あ\u3000い.png", "-d.png", "é,;.png"
