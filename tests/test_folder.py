@@ -123,9 +123,9 @@ def test_a_character_to_test_but_not_to_train_is_refused(tmp_path):
         ([], ["holds no folder", "a folder of pictures per character"]),
         (["train/a", "test/a", "extra/a"], ["'extra'", "train/, validation/ and test/"]),
         (["train/a", "val/a", "validation/a"], ["two are the same split"]),
-        (["train/a", "dev/a"], ["which dev, train must be splits", "expected: a folder of pictures per character"]),
-        (["val/a", "test/a"], ["which test, val must be splits", "train/, validation/ and test/"]),
-        (["Training/a", "miku"], ["which Training must be splits"]),
+        (["train/a", "dev/a"], ["holds dev, train, which must be splits", "expected: a folder of pictures per character"]),
+        (["val/a", "test/a"], ["holds test, val, which must be splits", "train/, validation/ and test/"]),
+        (["Training/a", "miku"], ["holds Training, which must be splits"]),
     ],
 )
 def test_what_is_no_layout_is_named(tmp_path, folders, words):

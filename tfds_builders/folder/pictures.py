@@ -97,8 +97,8 @@ def _split_folders(folder: Path) -> dict[str, str]:
         misnamed = [name for name in names if name.lower() in LIKE_SPLITS and _holds_only_folders(folder / name)]
         if misnamed:
             raise InputError(
-                f"{folder} holds {', '.join(names)}, of which {', '.join(misnamed)} must be splits, for there are only "
-                f"folders in them; {EXPECTED}, and nothing beside them: rename or move what is not"
+                f"{folder} holds {', '.join(misnamed)}, which must be splits, for there are only folders in them; "
+                f"{EXPECTED}, and nothing beside them: rename or move what is not"
             )
         return {}
     if len(set(splits.values())) < len(splits):
