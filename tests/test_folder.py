@@ -123,7 +123,7 @@ def test_a_character_to_test_but_not_to_train_is_refused(tmp_path):
         ([], ["holds no folder", "a folder of pictures per character"]),
         (["train/a", "test/a", "extra/a"], ["'extra'", "train/, validation/ and test/"]),
         (["train/a", "val/a", "validation/a"], ["two are the same split"]),
-        (["train/a", "dev/a"], ["holds dev, train, which must be splits", "expected: a folder of pictures per character"]),
+        (["train/a", "dev/a"], ["holds dev, train, which must be splits", "a folder of pictures per character"]),
         (["val/a", "test/a"], ["holds test, val, which must be splits", "train/, validation/ and test/"]),
         (["Training/a", "miku"], ["holds Training, which must be splits"]),
     ],
