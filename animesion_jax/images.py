@@ -56,19 +56,13 @@ def _naming_faults() -> Iterator[None]:
             f"not a readable image: cannot identify its format; allowed: a whole file of {', '.join(FORMATS)}; "
             "save or download it again"
         ) from error
-    except OSError as error:
-        if not error.errno:  # one of Pillow's own
-            raise _unreadable(error) from error
-        raise InputError(f"cannot be read: {error.strerror}; check its permissions and its disk") from error
     except Exception as error:  # Pillow raises a dozen types on damaged files, all of which mean the same
-        raise _unreadable(error) from error
-
-
-def _unreadable(error: Exception) -> InputError:
-    return InputError(
-        f"not a readable image: {first_line(error)}; allowed: a whole file of {', '.join(FORMATS)}; "
-        "save or download it again"
-    )
+        if isinstance(error, OSError) and error.errno:  # the system's; Pillow's own have no number
+            raise InputError(f"cannot be read: {error.strerror}; check its permissions and its disk") from error
+        raise InputError(
+            f"not a readable image: {first_line(error)}; allowed: a whole file of {', '.join(FORMATS)}; "
+            "save or download it again"
+        ) from error
 
 
 def is_image_name(name: str) -> bool:
