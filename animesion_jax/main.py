@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from animesion_jax.commands import COMMANDS
 from animesion_jax.compilation_cache import keep_compiled
 from animesion_jax.errors import InputError, first_line
+from animesion_jax.huge_pages import ask_for_huge_pages
 from animesion_jax.preemption import Stopped
 
 # Whose messages are shown from INFO on.
 LOGGERS = ("animesion_jax", "tfds_builders")
+# Commands whose steps fill large arrays again and again where the CPU is the device.
+TRAINING = ("train", "sweep")
 # The exit status that a shell gives to what Ctrl+C has ended.
 INTERRUPTED = 130
 # What the system says of a disk without room for more.
@@ -29,9 +32,7 @@ def main(argv: Sequence[str]) -> int:
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     keep_compiled()
-    arguments = list(argv[1:])
-    named = arguments and not arguments[0].startswith("-")
-    command = arguments.pop(0) if named else "train"
+    command, arguments = command_of(argv)
     try:
         if command not in COMMANDS:
             raise InputError(f"unknown command '{command}'; allowed: {', '.join(COMMANDS)}")
@@ -69,8 +70,17 @@ def main(argv: Sequence[str]) -> int:
         return 2
 
 
+def command_of(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """Returns the command that is named, or else `train`, and its arguments."""
+    arguments = list(argv[1:])
+    named = arguments and not arguments[0].startswith("-")
+    return arguments.pop(0) if named else "train", arguments
+
+
 def run() -> None:
     """The console script `animesion`."""
+    if command_of(sys.argv)[0] in TRAINING:
+        ask_for_huge_pages()
     status = main(sys.argv)
     if status == INTERRUPTED:
         # XLA's threads may still compile, and would crash an interpreter that is taken apart around them.

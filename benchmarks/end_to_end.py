@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for configs, which are no part of the package
 
 from animesion_jax.errors import InputError  # noqa: E402
+from animesion_jax.huge_pages import ask_for_huge_pages  # noqa: E402
 from animesion_jax.tensorflow_start import hide_accelerators_from_tensorflow  # noqa: E402
 
 CACHES = ("none", "encoded", "decoded", "device")
@@ -99,6 +100,7 @@ def main(argv: Sequence[str]) -> None:
     if {"-h", "--help"} & set(argv):
         print(__doc__)
         return
+    ask_for_huge_pages()
     hide_accelerators_from_tensorflow()
     try:
         print_table(argv)

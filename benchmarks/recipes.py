@@ -66,12 +66,6 @@ COLUMNS = ("top1_accuracy", "macro_accuracy", "many_shot", "medium_shot", "few_s
 STUDY = ("dataset", "image_size", "batch_size", "epochs")
 RUN = ("model", "variant", "seed")
 RESULTS = ROOT / "docs" / "recipes.jsonl"
-# To glibc: keep what was freed. XLA frees a step's buffers after every step, and the kernel would hand out their pages
-# anew and zeroed, a quarter of the time.
-KEEP_MEMORY = {
-    "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TOP_PAD_": "500000000",
-    "MALLOC_TRIM_THRESHOLD_": "8000000000",
-}  # fmt: skip
 
 
 def flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -112,7 +106,6 @@ def run_command(arguments: list[str], log: Path) -> str:
     """Runs `animesion_jax.main` with its messages appended to `log` and returns what it prints."""
     environment = {
         **os.environ,
-        **KEEP_MEMORY,
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         "JAX_COMPILATION_CACHE_DIR": str(log.parent / "compiled"),
     }

@@ -27,6 +27,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for configs and tests, which are no part of the package
 
+from animesion_jax.huge_pages import TUNABLE, VARIABLE  # noqa: E402
 from animesion_jax.models import MODELS  # noqa: E402
 from benchmarks.models import count_gflops, nearest_size  # noqa: E402
 
@@ -169,8 +170,8 @@ def run_peer(case: dict[str, Any], readings: int) -> dict[str, Any]:
 def measure(case: dict[str, Any], flags: argparse.Namespace) -> dict[str, Any]:
     """Returns what a process of its own measured, or {"error": its last words}."""
     command = [sys.executable, __file__, "--one", json.dumps(case), "--readings", str(flags.readings)]
-    # Memory is taken as it is needed, so that the peak is the step's.
-    environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    # Memory is taken as it is needed, so that the peak is the step's; on the host in huge pages, as training has it.
+    environment = {VARIABLE: TUNABLE, **os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])

@@ -17,7 +17,7 @@ SWEEP = f"--config={ROOT / 'configs' / 'sweep_size.py'}:shallownet"
 LEAVES = {"atomic", "predictions", "errors", "augment", "metrics", "paper", "workdir", "preemption", "hosts"}
 # Modules of the package that each module may import; what is not listed imports only the leaves.
 ALLOWED = {
-    "main": {"commands", "compilation_cache"},
+    "main": {"commands", "compilation_cache", "huge_pages"},
     "command_line": {"commands"},
     "commands": {
         "calibrate", "embed", "enroll", "result_file", "sorting", "bundle", "serve", "conversion", "folder_data",

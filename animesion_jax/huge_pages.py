@@ -1,0 +1,35 @@
+"""Large arrays of the host in pages of 2 MiB instead of 4 KiB, of which the kernel has to hand out and zero fewer."""
+
+import os
+import sys
+from pathlib import Path
+
+# What glibc reads when a process starts, from version 2.35 on.
+VARIABLE = "GLIBC_TUNABLES"
+TUNABLE = "glibc.malloc.hugetlb=1"
+OLDEST_GLIBC = (2, 35)
+# Linux names the setting in force in brackets. With "always" there is nothing to ask for, with "never" no use in it.
+SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+def ask_for_huge_pages() -> None:
+    """Starts this program anew, as the same process, with huge pages where Linux gives them to whoever asks.
+
+    XLA frees a step's buffers on the CPU after every step, so every page is handed out anew each time. Nothing is done
+    where the user has set `GLIBC_TUNABLES`, to an empty value too.
+    """
+    if VARIABLE in os.environ or not _are_given_on_request():
+        return
+    os.environ[VARIABLE] = TUNABLE
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _are_given_on_request() -> bool:
+    """Whether this system gives huge pages to programs that ask, and its C library can ask."""
+    try:
+        library, version = os.confstr("CS_GNU_LIBC_VERSION").split()
+        setting = SETTING.read_text()
+    except (AttributeError, ValueError, OSError):
+        # Another C library, or not Linux.
+        return False
+    return library == "glibc" and tuple(map(int, version.split(".")[:2])) >= OLDEST_GLIBC and "[madvise]" in setting
