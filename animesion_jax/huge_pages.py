@@ -1,5 +1,6 @@
 """Large arrays of the host in pages of 2 MiB instead of 4 KiB, of which the kernel has to hand out and zero fewer."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -21,15 +22,17 @@ def ask_for_huge_pages() -> None:
     if VARIABLE in os.environ or not _are_given_on_request():
         return
     os.environ[VARIABLE] = TUNABLE
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    # Where it cannot be started again, this process goes on as it is.
+    with contextlib.suppress(OSError):
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _are_given_on_request() -> bool:
     """Whether this system gives huge pages to programs that ask, and its C library can ask."""
     try:
         library, version = os.confstr("CS_GNU_LIBC_VERSION").split()
-        setting = SETTING.read_text()
+        new_enough = library == "glibc" and tuple(map(int, version.split(".")[:2])) >= OLDEST_GLIBC
+        return new_enough and "[madvise]" in SETTING.read_text()
     except (AttributeError, ValueError, OSError):
         # Another C library, or not Linux.
         return False
-    return library == "glibc" and tuple(map(int, version.split(".")[:2])) >= OLDEST_GLIBC and "[madvise]" in setting

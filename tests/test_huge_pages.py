@@ -46,12 +46,22 @@ def test_the_same_command_is_started_again_once(system, monkeypatch):
         ("always madvise [never]", "glibc 2.36"),
         ("always [madvise] never", "glibc 2.34"),
         ("always [madvise] never", None),
+        ("always [madvise] never", "glibc unknown"),
     ],
 )
 def test_other_systems_are_left_alone(system, setting, libc):
     started = system(setting, libc)
     ask_for_huge_pages()
     assert not started and VARIABLE not in os.environ
+
+
+def test_what_cannot_be_started_again_goes_on(system, monkeypatch):
+    def refuse(path, argv):
+        raise FileNotFoundError(path)
+
+    system("always [madvise] never", "glibc 2.36")
+    monkeypatch.setattr(os, "execv", refuse)
+    ask_for_huge_pages()
 
 
 def test_the_users_own_setting_is_left(system, monkeypatch):
