@@ -12,22 +12,28 @@ OLDEST_GLIBC = (2, 35)
 # Linux names the setting in force in brackets. With "always" there is nothing to ask for, with "never" no use in it.
 SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
+# How this program is started.
+MODULE, SCRIPT = "animesion_jax.main", "animesion"
+
 
 def ask_for_huge_pages() -> None:
     """Starts this program anew, as the same process, with huge pages where Linux gives them to whoever asks.
 
     XLA frees a step's buffers on the CPU after every step, so every page is handed out anew each time. Nothing is done
-    where the user has set `GLIBC_TUNABLES`, to an empty value too.
+    where the user has set `GLIBC_TUNABLES`, to an empty value too, or where Python was started with something else (a
+    debugger, a script that calls ours), which would begin again.
     """
-    if VARIABLE in os.environ or not _are_given_on_request():
+    started = sys.orig_argv[1:]
+    ours = started[:2] == ["-m", MODULE] or (bool(started) and Path(started[0]).name == SCRIPT)
+    if VARIABLE in os.environ or not (ours and sys.executable and are_given_on_request()):
         return
     os.environ[VARIABLE] = TUNABLE
     # Where it cannot be started again, this process goes on as it is.
     with contextlib.suppress(OSError):
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        os.execv(sys.executable, [sys.executable, *started])
 
 
-def _are_given_on_request() -> bool:
+def are_given_on_request() -> bool:
     """Whether this system gives huge pages to programs that ask, and its C library can ask."""
     try:
         library, version = os.confstr("CS_GNU_LIBC_VERSION").split()

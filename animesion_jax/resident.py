@@ -21,7 +21,7 @@ Batch = dict[str, Any]
 class ResidentData:
     """The training split on this process's devices, each of which holds the groups that its part of a batch is from.
 
-    Images are rows of 32-bit words: DAF:re has 2.3e10 bytes at 160 px, and places beyond 2^31 are beyond the indices of
+    Images are rows of 32-bit words: DAF:re has 2.5e10 bytes at 160 px, and places beyond 2^31 are beyond the indices of
     compiled programs.
     """
 

@@ -1,10 +1,12 @@
 """Prints how fast training is with its data, as a part of how fast its steps are without: for each cache.
 
-python benchmarks/end_to_end.py --config=configs/dafre_128.py:vit_b32 --config.data_dir=DATA
+GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \\
+    python benchmarks/end_to_end.py --config=configs/dafre_128.py:vit_b32 --config.data_dir=DATA
 
 The first epoch, which fills caches and compiles, does not count. After it, rounds of steps on the next batches of the
 data take turns with rounds of as many steps on one batch that lies on the device, so that a machine that is busy for a
-while is busy for both; the median of the rounds' quotients is printed. Neither evaluates or saves.
+while is busy for both; the median of the rounds' quotients is printed. Neither evaluates or saves. The
+variable is what `train` starts itself with (animesion_jax/huge_pages.py).
 """
 
 import itertools
@@ -19,7 +21,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for configs, which are no part of the package
 
 from animesion_jax.errors import InputError  # noqa: E402
-from animesion_jax.huge_pages import ask_for_huge_pages  # noqa: E402
 from animesion_jax.tensorflow_start import hide_accelerators_from_tensorflow  # noqa: E402
 
 CACHES = ("none", "encoded", "decoded", "device")
@@ -100,7 +101,6 @@ def main(argv: Sequence[str]) -> None:
     if {"-h", "--help"} & set(argv):
         print(__doc__)
         return
-    ask_for_huge_pages()
     hide_accelerators_from_tensorflow()
     try:
         print_table(argv)

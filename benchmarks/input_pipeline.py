@@ -31,7 +31,9 @@ sys.path.insert(0, str(ROOT))  # for configs and tests, which are no part of the
 
 from animesion_jax.data import decode_and_resize  # noqa: E402
 from animesion_jax.datasets import Dataset, load_dataset, select_examples  # noqa: E402
+from animesion_jax.errors import InputError  # noqa: E402
 from animesion_jax.train_data import TrainData  # noqa: E402
+from benchmarks.command_line import positive  # noqa: E402
 from configs import common  # noqa: E402
 
 
@@ -109,15 +111,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="toyfaces", help="TFDS name; default: toyfaces")
     parser.add_argument("--data_dir", required=True, help="where the data set was built")
-    parser.add_argument("--image_size", type=int, default=128, help="side of the model's input; default: 128")
-    parser.add_argument("--batch_size", type=int, default=64, help="images of a batch; default: 64")
+    parser.add_argument("--image_size", type=positive, default=128, help="side of the model's input; default: 128")
+    parser.add_argument("--batch_size", type=positive, default=64, help="images of a batch; default: 64")
     parser.add_argument("--images", type=int, default=20_000, help="least number of images to time; default: 20,000")
     parser.add_argument("--caches", nargs="*", default=CACHES, choices=CACHES, help="default: all three")
     parser.add_argument("--peers", nargs="*", default=(), choices=PEERS, help="default: none")
     flags = parser.parse_args()
     config = common.get_config()
     config.image_size, config.batch_size = flags.image_size, flags.batch_size
-    dataset = load_dataset(flags.dataset, flags.data_dir)
+    try:
+        dataset = load_dataset(flags.dataset, flags.data_dir)
+    except InputError as error:
+        parser.error(str(error))
     print(f"{flags.dataset}, batches of {config.batch_size}, {flags.image_size} + {config.crop_margin} px\n")
     print("| pipeline | images/s | to the first batch, s |")
     print("|---|---:|---:|")

@@ -22,6 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # for tests and the other benchmarks, which are no part of the package
+
+from benchmarks.command_line import positive  # noqa: E402
+
 FORMATS = {"onnxruntime": "onnx", "torch": "safetensors"}
 
 
@@ -55,7 +59,6 @@ def onnxruntime_model(file: str) -> tuple[Callable, int]:
 
 def torch_model(file: str) -> tuple[Callable, int]:
     """Returns a function of uint8 images to probabilities, and the images' side."""
-    sys.path.insert(0, str(ROOT))  # for tests, which are no part of the package
     import torch
     from safetensors import safe_open
     from safetensors.torch import load_file
@@ -137,15 +140,30 @@ def export(bundle: str, kind: str, folder: Path) -> str:
     return output
 
 
+def images_of(folder: str) -> list[str]:
+    """Returns the absolute paths of a folder's images; ends the program for less than two, of which there is no rate.
+
+    A process of its own looks for them: what a child's memory is measured as is at least its parent's, which is to
+    stay without JAX.
+    """
+    code = "import sys, animesion_jax.predict as p; print(*p.find_images(sys.argv[1:]), sep='\\0', end='')"
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(Path(folder).resolve())], cwd=ROOT, capture_output=True, text=True
+    )
+    images = [str(Path(image).resolve()) for image in found.stdout.split("\0") if image]
+    if found.returncode:
+        sys.exit(f"predict.py: error: {found.stderr.strip().splitlines()[-1].partition(': ')[2]}")
+    if len(images) < 2:
+        sys.exit(f"predict.py: error: {folder} has one image; allowed: a folder of two or more")
+    return images
+
+
 def print_table(flags: argparse.Namespace) -> None:
     """Prints a line per program."""
-    from animesion_jax.predict import find_images
-
-    images = [str(Path(image).resolve()) for image in find_images([flags.folder])]
+    images = images_of(flags.folder)
     print(f"{len(images)} images, batches of {flags.batch_size}\n")
     print("| of | start-up s | images/s | memory MiB | ours by peer | largest difference |")
     print("|---|---:|---:|---:|---:|---:|")
-    ours: tuple[float, list[float]] | None = None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for kind in ("ours", *flags.peers):
@@ -158,16 +176,18 @@ def print_table(flags: argparse.Namespace) -> None:
                     whole = [str(Path(flags.folder).resolve())] if kind == "ours" else images
                     seconds, memory = timed(command_of(kind, file, whole, flags.batch_size, every))
             except RuntimeError as error:
+                if kind == "ours":
+                    sys.exit(f"predict.py: error: {error}")
                 print(f"| {kind} | {error} | | | | |")
                 continue
             rate, likeliest = (len(images) - 1) / (seconds - start_up), likeliest_of(kind, every)
-            ours = ours or (rate, likeliest)
             cells = [kind, f"{start_up:.1f}", f"{rate:,.0f}", f"{memory:,.0f}"]
             if kind == "ours":
+                our_rate, our_likeliest = rate, likeliest
                 cells += ["", ""]
             else:
-                differences = [abs(a - b) for a, b in zip(ours[1], likeliest, strict=True)]
-                cells += [f"{ours[0] / rate:.2f}", f"{max(differences):.1e}"]
+                differences = [abs(a - b) for a, b in zip(our_likeliest, likeliest, strict=True)]
+                cells += [f"{our_rate / rate:.2f}", f"{max(differences):.1e}"]
             print(f"| {' | '.join(cells)} |", flush=True)
 
 
@@ -177,7 +197,7 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", help="folder of images that can all be read")
     parser.add_argument("--bundle", help="file written by export")
     parser.add_argument("--peers", nargs="*", default=(), choices=tuple(FORMATS), help="default: none")
-    parser.add_argument("--batch_size", type=int, default=32, help="images per forward pass; default: 32")
+    parser.add_argument("--batch_size", type=positive, default=32, help="images per forward pass; default: 32")
     parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.one:

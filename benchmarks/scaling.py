@@ -1,6 +1,7 @@
 """Prints how the cost of a training step grows: with devices on paper, with the batch as the compiler plans its memory.
 
 python benchmarks/scaling.py communication     # bytes all-reduced a step, and what they cost on three machines
+python benchmarks/scaling.py devices           # images/s of 1 to 8 chips of each, by the same reckoning
 python benchmarks/scaling.py memory            # bytes of the step's buffers against the batch; compiles, runs nothing
 
 The bytes are counted in the lowered step of eight devices (a simulated CPU's), which the numbers of parameters and of
@@ -28,8 +29,9 @@ import jax  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", DEVICES)
 
-from animesion_jax.models import family  # noqa: E402
-from benchmarks.models import count_gflops, count_parameters, lower_step  # noqa: E402
+from animesion_jax.models import MODELS, family  # noqa: E402
+from benchmarks.command_line import DTYPES, positive  # noqa: E402
+from benchmarks.models import count_gflops, count_parameters, lower_step, nearest_size  # noqa: E402
 from configs import common  # noqa: E402
 
 NUM_CLASSES = 3263  # DAF:re's
@@ -77,6 +79,33 @@ def all_reduced(lowered: jax.stages.Lowered) -> list[int]:
     return [4 * math.prod(int(side) for side in shape.split("x") if side) for shape, _ in found]
 
 
+def step_seconds(name: str, machine: Machine, chips: int, sent: float, flops: float) -> tuple[float, float]:
+    """Returns the seconds in which some chips send a step's bytes, and those in which they compute."""
+    sending = 2 * (chips - 1) / chips * sent / machine.bandwidth
+    return sending, flops / (chips * machine.flops * UTILISATION[family(name)])
+
+
+def step_flops(name: str, flags: argparse.Namespace) -> float:
+    """Returns the FLOPs of a step of all devices: three times those of the forward pass."""
+    return 3e9 * count_gflops(name, flags.image_size, NUM_CLASSES) * flags.batch_size
+
+
+def print_devices(flags: argparse.Namespace) -> None:
+    """Prints the images per second of 1 to 8 chips, which share one batch."""
+    counts = (1, 2, 4, 8)
+    shown = " | ".join(str(count) for count in counts)
+    print(f"| model | chip | {shown} | of 8 times one |\n|---|---|{'---:|' * len(counts)}---:|")
+    for name in flags.models:
+        sizes = all_reduced(lowered_step(name, flags.image_size, flags.batch_size, "bfloat16", DEVICES))
+        for kind, machine in MACHINES.items():
+            rates = [
+                flags.batch_size / sum(step_seconds(name, machine, count, sum(sizes), step_flops(name, flags)))
+                for count in counts
+            ]
+            cells = [name, kind, *(f"{rate:,.0f}" for rate in rates), f"{rates[-1] / rates[0] / counts[-1]:.0%}"]
+            print(f"| {' | '.join(cells)} |", flush=True)
+
+
 def print_communication(flags: argparse.Namespace) -> None:
     """Prints the cost of the all-reduce for every model and machine."""
     for name, machine in MACHINES.items():
@@ -89,10 +118,8 @@ def print_communication(flags: argparse.Namespace) -> None:
     for name in flags.models:
         parameters = count_parameters(name, flags.image_size, NUM_CLASSES)
         sizes = all_reduced(lowered_step(name, flags.image_size, flags.batch_size, "bfloat16", DEVICES))
-        flops = 3e9 * count_gflops(name, flags.image_size, NUM_CLASSES) * flags.batch_size
         for kind, machine in MACHINES.items():
-            sending = 2 * (machine.chips - 1) / machine.chips * sum(sizes) / machine.bandwidth
-            computing = flops / (machine.chips * machine.flops * UTILISATION[family(name)])
+            sending, computing = step_seconds(name, machine, machine.chips, sum(sizes), step_flops(name, flags))
             # None of it hidden behind the backward pass.
             seconds = sending + computing
             cells = [
@@ -122,15 +149,25 @@ def print_memory(flags: argparse.Namespace) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=("communication", "memory"))
+    parser.add_argument("table", choices=("communication", "devices", "memory"))
     models = ("shallownet", "resnet18", "resnet152", "vit_b32", "vit_b16", "vit_l16")
-    parser.add_argument("--models", nargs="+", default=models, help=f"default: {' '.join(models)}")
-    parser.add_argument("--image_size", type=int, default=128, help="default: 128")
-    parser.add_argument("--batch_size", type=int, default=1024, help="of all devices; default: 1024")
-    parser.add_argument("--batches", nargs="+", type=int, default=(16, 64, 256), help="of memory; default: 16 64 256")
-    parser.add_argument("--dtype", default="float32", help="of memory; default: float32")
+    parser.add_argument(
+        "--models", nargs="+", default=models, choices=tuple(MODELS), help=f"default: {' '.join(models)}"
+    )
+    parser.add_argument("--image_size", type=positive, default=128, help="default: 128")
+    parser.add_argument("--batch_size", type=positive, default=1024, help="of all devices; default: 1024")
+    parser.add_argument(
+        "--batches", nargs="+", type=positive, default=(16, 64, 256), help="of memory; default: 16 64 256"
+    )
+    parser.add_argument("--dtype", default="float32", choices=DTYPES, help="of memory; default: float32")
     flags = parser.parse_args()
-    {"communication": print_communication, "memory": print_memory}[flags.table](flags)
+    for name in flags.models:
+        if nearest_size(name, flags.image_size) != flags.image_size:
+            parser.error(f"--image_size {flags.image_size} is none of {name}'s; allowed: a multiple of its patches")
+    if flags.table != "memory" and flags.batch_size % DEVICES:
+        parser.error(f"--batch_size is {flags.batch_size}; allowed: a multiple of {DEVICES}")
+    tables = {"communication": print_communication, "devices": print_devices, "memory": print_memory}
+    tables[flags.table](flags)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT))  # for configs and tests, which are no part of the
 
 from animesion_jax.huge_pages import TUNABLE, VARIABLE  # noqa: E402
 from animesion_jax.models import MODELS  # noqa: E402
+from benchmarks.command_line import DTYPES, positive  # noqa: E402
 from benchmarks.models import count_gflops, nearest_size  # noqa: E402
 
 NUM_CLASSES = 3263  # DAF:re's
@@ -205,19 +206,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=tuple(MODELS), choices=tuple(MODELS), help="default: all")
-    parser.add_argument("--image_sizes", nargs="+", type=int, default=(128, 224), help="default: 128 224")
-    parser.add_argument("--batch_sizes", nargs="+", type=int, default=(64, 1024), help="default: 64 1024")
-    parser.add_argument("--dtypes", nargs="+", default=("float32", "bfloat16"), help="default: float32 bfloat16")
+    parser.add_argument("--image_sizes", nargs="+", type=positive, default=(128, 224), help="default: 128 224")
+    parser.add_argument("--batch_sizes", nargs="+", type=positive, default=(64, 1024), help="default: 64 1024")
+    parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES, help="default: float32 bfloat16")
     parser.add_argument("--peers", nargs="*", default=(), choices=PEERS, help="default: none")
-    parser.add_argument("--grad_accumulation", type=int, default=1, help="parts of our batch; default: 1")
+    parser.add_argument("--grad_accumulation", type=positive, default=1, help="parts of our batch; default: 1")
     parser.add_argument("--dropout_rate", type=float, default=0.0, help="of ours; default: 0, which timm has")
-    parser.add_argument("--readings", type=int, default=10, help="readings of the clock, of about a second each")
+    parser.add_argument("--readings", type=positive, default=10, help="readings of the clock, of about a second each")
     parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
     flags = parser.parse_args(argv)
     if flags.one:
         print(json.dumps(run_one(flags.one, flags.readings)))
         return
     machine = measure({"of": "matmul"}, flags)
+    if "error" in machine:
+        sys.exit(f"train_step.py: error: a large matrix product fails here: {machine['error']}")
     rate = machine["flops_per_second"]
     print(
         f"{machine['device']} ({machine['backend']}), {machine['versions']}, matrix product {rate / 1e12:.2f} TFLOP/s"
