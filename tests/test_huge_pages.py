@@ -69,12 +69,16 @@ def test_what_else_python_runs_is_not_begun_again(system, monkeypatch, command):
 
 
 def test_what_cannot_be_started_again_goes_on(system, monkeypatch):
+    asked = []
+
     def refuse(path, argv):
+        asked.append(path)
         raise FileNotFoundError(path)
 
     system("always [madvise] never", "glibc 2.36")
     monkeypatch.setattr(os, "execv", refuse)
     ask_for_huge_pages()
+    assert asked == [sys.executable]
 
 
 def test_the_users_own_setting_is_left(system, monkeypatch):
