@@ -97,11 +97,9 @@ def print_devices(flags: argparse.Namespace) -> None:
     print(f"| model | chip | {shown} | of 8 times one |\n|---|---|{'---:|' * len(counts)}---:|")
     for name in flags.models:
         sizes = all_reduced(lowered_step(name, flags.image_size, flags.batch_size, "bfloat16", DEVICES))
+        flops = step_flops(name, flags)
         for kind, machine in MACHINES.items():
-            rates = [
-                flags.batch_size / sum(step_seconds(name, machine, count, sum(sizes), step_flops(name, flags)))
-                for count in counts
-            ]
+            rates = [flags.batch_size / sum(step_seconds(name, machine, count, sum(sizes), flops)) for count in counts]
             cells = [name, kind, *(f"{rate:,.0f}" for rate in rates), f"{rates[-1] / rates[0] / counts[-1]:.0%}"]
             print(f"| {' | '.join(cells)} |", flush=True)
 
@@ -118,8 +116,9 @@ def print_communication(flags: argparse.Namespace) -> None:
     for name in flags.models:
         parameters = count_parameters(name, flags.image_size, NUM_CLASSES)
         sizes = all_reduced(lowered_step(name, flags.image_size, flags.batch_size, "bfloat16", DEVICES))
+        flops = step_flops(name, flags)
         for kind, machine in MACHINES.items():
-            sending, computing = step_seconds(name, machine, machine.chips, sum(sizes), step_flops(name, flags))
+            sending, computing = step_seconds(name, machine, machine.chips, sum(sizes), flops)
             # None of it hidden behind the backward pass.
             seconds = sending + computing
             cells = [
