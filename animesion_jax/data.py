@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 from collections.abc import Iterator
 
 import ml_collections
@@ -120,7 +121,7 @@ def decoded(records: tf.data.Dataset, size: int) -> tf.data.Dataset:
     """Returns records with decoded (size, size, 3) uint8 images, in the same order, decoded in parallel."""
     return records.map(
         lambda record: {**record, "image": decode_and_resize(record["image"], size)},
-        num_parallel_calls=tf.data.AUTOTUNE,
+        num_parallel_calls=os.cpu_count(),
         deterministic=True,
     )
 

@@ -10,7 +10,7 @@ from etils import epath
 from animesion_jax.bundle import build_bundle, extend_bundle, read_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.predict import Recognizer
-from animesion_jax.sorting import UNKNOWN
+from animesion_jax.predictions import UNKNOWN
 
 BATCH_SIZE = 8
 

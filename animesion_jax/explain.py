@@ -1,5 +1,6 @@
 """What a classifier looked at: attention rollout for transformers, Grad-CAM for convolutional networks."""
 
+import errno
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
+from animesion_jax.atomic import replacing
 from animesion_jax.bundle import Bundle
 from animesion_jax.classify import character_logits, of_pixels
 from animesion_jax.errors import InputError
@@ -24,6 +26,7 @@ COLORMAP = "turbo"
 OPACITY = 0.6
 # Longer sides are scaled down to it: no more can be told apart.
 MOST_OVERLAY_SIDE = 1024
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 Variables = dict[str, Any]
 # Runs a model once, and returns (batch, characters) logits.
@@ -185,7 +188,8 @@ def explain_files(
       output: folder for the overlays; None for that of each image.
 
     Raises:
-      InputError: no such character, or one for a transformer, or two images whose overlays would have one name.
+      InputError: no such character, or one for a transformer, or two images whose overlays would have one name, or
+        no leave to write beside an image.
     """
     bundle = explainer.bundle
     class_id = _class_id(explainer, class_name)
@@ -203,7 +207,13 @@ def explain_files(
             continue
         probabilities, heat = explainer.explain(resize(image, bundle.image_size), class_id)
         named = int(probabilities.argmax()) if class_id is None else class_id
-        overlay(image, heat).save(target, format="PNG")
+        try:
+            with replacing(target) as fresh:
+                overlay(image, heat).save(fresh, format="PNG")
+        except OSError as error:
+            if output or error.errno not in READ_ONLY:
+                raise
+            raise InputError(f"{target.parent}: {error.strerror}; choose another place with --output=FOLDER") from error
         yield {
             "path": str(file),
             "overlay": str(target),

@@ -10,6 +10,8 @@ from unicodedata import combining, east_asian_width
 from animesion_jax.errors import escape
 
 Row = dict[str, Any]
+# What a character is called that a bundle does not know.
+UNKNOWN = "unknown"
 CSV_HEADER = ("path", "rank", "class", "class_id", "probability", "unknown", "error")
 
 
@@ -21,7 +23,7 @@ def write_table(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> N
         named = [f"{escape(each['class'])} {100 * each['probability']:.1f}%" for each in row.get("predictions", [])]
         text = ", ".join(named) or f"error: {row['error']}"
         if row.get("unknown"):
-            text = f"unknown ({text})"
+            text = f"{UNKNOWN} ({text})"
         print(f"{path}{' ' * (width - columns(path))}  {text}", file=stream, flush=True)
 
 

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from animesion_jax.atomic import replacing
-from animesion_jax.predictions import Row
+from animesion_jax.predictions import UNKNOWN, Row
 
-UNKNOWN = "unknown"
 # What names of folders may not have on some system, and the sign that such letters are written with.
 RESERVED = '%/\\:*?"<>|'
 

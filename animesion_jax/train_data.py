@@ -5,9 +5,10 @@ With `config.data.cache` "device" the decoded groups themselves are handed over,
 The order of an epoch depends on (seed, epoch) only, on any number of hosts and devices: the records are dealt to
 `read_groups` contiguous groups, every batch takes the same number from each group, and a host reads whole groups.
 Each group has its own permutation, so the cached modes shuffle perfectly and share one order. Without a cache the
-records stream through a shuffle buffer.
+records stream through a shuffle buffer; the next epoch's fills while this one's empties.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from animesion_jax.data import BATCHES_AHEAD, HostBatch, choose_cache, decoded, group_bounds
-from animesion_jax.datasets import Dataset, check_labels, select_examples
+from animesion_jax.datasets import READING, Dataset, check_labels, select_examples
 from animesion_jax.errors import InputError
 
 
@@ -90,10 +91,14 @@ class TrainData:
         self._epoch_batches: Callable[[int, int], Iterator[HostBatch]] | None = {
             "device": None,
             "decoded": self._decoded_epoch,
-            "encoded": self._encoded_epoch,
-            "none": self._streamed_epoch,
+            "encoded": self._read_epoch,
+            "none": self._read_epoch,
         }[self.cache]
         self._filled = self.cache in ("device", "none")
+        self._epochs = config.epochs + config.rebalance_epochs
+        self._ahead: dict[int, Iterator[HostBatch]] = {}
+        # Building a group's records takes as long as decoding hundreds of images.
+        self._group_records = functools.cache(self._records)
 
     def fill(self) -> None:
         """Reads what the host is to cache, unless that was done."""
@@ -186,12 +191,13 @@ class TrainData:
                 for name, value in record.items():
                     self._encoded[name].append(value)
 
-    def _encoded_epoch(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
+    def _in_memory(self, epoch: int, skipped: int) -> tf.data.Dataset:
+        """Returns the encoded records of an epoch, from the cache."""
         starts = [self._bounds[group] - self._bounds[self._groups.start] for group in self._groups]
         rows = self.orders(epoch, skipped) + np.asarray(starts)[:, None]
         # Whole batches pass from Python to TensorFlow: record by record that would take as long as decoding.
         batches = tf.data.Dataset.from_tensor_slices(rows.reshape(len(rows), -1)).map(self._encoded_batch)
-        yield from self._batched(batches.unbatch())
+        return batches.unbatch()
 
     def _encoded_batch(self, places: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the encoded records at (batch,) places, of `_read_encoded`, field by field."""
@@ -213,7 +219,7 @@ class TrainData:
         streams = []
         for group in self._groups:
             seed = int(np.random.default_rng((self.config.seed, epoch, group)).integers(1, 2**31))
-            stream = self._records(group, named=named).shuffle(buffer, seed=seed, reshuffle_each_iteration=False)
+            stream = self._group_records(group, named=named).shuffle(buffer, seed=seed, reshuffle_each_iteration=False)
             streams.append(stream.skip(skipped * self._per_group))
         steps = self.steps_per_epoch - skipped
         choice = np.tile(np.repeat(np.arange(len(streams)), self._per_group), steps).astype(np.int64)
@@ -221,9 +227,19 @@ class TrainData:
             streams, tf.data.Dataset.from_tensor_slices(choice), stop_on_empty_dataset=False
         )
 
-    def _streamed_epoch(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
-        yield from self._batched(self._streamed(epoch, skipped))
+    def _read_epoch(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
+        """Yields an epoch's batches; begins the next one when no more is left than a shuffle buffer holds."""
+        batches = None if skipped else self._ahead.pop(epoch, None)
+        few = max(self.config.data.shuffle_buffer // self.config.batch_size, BATCHES_AHEAD)
+        for step, batch in enumerate(batches or self._begin(epoch, skipped), start=skipped + 1):
+            if epoch + 1 not in self._ahead and epoch + 1 < self._epochs and self.steps_per_epoch - step <= few:
+                self._ahead = {epoch + 1: self._begin(epoch + 1, 0)}
+            yield batch
 
-    def _batched(self, records: tf.data.Dataset) -> Iterator[HostBatch]:
+    def _begin(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
+        """Returns an epoch's batches, the first of which are being made."""
+        records = self._streamed(epoch, skipped) if self.streamed else self._in_memory(epoch, skipped)
         batches = decoded(records, self._size).batch(len(self._groups) * self._per_group, drop_remainder=True)
-        yield from batches.prefetch(BATCHES_AHEAD).as_numpy_iterator()
+        at_once = tf.data.Options()
+        at_once.experimental_warm_start = True
+        return batches.prefetch(BATCHES_AHEAD).with_options(READING.merge(at_once)).as_numpy_iterator()

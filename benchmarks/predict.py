@@ -150,7 +150,7 @@ def images_of(folder: str) -> list[str]:
     found = subprocess.run(
         [sys.executable, "-c", code, str(Path(folder).resolve())], cwd=ROOT, capture_output=True, text=True
     )
-    images = [str(Path(image).resolve()) for image in found.stdout.split("\0") if image]
+    images = found.stdout.split("\0")
     if found.returncode:
         sys.exit(f"predict.py: error: {found.stderr.strip().splitlines()[-1].partition(': ')[2]}")
     if len(images) < 2:

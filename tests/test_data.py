@@ -9,7 +9,7 @@ from conftest import SHARED
 from PIL import Image
 
 from animesion_jax.data import EvalData, choose_cache, decode_and_resize, group_bounds
-from animesion_jax.datasets import load_dataset
+from animesion_jax.datasets import load_dataset, select_examples
 from animesion_jax.errors import InputError
 from animesion_jax.predict import resize
 from animesion_jax.steps import check_batch_size, on_devices
@@ -45,6 +45,37 @@ def test_a_start_in_the_middle_continues_the_order(toy_config, dataset, cache):
     toy_config.data.cache = cache
     whole = _take(TrainData(toy_config, dataset), 25)
     _assert_same(_take(TrainData(toy_config, dataset), 5, start=20), whole[20:])
+
+
+@pytest.mark.parametrize("cache", ["encoded", "none"])
+def test_the_next_epoch_is_begun_before_the_end_of_an_epoch_but_the_last(toy_config, dataset, cache, monkeypatch):
+    toy_config.data.cache, toy_config.data.shuffle_buffer, toy_config.epochs = cache, 3 * 64, 2
+    begun, begin = [], TrainData._begin
+    monkeypatch.setattr(TrainData, "_begin", lambda *args: (begun.append(args[1:]), begin(*args))[1])
+    data = TrainData(toy_config, dataset)
+    batches, epoch, begun_after = data.batches(), data.steps_per_epoch, []
+    for _ in range(2 * epoch):
+        batch = next(batches)
+        begun_after.append(len(begun))
+    assert begun == [(0, 0), (1, 0)]
+    assert begun_after == [1] * (epoch - 4) + [2] * (epoch + 4)
+    _assert_same([batch], _take(TrainData(toy_config, dataset), 1, start=2 * epoch - 1))
+
+
+def test_nothing_is_read_with_autotuning(toy_config, dataset, monkeypatch):
+    # Its thread may sleep through the end of an epoch for seconds, too seldom to wait for it here.
+    read, as_numpy_iterator = [], tf.data.Dataset.as_numpy_iterator
+    monkeypatch.setattr(
+        tf.data.Dataset, "as_numpy_iterator", lambda self: (read.append(self.options()), as_numpy_iterator(self))[1]
+    )
+    for cache in ("decoded", "encoded", "none"):
+        toy_config.data.cache = cache
+        _take(TrainData(toy_config, dataset), 1)
+    next(EvalData(toy_config, dataset, "test").batches())
+    toy_config.held_out = 0.5  # of which the labels are read
+    select_examples(toy_config, dataset, "train").count_labels(1, 0)
+    assert len(read) >= 3 + 1 + 1 + 1
+    assert [options.autotune.enabled for options in read] == [False] * len(read)
 
 
 @pytest.mark.parametrize("cache", ["decoded", "none"])

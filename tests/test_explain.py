@@ -1,6 +1,8 @@
 """The maps of `explain` against the published formulas, and against what covering a part of an image does."""
 
+import errno
 import json
+import os
 
 import float64_vit
 import jax
@@ -137,7 +139,11 @@ def test_the_command_writes_overlays_beside_the_images_and_leaves_them_out_the_n
     assert (row["class"], row["overlay"]) == (name, str(tmp_path / "new" / f"{first.name}.explained.png"))
 
 
-def test_bad_input_of_explain_is_named(bundle_path, tmp_path):
+def _fail_read_only(*_, **__):
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+def test_bad_input_of_explain_is_named(bundle_path, tmp_path, monkeypatch):
     explainer = Explainer(load_bundle(str(bundle_path)))
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -146,6 +152,10 @@ def test_bad_input_of_explain_is_named(bundle_path, tmp_path):
         next(explain_files(explainer, [tmp_path / "a" / "face.png"], "Nobody"))
     with pytest.raises(InputError, match=r"2 images would have their overlays in .*face\.png\.explained\.png"):
         next(explain_files(explainer, find_images([str(tmp_path)]), None, str(tmp_path / "out")))
+    with monkeypatch.context() as patched, pytest.raises(InputError, match=r"/a: Read-only .* with --output=FOLDER"):
+        # Nobody can take from root, as whom tests may run, the leave to write.
+        patched.setattr(Image.Image, "save", _fail_read_only)
+        next(explain_files(explainer, [tmp_path / "a" / "face.png"]))
     vit = create_model("vit_ti16", num_classes=2, image_size=32, **TINY_VIT)
     bundle = Bundle(vit, init_variables(vit, 32, 0), ("A", "B"), 32, (0.5,) * 3, (0.5,) * 3, {}, {})
     with pytest.raises(InputError, match="--class_name=A: the model is a transformer"):

@@ -46,7 +46,7 @@ ALLOWED = {
     "bundle_checks": {"models"},
     "calibration": {"bundle"},
     "calibrate": {"bundle", "calibration", "classify", "data", "datasets", "image_batches", "run"},
-    "enroll": {"bundle", "predict", "sorting"},
+    "enroll": {"bundle", "predict", "predictions"},
     "result_file": {"predictions"},
     "sorting": {"predictions"},
     "serve": {"serve", "bundle", "explain", "images", "predict", ""},

@@ -65,7 +65,7 @@ def create_page(service: Service, examples: Sequence[Path] = ()) -> gradio.Block
         gradio.HTML(STYLE, padding=False)
         gradio.Markdown(
             f"# Who is this?\nDrop or paste pictures of faces: {service.limits}, of {', '.join(FORMATS)}. "
-            f"The model knows {len(bundle.names):,} characters."
+            f"The model knows {len(bundle.names):,} character{'s' * (len(bundle.names) != 1)}."
         )
         images = gradio.File(file_count="multiple", label="Pictures", elem_id="images", height=160)
         results = gradio.HTML(elem_id="results", padding=False)
