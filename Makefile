@@ -52,9 +52,9 @@ test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal --one_of_each
 
 # Against torchvision and timm, whose own requirements are left out: they would pull another build of torch. All else is
-# what the first environment has, seen through a .pth file, and not a second copy of its 4 GB.
+# what the first environment has, by its Python, seen through a .pth file: no second copy of its 4 GB.
 $(PEERS)/.installed: $(VENV)/.installed
-	$(PYTHON) -m venv $(PEERS)
+	$(BIN)/python -m venv $(PEERS)
 	echo "import site; site.addsitedir('$$($(abspath $(BIN))/python -c 'import site; print(site.getsitepackages()[0])')')" > \
 	  "$$($(PEERS)/bin/python -c 'import site; print(site.getsitepackages()[0])')/animesion.pth"
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0

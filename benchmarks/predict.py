@@ -154,7 +154,7 @@ def images_of(folder: str) -> list[str]:
     if found.returncode:
         sys.exit(f"predict.py: error: {found.stderr.strip().splitlines()[-1].partition(': ')[2]}")
     if len(images) < 2:
-        sys.exit(f"predict.py: error: {folder} has one image; allowed: a folder of two or more")
+        sys.exit(f"predict.py: error: {folder} is not two images or more; allowed: a folder of them")
     return images
 
 
