@@ -8,7 +8,7 @@ import importlib
 __version__ = "0.1.0"
 
 # Resolved on first use: `import animesion_jax` and `--help` stay free of JAX.
-_PUBLIC = {"load": "animesion_jax.predict", "create_model": "animesion_jax.models"}
+_PUBLIC = {"load": "animesion_jax.inference.recognizer", "create_model": "animesion_jax.models"}
 
 __all__ = ["__version__", *_PUBLIC]
 

@@ -35,3 +35,7 @@ def first_line(error: BaseException) -> str:
     if not lines:
         return type(error).__name__
     return lines[0] if len(lines[0]) <= SHOWN else f"{lines[0][:SHOWN]}..."
+
+
+class Stopped(BaseException):
+    """The program was asked to stop and has saved; no Exception, so that nobody takes it for a fault and goes on."""

@@ -2,29 +2,29 @@
 
 import contextlib
 import io
+import logging
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from animesion_jax.augment import ROUNDING
-from animesion_jax.errors import InputError, first_line
+from animesion_jax.errors import InputError, escape, first_line
 
 # What is read, by Pillow's names. Pillow knows 30 more formats; it runs Ghostscript on one of them (EPS) and unpacks
 # others without bounds (FITS).
+log = logging.getLogger(__name__)
+
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # JPEG's own limit. A picture one pixel wide and millions high would be resized by way of (millions, size) floats.
-MOST_SIDE = 2**16 - 1
+MAX_SIDE = 2**16 - 1
 # An image up to 4096 x 4096 is read however well it is compressed, a larger one (Pillow's limit is 89 megapixels) if
 # its file has a byte for so many pixels: photographs and drawings have one for 2 to 30.
 FREE_PIXELS = 2**24
 PIXELS_PER_BYTE = 100
-# Floats are made of so many pixels at a time.
-BAND_PIXELS = 2**20
 # What explain appends to an image's name; in folders, images of such names are its own and not looked at.
 EXPLAINED = ".explained.png"
 
@@ -120,8 +120,8 @@ def _size_of_file(path: str | Path) -> int:
 
 def _check_size(width: int, height: int, size: int) -> None:
     """Raises InputError for more pixels than a file of so many bytes may have, before any is decoded."""
-    if max(width, height) > MOST_SIDE:
-        raise InputError(f"too large: {width} x {height} pixels; allowed: sides up to {MOST_SIDE}; crop it to the face")
+    if max(width, height) > MAX_SIDE:
+        raise InputError(f"too large: {width} x {height} pixels; allowed: sides up to {MAX_SIDE}; crop it to the face")
     if width * height > FREE_PIXELS + PIXELS_PER_BYTE * size:
         raise InputError(
             f"too large: {width} x {height} pixels in a file of {size} bytes; allowed: {FREE_PIXELS} pixels and "
@@ -164,26 +164,6 @@ def _from_16_bits(values: np.ndarray) -> Image.Image:
     return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
 
 
-def resize(image: Image.Image, size: int) -> np.ndarray:
-    """Returns the (size, size, 3) uint8 image of an RGB one, resized as in training: bilinear, antialiased, no aspect.
-
-    Pillow resamples 8-bit images in two rounded passes; float channels are rounded once, as TensorFlow's are. The first
-    pass, along rows, goes through a band of rows at a time, so that the whole image is never there as floats.
-    """
-    width, height = image.size
-    if (width, height) == (size, size):
-        return np.asarray(image)
-    narrow = np.empty((3, height, size), np.float32)
-    rows = max(1, BAND_PIXELS // width)
-    for top in range(0, height, rows):
-        band = image.crop((0, top, width, min(top + rows, height)))
-        for channel, values in enumerate(band.split()):
-            shrunk = values.convert("F").resize((size, band.height), Image.Resampling.BILINEAR)
-            narrow[channel, top : top + rows] = np.asarray(shrunk)
-    channels = [Image.fromarray(each).resize((size, size), Image.Resampling.BILINEAR) for each in narrow]
-    return np.clip(np.floor(np.stack(channels, axis=-1) + ROUNDING), 0, 255).astype(np.uint8)
-
-
 def to_image(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
     """Returns the RGB image of a path, a Pillow image or an (H, W, 3) uint8 array; InputError if there is none."""
     if isinstance(image, str | Path):
@@ -202,3 +182,30 @@ def to_image(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
             return Image.fromarray(image)
         image.load()
         return to_rgb(image)
+
+
+def _tell_unseen(error: OSError) -> None:
+    log.warning("%s is left out: %s; mend its permissions", escape(str(error.filename)), error.strerror)
+
+
+def find_images(paths: Sequence[str]) -> list[Path]:
+    """Returns the files given and, sorted, the image files anywhere below the folders given.
+
+    Files that were named are kept whatever they are; in folders only names of `images.FORMATS` count, and
+    none that explain has written. A folder below that cannot be looked into is told.
+    """
+    found = []
+    for name in paths:
+        path = os.path.expanduser(name)
+        if os.path.isdir(path):
+            inside = []
+            for parent, _, names in os.walk(path, onerror=_tell_unseen):
+                named = [Path(parent, name) for name in names if is_image_name(name)]
+                # A link to nowhere may be one to a disk that is not there: it is told when it is read.
+                inside += [file for file in named if file.is_file() or file.is_symlink()]
+            if not inside:
+                raise InputError(f"folder {path} holds no image; allowed: files or folders of {', '.join(FORMATS)}")
+            found += sorted(inside)
+        else:
+            found.append(Path(path))
+    return found

@@ -7,16 +7,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from animesion_jax.commands import COMMANDS
-from animesion_jax.compilation_cache import keep_compiled
-from animesion_jax.errors import InputError, first_line
-from animesion_jax.huge_pages import ask_for_huge_pages
-from animesion_jax.preemption import Stopped
+from animesion_jax.cli import COMMANDS
+from animesion_jax.cli.compilation_cache import keep_compiled
+from animesion_jax.errors import InputError, Stopped, first_line
 
 # Whose messages are shown from INFO on.
 LOGGERS = ("animesion_jax", "tfds_builders")
-# Commands whose steps fill large arrays again and again where the CPU is the device.
-TRAINING = ("train", "sweep")
 # The exit status that a shell gives to what Ctrl+C has ended.
 INTERRUPTED = 130
 # What the system says of a disk without room for more.
@@ -36,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         if command not in COMMANDS:
             raise InputError(f"unknown command '{command}'; allowed: {', '.join(COMMANDS)}")
-        return importlib.import_module(f"animesion_jax.commands.{command}").run(arguments)
+        return importlib.import_module(f"animesion_jax.cli.{command}").run(arguments)
     except InputError as error:
         print(f"animesion {command}: error: {error}", file=sys.stderr)
         return 2
@@ -79,8 +75,6 @@ def command_of(argv: Sequence[str]) -> tuple[str, list[str]]:
 
 def run() -> None:
     """The console script `animesion`."""
-    if command_of(sys.argv)[0] in TRAINING:
-        ask_for_huge_pages()
     status = main(sys.argv)
     if status == INTERRUPTED:
         # XLA's threads may still compile, and would crash an interpreter that is taken apart around them.

@@ -1,7 +1,14 @@
 """Losses and masked sums of metrics."""
 
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # What `finalize` divides; a name here is a sum over examples.
 SUMS = ("loss", "top1_accuracy", "top5_accuracy")
@@ -48,3 +55,117 @@ def metric_sums(
 def finalize(sums: dict[str, float]) -> dict[str, float]:
     """Returns the means of summed metrics: loss in nats, accuracies as fractions in [0, 1]."""
     return {name: float(sums[name]) / float(sums["examples"]) for name in SUMS}
+
+
+# Least and most training images of a class, as in "Large-Scale Long-Tailed Recognition in an Open World"
+# (arXiv:1904.05160), section 4: more than 100, 20 to 100, fewer than 20.
+SHOTS = {"many_shot": (101, np.inf), "medium_shot": (20, 100), "few_shot": (0, 19)}
+
+
+COLUMNS = (
+    "class_id", "class", "train_images", "test_images", "top1_accuracy", "top5_accuracy", "most_confused_with",
+    "confusions",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class ClassResults:
+    """What an evaluation says about every class; arrays by class id, each (classes,).
+
+    Attributes:
+      train_images: int images that were trained on.
+      test_images: int images that were evaluated.
+      top1_accuracy, top5_accuracy: float fractions of test_images, NaN where there are none.
+      confused_with: int class id of the most frequent wrong prediction, the lowest of equally frequent ones; -1 where
+        nothing was wrong.
+      confusions: int number of these predictions.
+    """
+
+    train_images: np.ndarray
+    test_images: np.ndarray
+    top1_accuracy: np.ndarray
+    top5_accuracy: np.ndarray
+    confused_with: np.ndarray
+    confusions: np.ndarray
+
+
+def count_by_class(
+    labels: np.ndarray, predicted: np.ndarray, ranks: np.ndarray, train_images: np.ndarray
+) -> ClassResults:
+    """Returns the results by class of n evaluated examples.
+
+    Args:
+      labels: (n,) int true class ids.
+      predicted: (n,) int class ids of the highest logits.
+      ranks: (n,) int ranks of the true classes, 0 for the highest logit.
+      train_images: (classes,) int training images by class id.
+    """
+    num_classes = len(train_images)
+    images = np.bincount(labels, minlength=num_classes)
+    accuracies = [
+        np.divide(
+            np.bincount(labels[ranks < k], minlength=num_classes),
+            images,
+            np.full(num_classes, np.nan),
+            where=images > 0,
+        )
+        for k in (1, 5)
+    ]
+    # A table of classes by classes would hold ten million zeros for DAF:re: only the pairs that occur are counted.
+    wrong = predicted != labels
+    pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]]), axis=1, return_counts=True)
+    order = np.lexsort((pairs[1], -counts, pairs[0]))
+    confused, first = np.unique(pairs[0][order], return_index=True)
+    confused_with, confusions = np.full(num_classes, -1), np.zeros(num_classes, int)
+    confused_with[confused] = pairs[1][order][first]
+    confusions[confused] = counts[order][first]
+    return ClassResults(train_images, images, *accuracies, confused_with, confusions)
+
+
+def summarize(results: ClassResults) -> dict[str, Any]:
+    """Returns means of the classes' top-1 accuracies: a class counts the same, however many test images it has.
+
+    Classes without test images are left out.
+
+    Returns:
+      {"macro_accuracy": of all classes, "many_shot", "medium_shot", "few_shot": {"classes", "images" (of the test),
+      "top1_accuracy"}}; an accuracy is None where no class has test images.
+    """
+    tested = results.test_images > 0
+    summary: dict[str, Any] = {"macro_accuracy": _mean(results.top1_accuracy[tested])}
+    for name, (least, most) in SHOTS.items():
+        group = tested & (results.train_images >= least) & (results.train_images <= most)
+        summary[name] = {
+            "classes": int(group.sum()),
+            "images": int(results.test_images[group].sum()),
+            "top1_accuracy": _mean(results.top1_accuracy[group]),
+        }
+    return summary
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def to_csv(results: ClassResults, class_names: Sequence[str]) -> str:
+    """Returns a CSV line per class, by class id, below a header of `COLUMNS`.
+
+    The accuracies are empty for a class without test images, the last two columns for one that was never taken for
+    another.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for class_id, name in enumerate(class_names):
+        tested, confused_with = results.test_images[class_id] > 0, results.confused_with[class_id]
+        writer.writerow([
+            class_id,
+            name,
+            results.train_images[class_id],
+            results.test_images[class_id],
+            float(results.top1_accuracy[class_id]) if tested else "",
+            float(results.top5_accuracy[class_id]) if tested else "",
+            class_names[confused_with] if confused_with >= 0 else "",
+            results.confusions[class_id] if confused_with >= 0 else "",
+        ])  # fmt: skip
+    return text.getvalue()

@@ -19,9 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for configs, which are no part of the package
-
 from animesion_jax.errors import InputError  # noqa: E402
-from animesion_jax.tensorflow_start import hide_accelerators_from_tensorflow  # noqa: E402
 
 CACHES = ("none", "encoded", "decoded", "device")
 ROUNDS = 7
@@ -72,9 +70,10 @@ def print_table(argv: Sequence[str]) -> None:
     """Measures what a command line of `train` says, without --workdir; InputError says what is wrong with it."""
     import jax
 
-    from animesion_jax import run, steps
-    from animesion_jax.command_line import load_config
-    from animesion_jax.trainer import Trainer
+    from animesion_jax.cli.flags import load_config
+    from animesion_jax.training import steps
+    from animesion_jax.training.components import Trainer
+    from animesion_jax.workdir import run
 
     config = load_config([*argv, "--workdir=unused"]).config
     run.check_config(config)
@@ -101,7 +100,6 @@ def main(argv: Sequence[str]) -> None:
     if {"-h", "--help"} & set(argv):
         print(__doc__)
         return
-    hide_accelerators_from_tensorflow()
     try:
         print_table(argv)
     except InputError as error:

@@ -29,10 +29,11 @@ LEAST_SECONDS = 3.0
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for configs and tests, which are no part of the package
 
-from animesion_jax.data import decode_and_resize  # noqa: E402
-from animesion_jax.datasets import Dataset, load_dataset, select_examples  # noqa: E402
+from animesion_jax.data.datasets import Dataset, load_dataset  # noqa: E402
+from animesion_jax.data.decode import decode_and_resize  # noqa: E402
+from animesion_jax.data.splits import select_examples  # noqa: E402
+from animesion_jax.data.train_data import TrainData  # noqa: E402
 from animesion_jax.errors import InputError  # noqa: E402
-from animesion_jax.train_data import TrainData  # noqa: E402
 from benchmarks.command_line import positive  # noqa: E402
 from configs import common  # noqa: E402
 

@@ -13,10 +13,13 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from animesion_jax import optim, run
+from animesion_jax.distributed import AXIS
 from animesion_jax.models import MODELS, abstract_variables, create_model
 from animesion_jax.pretrained.sources import DEFAULTS, NAMED
-from animesion_jax.steps import AXIS, create_state, make_train_step
+from animesion_jax.training import optim
+from animesion_jax.training.state import create_state
+from animesion_jax.training.steps import make_train_step
+from animesion_jax.workdir import run
 
 IMAGE_SIZES = (128, 224)
 NUM_CLASSES = 1000

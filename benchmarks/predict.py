@@ -146,7 +146,7 @@ def images_of(folder: str) -> list[str]:
     A process of its own looks for them: what a child's memory is measured as is at least its parent's, which is to
     stay without JAX.
     """
-    code = "import sys, animesion_jax.predict as p; print(*p.find_images(sys.argv[1:]), sep='\\0', end='')"
+    code = "import sys, animesion_jax.inference.recognizer as p; print(*p.find_images(sys.argv[1:]), sep='\\0', end='')"
     found = subprocess.run(
         [sys.executable, "-c", code, str(Path(folder).resolve())], cwd=ROOT, capture_output=True, text=True
     )

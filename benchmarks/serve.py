@@ -17,7 +17,8 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from animesion_jax.predict import find_images, load
+from animesion_jax.images import find_images
+from animesion_jax.inference.recognizer import load
 
 
 def request(address: str, image: Path) -> tuple[str, float]:

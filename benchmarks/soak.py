@@ -31,12 +31,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for `from animesion_jax.main import ...`
 
 from animesion_jax.main import main as animesion  # noqa: E402
-from animesion_jax.workdir import read_rows  # noqa: E402
+from animesion_jax.workdir.metrics_log import read_rows  # noqa: E402
 
 CONFIG = ROOT / "configs" / "demo.py"
 STEPS_PER_EPOCH = 22
 SECONDS_BETWEEN_SAMPLES = 0.25
-MOST_GROWTH = 0.01
+MAX_GROWTH = 0.01
 LEAST_STEPS = 1000
 
 
@@ -131,8 +131,8 @@ def main() -> None:
     second, fourth = sampler.medians(last * 0.25, last * 0.5), sampler.medians(last * 0.75, last)
     growth, allocated = (fourth[column] / second[column] - 1 for column in (1, 2))
     print(f"{'growth':<14}{growth:>+14.2%}{allocated:>+16.2%}")
-    print(f"allowed: resident less than {MOST_GROWTH:.0%}; {len(sampler.samples)} samples")
-    sys.exit(growth >= MOST_GROWTH)
+    print(f"allowed: resident less than {MAX_GROWTH:.0%}; {len(sampler.samples)} samples")
+    sys.exit(growth >= MAX_GROWTH)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from animesion_jax.bundle import Bundle, Enrolled, load_bundle
-from animesion_jax.classify import character_logits, of_pixels
-from animesion_jax.image_batches import apply_to_files
-from animesion_jax.predict import find_images
-from animesion_jax.sorting import folder_name
+from animesion_jax.bundle.bundle import Bundle, Enrolled, load_bundle
+from animesion_jax.images import find_images
+from animesion_jax.inference.batches import apply_to_files
+from animesion_jax.inference.forward import character_logits, of_pixels
+from animesion_jax.inference.sort_images import folder_name
 
 SEED = 0
 FEWEST_IMAGES = 20
@@ -39,7 +39,7 @@ def split(flags: argparse.Namespace) -> None:
     """Writes the images of a data set, known and held-out characters apart."""
     import tensorflow_datasets as tfds
 
-    from animesion_jax.datasets import load_dataset
+    from animesion_jax.data.datasets import load_dataset
 
     dataset = load_dataset(flags.dataset, flags.data_dir)
     examples = {name: dataset.examples(name) for name in dataset.builder.info.splits}

@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for configs and tests, which are no part of the package
 
 from animesion_jax.huge_pages import TUNABLE, VARIABLE  # noqa: E402
+
 from animesion_jax.models import MODELS  # noqa: E402
 from benchmarks.command_line import DTYPES, positive  # noqa: E402
 from benchmarks.models import count_gflops, nearest_size  # noqa: E402
@@ -84,9 +85,12 @@ def run_ours(case: dict[str, Any], readings: int) -> dict[str, Any]:
     import jax
     import numpy as np
 
-    from animesion_jax import optim, run
+    from animesion_jax.distributed import AXIS
     from animesion_jax.models import init_variables
-    from animesion_jax.steps import AXIS, create_state, make_train_step
+    from animesion_jax.training import optim
+    from animesion_jax.training.state import create_state
+    from animesion_jax.training.steps import make_train_step
+    from animesion_jax.workdir import run
     from configs import common
 
     config = common.get_config()

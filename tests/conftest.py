@@ -101,7 +101,7 @@ def toy_config(toyfaces_dir):
 @pytest.fixture(scope="session")
 def trained(toyfaces_dir) -> tuple[Path, dict[str, Any]]:
     """A (workdir, results) of ShallowNet trained for three epochs on toyfaces at 32 px, once for all workers."""
-    from animesion_jax.train import train
+    from animesion_jax.training.train import train
     from configs import common
 
     config = common.get_config()
@@ -118,7 +118,7 @@ def trained(toyfaces_dir) -> tuple[Path, dict[str, Any]]:
 @pytest.fixture(scope="session")
 def bundle_path(trained, tmp_path_factory):
     """The bundle of `trained`, best weights."""
-    from animesion_jax.export import export
+    from animesion_jax.export.run_to_bundle import export
 
     return export(str(trained[0]), str(tmp_path_factory.mktemp("bundle") / "toy.msgpack"))
 
@@ -126,7 +126,7 @@ def bundle_path(trained, tmp_path_factory):
 @pytest.fixture(scope="session")
 def calibrated(trained, bundle_path, tmp_path_factory):
     """(path of a calibrated copy of the bundle, what calibrate returned)."""
-    from animesion_jax.calibrate import calibrate
+    from animesion_jax.export.calibrate import calibrate
 
     output = tmp_path_factory.mktemp("calibrated") / "toy.msgpack"
     return calibrate(str(bundle_path), str(trained[0]), str(output))

@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from PIL import Image
 
 from animesion_jax import images
-from animesion_jax.augment import ROUNDING
-from animesion_jax.data import decode_and_resize
+from animesion_jax.data.decode import decode_and_resize
 from animesion_jax.errors import InputError
-from animesion_jax.images import FORMATS, read_image, resize, to_image
-from animesion_jax.predict import find_images
+from animesion_jax.images import FORMATS, find_images, read_image, to_image
+from animesion_jax.preprocessing import ROUNDING, resize
+from tests.conftest import ROOT
 
 DRAW = np.random.default_rng(1)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 # Of a line, an error shows as many characters: a file that is no label file may have lines without end.
 SHOWN = 200
 # Of a line so many are read; the longest of the released files has about 200.
-MOST_CHARACTERS = 2**14
+MAX_CHARACTERS = 2**14
 
 
 def require(folder: Path, names: Iterable[str], where_from: str) -> None:
@@ -25,15 +25,15 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
       ValueError: a line is not UTF-8 or longer than 16,383 characters, with file, line and content.
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        for number, line in enumerate(iter(lambda: file.readline(MOST_CHARACTERS), ""), start=1):
+        for number, line in enumerate(iter(lambda: file.readline(MAX_CHARACTERS), ""), start=1):
             where = f"{path} line {number}"
             try:
                 line.encode()
             except UnicodeEncodeError:
                 content = line.rstrip("\r\n").encode(errors="surrogateescape")[:SHOWN]
                 raise ValueError(f"{where}: {content!r}: not UTF-8; save the file as UTF-8") from None
-            if len(line) == MOST_CHARACTERS and not line.endswith("\n"):
-                raise ValueError(f"{where}: {line[:SHOWN]!r}: over {MOST_CHARACTERS - 1} characters; is it text?")
+            if len(line) == MAX_CHARACTERS and not line.endswith("\n"):
+                raise ValueError(f"{where}: {line[:SHOWN]!r}: over {MAX_CHARACTERS - 1} characters; is it text?")
             if line.strip():
                 yield where, line.rstrip("\r\n")
 

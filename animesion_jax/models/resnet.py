@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from animesion_jax.models.convolution import convolve
 from animesion_jax.models.dropout import Dropout
+from animesion_jax.models.kernels.convolution import convolve
 
 # Units per stage, by depth (arXiv:1512.03385 table 1).
 SIZES = {

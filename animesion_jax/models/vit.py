@@ -12,10 +12,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from animesion_jax.models.attention import attend_fused, is_fused, pad_tokens
-from animesion_jax.models.convolution import convolve
 from animesion_jax.models.dropout import Dropout, drop
 from animesion_jax.models.hybrid import apply_stem, stem_stride
+from animesion_jax.models.kernels.attention import attend_fused, is_fused, pad_tokens
+from animesion_jax.models.kernels.convolution import convolve
 
 # What the classifier sees.
 POOLS = ("token", "mean")

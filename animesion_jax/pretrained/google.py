@@ -26,7 +26,7 @@ LINEN_NAMES = {
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # Weights hardly compress; an archive that unpacks to more than so many bytes, and so many times its size, is none.
 FREE_BYTES = 2**24
-MOST_EXPANSION = 16
+MAX_EXPANSION = 16
 # Version 3 differs in the names of fields alone, which weights do not have.
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 GROUP_NORM = re.compile(r"(^|/)gn\w+/(scale|bias)$")
@@ -61,8 +61,8 @@ def read(file: Path) -> Weights:
 def _check_members(archive: zipfile.ZipFile, size: int) -> None:
     """Raises ValueError for members that unpack to too much, or that declare arrays which are not there."""
     unpacked = sum(info.file_size for info in archive.infolist())
-    if unpacked > FREE_BYTES + MOST_EXPANSION * size:
-        raise ValueError(f"{size} bytes that unpack to {unpacked}; allowed: {FREE_BYTES} and {MOST_EXPANSION} times it")
+    if unpacked > FREE_BYTES + MAX_EXPANSION * size:
+        raise ValueError(f"{size} bytes that unpack to {unpacked}; allowed: {FREE_BYTES} and {MAX_EXPANSION} times it")
     for info in archive.infolist():
         if info.compress_type not in METHODS:
             raise ValueError(f"'{info.filename}' is compressed by method {info.compress_type}; allowed: {METHODS}")

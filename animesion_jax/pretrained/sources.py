@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from animesion_jax.errors import InputError, first_line
-from animesion_jax.pretrained.download import download
+from animesion_jax.hub import download
 
 BUCKETS = "https://storage.googleapis.com"
 GOOGLE = f"{BUCKETS}/vit_models"

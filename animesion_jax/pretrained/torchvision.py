@@ -25,7 +25,7 @@ LEAVES = {
     ("running_var", 1): "batch_stats/{}/var",
 }
 # torch's tensors may be views that repeat what the file holds: one value strided to any shape.
-MOST_EXPANSION = 16
+MAX_EXPANSION = 16
 # OIHW to HWIO, and (out, in) to (in, out).
 TRANSPOSES = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
 # PyTorch's leaf names by ours.
@@ -54,7 +54,7 @@ def read_pth(file: Path) -> Weights:
     form = ".pth of names and tensors alone"
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-        arrays = _to_numpy(state, MOST_EXPANSION * file.stat().st_size)
+        arrays = _to_numpy(state, MAX_EXPANSION * file.stat().st_size)
     except pickle.UnpicklingError as error:  # torch's message asks to switch the protection off
         raise damaged(file, form, ValueError("anything else could run code and is not read")) from error
     except Exception as error:  # zipfile and torch raise a dozen types, all of which mean the same
@@ -76,7 +76,7 @@ def _to_numpy(state: Any, most_bytes: int) -> dict[str, np.ndarray]:
         raise TypeError("; ".join(wrong))
     size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     if size > most_bytes:
-        raise ValueError(f"tensors of {size} bytes; allowed: {most_bytes}, {MOST_EXPANSION} times the file's size")
+        raise ValueError(f"tensors of {size} bytes; allowed: {most_bytes}, {MAX_EXPANSION} times the file's size")
     tensors = {str(key): tensor.detach() for key, tensor in state.items()}
     return {key: (each.float() if each.is_floating_point() else each).numpy() for key, each in tensors.items()}
 

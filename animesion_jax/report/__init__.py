@@ -9,12 +9,12 @@ from typing import Any
 
 from etils import epath
 
+from animesion_jax.files import write_json
 from animesion_jax.report.figures import draw_curves, draw_sizes
 from animesion_jax.report.groups import group_runs
 from animesion_jax.report.markdown import render
 from animesion_jax.report.runs import find_runs, read_runs
 from animesion_jax.report.tables import other_tables, paper_tables
-from animesion_jax.workdir import write_json
 
 log = logging.getLogger(__name__)
 

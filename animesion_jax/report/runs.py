@@ -9,7 +9,9 @@ from typing import Any
 from etils import epath
 
 from animesion_jax.errors import InputError
-from animesion_jax.workdir import ADDED, CLASSES_FILE, CONFIG_FILE, RESULTS_FILE, ROWS_FILE, read_json, read_rows
+from animesion_jax.files import read_json
+from animesion_jax.workdir.metrics_log import read_rows
+from animesion_jax.workdir.names import ADDED, CLASSES_FILE, CONFIG_FILE, RESULTS_FILE, ROWS_FILE
 
 log = logging.getLogger(__name__)
 

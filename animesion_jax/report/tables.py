@@ -17,7 +17,7 @@ from animesion_jax.paper import (
 )
 from animesion_jax.report.groups import Group, decides, differing, shown, wording
 from animesion_jax.report.runs import ACCURACIES
-from animesion_jax.workdir import ADDED
+from animesion_jax.workdir.names import ADDED
 
 # The paper's settings that are the same in all of its tables.
 RECIPE = {

@@ -16,7 +16,7 @@ from animesion_jax.serve.service import Answer, Service
 # The system's: the default theme fetches its own from Google.
 FONTS = gradio.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 THUMBNAIL = 224
-MOST_EXAMPLES = 24
+MAX_EXAMPLES = 24
 # Gradio's drop area takes no pasted files, so they are handed to its input.
 PASTE = """
 <script>
@@ -53,7 +53,7 @@ STYLE = """
 def create_page(service: Service, examples: Sequence[Path] = ()) -> gradio.Blocks:
     """Returns the page of a service; `examples` are images that a click recognises."""
     bundle = service.recognizer.bundle
-    shown = [str(path) for path in examples[:: -(-len(examples) // MOST_EXAMPLES) or 1]]
+    shown = [str(path) for path in examples[:: -(-len(examples) // MAX_EXAMPLES) or 1]]
 
     def recognize(files: list[str] | None) -> tuple[None, str]:
         return None, cards(service, [Path(file) for file in files or ()])

@@ -11,11 +11,12 @@ import jax
 import numpy as np
 from PIL import Image
 
-from animesion_jax.bundle import load_bundle
+from animesion_jax.bundle.bundle import load_bundle
 from animesion_jax.errors import InputError
-from animesion_jax.explain import Explainer, overlay
-from animesion_jax.images import read_image, resize
-from animesion_jax.predict import Recognizer
+from animesion_jax.images import read_image
+from animesion_jax.inference.explain import Explainer, overlay
+from animesion_jax.inference.recognizer import Recognizer
+from animesion_jax.preprocessing import resize
 
 # Gradio counts so too.
 MEGABYTE = 2**20

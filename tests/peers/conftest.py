@@ -9,6 +9,6 @@ def peers():
     missing = [name for name in ("torch", "torchvision", "timm") if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} not installed; `make test-peers` installs the peers")
-    from peers import torch_models
+    from tests.peers import torch_models
 
     return torch_models

@@ -5,12 +5,12 @@ import json
 import jax
 import numpy as np
 import pytest
-from published import google_arrays, random_images, save_google, torchvision_arrays
 
-from animesion_jax.bundle import Bundle
+from animesion_jax.bundle.bundle import Bundle
+from animesion_jax.export.safetensors import write_safetensors
 from animesion_jax.models import abstract_variables, create_model
 from animesion_jax.pretrained import load_pretrained
-from animesion_jax.safetensors_export import write_safetensors
+from tests.published import google_arrays, random_images, save_google, torchvision_arrays
 
 pytestmark = pytest.mark.peers
 

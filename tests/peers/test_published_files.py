@@ -1,12 +1,12 @@
 """ViT-B/16 and B/32 as ImageNet-21k files publish them (224 px, 21,843 classes, pre_logits) against float64 numpy."""
 
-import float64_vit
 import numpy as np
 import pytest
-from published import google_arrays, random_images, relative_difference, save_google
 
 from animesion_jax.models import abstract_variables, create_model
 from animesion_jax.pretrained import load_pretrained
+from tests import float64_vit
+from tests.published import google_arrays, random_images, relative_difference, save_google
 
 pytestmark = pytest.mark.peers
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from flax import traverse_util
-from published import RESNET_SIZES, random_images, relative_difference, torchvision_arrays
 
 from animesion_jax.models import abstract_variables, create_model
 from animesion_jax.pretrained import load_pretrained
+from tests.published import RESNET_SIZES, random_images, relative_difference, torchvision_arrays
 
 pytestmark = pytest.mark.peers
 

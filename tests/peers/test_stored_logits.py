@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from published import relative_difference
-from test_stored_peers import CASES, STORED
+
+from tests.pretrained.test_stored_peers import CASES, STORED
+from tests.published import relative_difference
 
 pytestmark = pytest.mark.peers
 

@@ -3,10 +3,10 @@
 import gc
 
 import pytest
-from published import VIT_SIZES, google_arrays, random_images, relative_difference, save_google
 
 from animesion_jax.models import abstract_variables, create_model
 from animesion_jax.pretrained import load_pretrained
+from tests.published import VIT_SIZES, google_arrays, random_images, relative_difference, save_google
 
 pytestmark = pytest.mark.peers
 

@@ -38,7 +38,7 @@ operators = declare_torchvision_ops()
 import timm  # noqa: E402
 import torchvision  # noqa: E402
 
-from animesion_jax.pretrained.timm import ARCHITECTURES  # noqa: E402
+from animesion_jax.export.timm_names import ARCHITECTURES  # noqa: E402
 
 
 def timm_vit(variant: str, file: str, num_classes: int, image_size: int, **options) -> torch.nn.Module:

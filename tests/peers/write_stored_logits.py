@@ -5,13 +5,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import numpy as np
-from published import save_google
-from test_stored_peers import CASES, CLASSES, IMAGE_SIZE, STORED, case_arrays, case_images, fingerprint
 
-from peers import torch_models
+from tests.peers import torch_models
+from tests.pretrained.test_stored_peers import CASES, CLASSES, IMAGE_SIZE, STORED, case_arrays, case_images, fingerprint
+from tests.published import save_google
 
 
 def peer_logits(name: str) -> np.ndarray:

@@ -12,10 +12,12 @@ import ml_collections
 import tensorflow_datasets as tfds
 from etils import epath
 
-from animesion_jax import hosts, run
-from animesion_jax.datasets import HELD_OUT
+from animesion_jax import distributed
+from animesion_jax.data.splits import HELD_OUT
 from animesion_jax.errors import InputError
-from animesion_jax.workdir import CONFIG_FILE, read_json
+from animesion_jax.files import read_json
+from animesion_jax.workdir import run
+from animesion_jax.workdir.names import CONFIG_FILE
 from tfds_builders.folder.folder_dataset_builder import REPORT_FILE, Builder, FolderConfig
 from tfds_builders.folder.pictures import Pictures, find_pictures
 
@@ -91,7 +93,7 @@ def _check_unchanged(workdir: str, config: ml_collections.ConfigDict, folder: st
 def _build(builder: Builder, folder: Path) -> None:
     """Has the first process build what is not built; every process raises if that fails."""
     refused = None
-    if hosts.is_first() and not builder.is_prepared():
+    if distributed.is_first() and not builder.is_prepared():
         if not sys.stderr.isatty():
             tfds.disable_progress_bar()
         log.info("building a data set of %s in %s, once", folder, builder.data_path)
@@ -105,7 +107,7 @@ def _build(builder: Builder, folder: Path) -> None:
             # Another start may have built the same in the meantime; which of the two is kept makes no difference.
             if not builder.is_prepared():
                 raise
-    if hosts.any_says(refused is not None):
+    if distributed.any_process(refused is not None):
         raise refused or InputError(f"{folder} cannot be trained on; the first process says why")
 
 

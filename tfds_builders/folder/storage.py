@@ -10,14 +10,14 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from animesion_jax.data import decode
+from animesion_jax.data.decode import decode
 from animesion_jax.images import read_image
 
 # How files begin that TensorFlow may be able to read as they are.
 READ_BY_TENSORFLOW = (b"\xff\xd8\xff", b"\x89PNG")
 # A larger picture of another kind becomes a JPEG. As a PNG it could take many times its file, and at a model's size,
 # a fraction of its own, nothing of the difference is left but rounding.
-MOST_PNG_PIXELS = 2**20
+MAX_PNG_PIXELS = 2**20
 JPEG_QUALITY = 95
 # So many are held in memory while they wait to be written.
 CHUNK = 64
@@ -39,7 +39,7 @@ def to_store(path: Path, stays: bool) -> bytes:
     if stays:
         return path.read_bytes()
     image, encoded = read_image(path), io.BytesIO()
-    if image.width * image.height <= MOST_PNG_PIXELS:
+    if image.width * image.height <= MAX_PNG_PIXELS:
         image.save(encoded, "PNG")
     else:
         image.save(encoded, "JPEG", quality=JPEG_QUALITY, subsampling=0)

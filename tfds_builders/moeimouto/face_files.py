@@ -17,7 +17,7 @@ TREE = "moeimouto-faces"
 # By the file's own name, and as Kaggle's command and its web page name the archive of the whole data set.
 ZIPS = (f"{TREE}.zip", "tagged-anime-illustrations.zip", "archive.zip")
 # Faces have about 50 kB; what a zip says to unpack to more is no face.
-MOST_BYTES = 16 * 2**20
+MAX_BYTES = 16 * 2**20
 # How Python can inflate no more of a member than is asked for.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 SOURCE = (
@@ -103,8 +103,8 @@ class ZippedFace:
         """
         if self.info is None:
             raise FileNotFoundError(str(self))
-        if self.info.file_size > MOST_BYTES:
-            raise OSError(f"{self.info.file_size} bytes; allowed: {MOST_BYTES}")
+        if self.info.file_size > MAX_BYTES:
+            raise OSError(f"{self.info.file_size} bytes; allowed: {MAX_BYTES}")
         if self.info.compress_type not in METHODS:
             raise OSError(
                 f"compressed by method {self.info.compress_type}; zip it again with the ordinary one, deflate"

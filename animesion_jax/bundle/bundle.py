@@ -1,0 +1,236 @@
+"""Bundles: one msgpack file with a model, its preprocessing, its class names and where it came from."""
+
+import dataclasses
+import json
+import reprlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import flax.serialization
+import numpy as np
+from etils import epath
+
+import animesion_jax
+from animesion_jax.bundle.checks import checked_classes, checked_dict, checked_image_size, checked_variables, is_exactly
+from animesion_jax.bundle.msgpack_reader import read_tree
+from animesion_jax.errors import InputError, first_line
+from animesion_jax.files import write_whole
+from animesion_jax.models import abstract_variables, create_model
+from animesion_jax.preprocessing import RESIZE
+
+FORMAT = "animesion"
+VERSION = 1
+KEYS = ("format", "version", "model", "preprocessing", "classes", "training", "variables")
+# Of a calibration's numbers; the others are above 0.
+MAY_BE_NEGATIVE = ("scale", "offset")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a model's outputs are worth; `calibrate` finds it on images that the model was not trained on.
+
+    Attributes:
+      temperature: what logits are divided by before the softmax.
+      threshold: an image whose likeliest character is less probable is of an unknown one.
+      false_accept_rate: part of the images of unknown characters that are named all the same, as far as was seen.
+      scale, offset: the logit of an enrolled character is scale * cosine similarity + offset; None where too few images
+        said so.
+      source: what it was found on, in words, with figures.
+    """
+
+    temperature: float
+    threshold: float
+    false_accept_rate: float
+    scale: float | None
+    offset: float | None
+    source: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """Characters added after the training.
+
+    Attributes:
+      names: distinct, and none of the classes'.
+      embeddings: (characters, features) float32, of unit norm: the mean of each one's images.
+      counts: how many images they were.
+    """
+
+    names: tuple[str, ...]
+    embeddings: np.ndarray
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model ready to predict.
+
+    Attributes:
+      model: linen module.
+      variables: float32 numpy arrays, {"params", "batch_stats" where the model has them}.
+      classes: names by class id, of those that the model was trained on.
+      image_size: side of the square input in pixels.
+      mean, std: per channel, of pixels in [0, 1].
+      training: data set, step, metrics and versions behind the weights.
+      description: arguments of `create_model` that make the model, its name among them.
+      calibration: None for an older bundle, or one whose run had no images left to calibrate on.
+      enrolled: characters added since; None if none.
+    """
+
+    model: nn.Module
+    variables: dict[str, Any]
+    classes: tuple[str, ...]
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    training: dict[str, Any]
+    description: dict[str, Any]
+    calibration: Calibration | None = None
+    enrolled: Enrolled | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every character's name, in the order of the probabilities: the classes, then the enrolled."""
+        return self.classes + (self.enrolled.names if self.enrolled else ())
+
+    @property
+    def num_features(self) -> int:
+        """The length of an embedding."""
+        return self.variables["params"]["head"]["kernel"].shape[0]
+
+
+def write_bundle(tree: dict[str, Any], output: str) -> epath.Path:
+    """Writes a bundle's tree to a file, local or gs://, and returns its path; it appears whole or not at all."""
+    return write_whole(output, [flax.serialization.msgpack_serialize(tree)])
+
+
+def metadata(bundle: Bundle, names: Sequence[str]) -> dict[str, str]:
+    """Returns what other formats say of a bundle beside its weights, each value as JSON; `names` are the outputs'."""
+    described = {
+        "animesion_jax": animesion_jax.__version__,
+        "classes": names,
+        "model": bundle.description,
+        "preprocessing": {
+            "size": bundle.image_size,
+            "resize": RESIZE,
+            "scale": "pixels / 255",
+            "mean": bundle.mean,
+            "std": bundle.std,
+            "channels": "RGB",
+        },
+        "training": bundle.training,
+    }
+    if bundle.calibration:
+        described["calibration"] = {name: getattr(bundle.calibration, name) for name in ("temperature", "threshold")}
+    return {key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in described.items()}
+
+
+def load_bundle(path: str) -> Bundle:
+    """Returns the bundle in a file.
+
+    Runs no code of it, and takes memory within a few times the file's size.
+
+    Raises:
+      InputError: no such file, not a bundle, truncated, of another version, or with other variables than its model.
+    """
+    return build_bundle(path, read_bundle(path))
+
+
+def extend_bundle(path: str, tree: dict[str, Any], output: str, **parts: dict[str, Any]) -> epath.Path:
+    """Writes a bundle's tree, from `path`, with another "calibration" or "enrolled", checked as when read."""
+    extended = tree | parts
+    build_bundle(path, extended)
+    return write_bundle(extended, output)
+
+
+def read_bundle(path: str) -> dict[str, Any]:
+    """Returns the tree in a bundle's file; its keys and version are checked, what they hold is not."""
+    file = epath.Path(path).expanduser()
+    if file.is_dir():
+        raise InputError(
+            f"{file} is a folder; allowed: a bundle, the file that a run is exported to: python -m animesion_jax.main "
+            f"export --workdir={file} --output=mine.msgpack"
+        )
+    if not file.is_file():
+        raise InputError(
+            f"no bundle at {file}; write one: python -m animesion_jax.main export --workdir=RUN --output={file}"
+        )
+    if file.suffix in (".onnx", ".safetensors"):
+        raise InputError(
+            f"{file} is for other libraries by its name; allowed: a bundle, which export writes with --format=msgpack"
+        )
+    if not file.stat().length:
+        raise InputError(f"{file} is damaged (it is empty); export it again")
+    with file.open("rb") as stream:
+        try:
+            tree = read_tree(stream, file.stat().length)
+        except Exception as error:  # msgpack raises a dozen types on damaged bytes, all of which mean the same
+            raise InputError(f"{file} is damaged or not a bundle ({first_line(error)}); export it again") from error
+    if not isinstance(tree, dict) or not is_exactly(tree.get("format"), FORMAT):
+        raise InputError(f"{file} is not a bundle of animesion_jax; allowed: a file written by `export`")
+    if not is_exactly(tree.get("version"), VERSION):
+        raise InputError(
+            f"{file} has bundle version {reprlib.repr(tree.get('version'))}; this program reads version {VERSION}"
+        )
+    missing = [key for key in KEYS if key not in tree]
+    if missing:
+        raise InputError(f"{file} lacks {', '.join(missing)}; export it again")
+    return tree
+
+
+def build_bundle(path: str, tree: dict[str, Any]) -> Bundle:
+    """Returns the bundle of a tree that `path` holds; InputError if it does not hold together."""
+    try:
+        return _checked_bundle(tree)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path} does not hold together: {first_line(error)}; export it again") from error
+
+
+def _checked_bundle(tree: dict[str, Any]) -> Bundle:
+    classes = checked_classes(tree["classes"])
+    described, preprocessing, training = (checked_dict(tree, key) for key in ("model", "preprocessing", "training"))
+    size = checked_image_size(described, len(classes))
+    if not is_exactly(preprocessing["size"], size):
+        raise ValueError(f"preprocessing to {reprlib.repr(preprocessing['size'])} px for a model of {size} px")
+    mean, std = (tuple(float(value) for value in preprocessing[name]) for name in ("mean", "std"))
+    if len(mean) != 3 or len(std) != 3 or not np.isfinite([mean, std]).all() or min(std) <= 0:
+        raise ValueError(f"mean {mean} and std {std}; allowed: three finite numbers each, std above 0")
+    model = create_model(**described)
+    variables = checked_variables(abstract_variables(model, size), checked_dict(tree, "variables"))
+    bundle = Bundle(model, variables, classes, size, mean, std, training, described)
+    calibration = _checked_calibration(checked_dict(tree, "calibration")) if "calibration" in tree else None
+    enrolled = _checked_enrolled(checked_dict(tree, "enrolled"), bundle, calibration) if "enrolled" in tree else None
+    return dataclasses.replace(bundle, calibration=calibration, enrolled=enrolled)
+
+
+def _checked_calibration(described: dict[str, Any]) -> Calibration:
+    calibration = Calibration(**described)
+    if not isinstance(calibration.source, dict):
+        raise ValueError(f"the source of the calibration is {type(calibration.source).__name__}, not a dict")
+    numbers = {name: described[name] for name in ("temperature", "threshold", "false_accept_rate")}
+    if calibration.scale is not None or calibration.offset is not None:
+        numbers |= {"scale": calibration.scale, "offset": calibration.offset}
+    for name, value in numbers.items():
+        if type(value) is not float or not np.isfinite(value) or not (value > 0 or name in MAY_BE_NEGATIVE):
+            raise ValueError(f"the calibration's {name} is {reprlib.repr(value)}; allowed: a finite number above 0")
+    return calibration
+
+
+def _checked_enrolled(described: dict[str, Any], bundle: Bundle, calibration: Calibration | None) -> Enrolled:
+    if calibration is None or calibration.scale is None:
+        raise ValueError("it has enrolled characters, but no calibration of their similarity")
+    names, counts = checked_classes(described["names"]), described["counts"]
+    both = sorted({*names} & {*bundle.classes})
+    if both:
+        raise ValueError(f"the enrolled character {reprlib.repr(both[0])} is one of the classes")
+    embeddings = described["embeddings"]
+    expected = (len(names), bundle.num_features)
+    if not isinstance(embeddings, np.ndarray) or embeddings.shape != expected:
+        raise ValueError(f"the enrolled embeddings are {getattr(embeddings, 'shape', None)}, expected {expected}")
+    if not np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-3):
+        raise ValueError("the enrolled embeddings are not of unit norm")
+    if not isinstance(counts, list) or len(counts) != len(names) or not all(type(n) is int and n > 0 for n in counts):
+        raise ValueError(f"the enrolled characters' numbers of images are {reprlib.repr(counts)}")
+    return Enrolled(names, embeddings, tuple(counts))

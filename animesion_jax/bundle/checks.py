@@ -1,0 +1,67 @@
+"""What the parts of a bundle must be; faults are ValueErrors, which `bundle` gives the name of the file."""
+
+import reprlib
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+
+from animesion_jax.models import OPTIONS, family
+
+# A ResNet's variables do not say its image size; what predict sets aside for an image should not be the file's to say.
+MAX_IMAGE_SIZE = 4096
+
+
+def is_exactly(value: Any, expected: Any) -> bool:
+    """Returns whether a value from a file has the type of the expected one and equals it."""
+    return type(value) is type(expected) and value == expected
+
+
+def checked_dict(tree: dict[str, Any], key: str) -> dict[str, Any]:
+    """Returns what a key has; raises ValueError unless it is a dict."""
+    if not isinstance(tree[key], dict):
+        raise ValueError(f"'{key}' is {type(tree[key]).__name__}, not a dict")
+    return tree[key]
+
+
+def checked_classes(classes: Any) -> tuple[str, ...]:
+    """Returns the names; raises ValueError unless they are a list of distinct strings."""
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ValueError("the class names are not a list of strings")
+    name, count = Counter(classes).most_common(1)[0] if classes else ("", 0)
+    if count > 1:
+        raise ValueError(f"{count} classes are named {reprlib.repr(name)}")
+    return tuple(classes)
+
+
+def checked_image_size(described: dict[str, Any], num_classes: int) -> int:
+    """Returns the image size; raises ValueError for what `describe_run` would not write, such as a million layers."""
+    allowed = ("name", "num_classes", "image_size", "dtype", *OPTIONS[family(described["name"])])
+    extra = [key for key in described if key not in allowed]
+    if extra:
+        raise ValueError(f"the model has an option {reprlib.repr(extra[0])}; allowed: {', '.join(allowed)}")
+    if not is_exactly(described["num_classes"], num_classes):
+        raise ValueError(f"{num_classes} class names for {reprlib.repr(described['num_classes'])} classes")
+    size = described["image_size"]
+    if type(size) is not int or not 1 <= size <= MAX_IMAGE_SIZE:
+        raise ValueError(f"image_size is {reprlib.repr(size)}; allowed: 1 to {MAX_IMAGE_SIZE}")
+    return size
+
+
+def checked_variables(expected: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+    """Returns the variables; raises ValueError unless they are the expected ones, and numbers throughout."""
+    wanted, found = traverse_util.flatten_dict(expected), traverse_util.flatten_dict(variables, keep_empty_nodes=True)
+    wrong = sorted("/".join(map(str, path)) for path in wanted.keys() ^ found.keys())
+    if wrong:
+        raise ValueError(f"{len(wrong)} variables are missing or extra, the first is '{wrong[0]}'")
+    for path, leaf in wanted.items():
+        name, value = "/".join(path), found[path]
+        if getattr(value, "shape", None) != leaf.shape or getattr(value, "dtype", None) != leaf.dtype:
+            raise ValueError(
+                f"variable '{name}' is {getattr(value, 'dtype', type(value).__name__)}"
+                f"{getattr(value, 'shape', '')}, expected {leaf.dtype}{leaf.shape}"
+            )
+        if not np.isfinite(value).all():
+            raise ValueError(f"variable '{name}' is not finite: the training had diverged; take a run that had not")
+    return variables

@@ -1,0 +1,63 @@
+"""Examples decoded to uint8 images, the choice of what is cached, and the batches of a split that is evaluated."""
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import ml_collections
+import numpy as np
+
+from animesion_jax.data.caches import choose_cache
+from animesion_jax.data.datasets import Dataset, check_labels
+from animesion_jax.data.decode import BATCHES_AHEAD, HostBatch, decoded
+from animesion_jax.data.splits import group_bounds, select_examples
+
+
+class EvalData:
+    """A split in padded and masked host batches: every example once, on any number of hosts and devices."""
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        dataset: Dataset,
+        split: str,
+        *,
+        num_hosts: int = 1,
+        host: int = 0,
+    ):
+        examples = select_examples(config, dataset, split)
+        self._dataset, self._split = dataset, split
+        self.num_examples = examples.num_examples
+        bounds = group_bounds(self.num_examples, num_hosts)
+        self._batch_size = config.eval_batch_size // num_hosts
+        # The largest share decides, so that every host takes part in the same number of collectives.
+        largest = max(stop - start for start, stop in itertools.pairwise(bounds))
+        self._num_batches = math.ceil(largest / self._batch_size)
+        self._size = config.image_size
+        cache = choose_cache(config.data.cache, self.num_examples * self._size * self._size * 3, 0)
+        batches = decoded(examples.records(bounds[host], bounds[host + 1]), self._size).batch(self._batch_size)
+        self._batches = (batches.cache() if cache == "decoded" else batches).prefetch(BATCHES_AHEAD)
+
+    def batches(self) -> Iterator[HostBatch]:
+        """Yields batches of one size; "mask" is 0 for the padding at the end, else as `TrainData.batches`."""
+        done = 0
+        for batch in self._batches.as_numpy_iterator():
+            check_labels(batch["label"], self._dataset, self._split)
+            yield pad_batch(batch, self._batch_size)
+            done += 1
+        empty = {
+            "image": np.zeros((0, self._size, self._size, 3), np.uint8),
+            "label": np.zeros((0,), np.int32),
+        }
+        for _ in range(self._num_batches - done):
+            yield pad_batch(empty, self._batch_size)
+
+
+def pad_batch(batch: HostBatch, batch_size: int) -> HostBatch:
+    """Returns the batch with zeros up to `batch_size` and a float32 "mask" that is 0 for them."""
+    missing = batch_size - len(batch["label"])
+    padded = {
+        name: np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
+        for name, array in batch.items()
+    }
+    return padded | {"mask": (np.arange(batch_size) < batch_size - missing).astype(np.float32)}

@@ -1,0 +1,141 @@
+"""Several processes, each with some of the devices, as one run: who writes, and where arrays live.
+
+The steps are `jax.pmap`s, which take and return arrays of the process's own devices, while Orbax reads and writes
+arrays of all devices. Everything here does nothing where there is one process.
+"""
+
+import collections
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+
+from animesion_jax.errors import InputError, first_line
+
+AXIS = "batch"
+ANSWERS_UNREAD = 2
+
+
+def initialize(coordinator_address: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Joins the other processes of a run; call it before anything asks for devices.
+
+    Args:
+      coordinator_address: "HOST:PORT" of process 0, with a free port. All None: found out on TPU pods, under SLURM and
+        Open MPI.
+      num_processes: how many there are.
+      process_id: which one this is, from 0.
+
+    Raises:
+      InputError: the others cannot be found or do not come.
+    """
+    given = (coordinator_address, num_processes, process_id)
+    if any(value is None for value in given) and any(value is not None for value in given):
+        raise InputError(
+            "of --coordinator_address, --num_processes and --process_id some are missing; allowed: all three, or none "
+            "on TPU pods and under SLURM"
+        )
+    if num_processes is not None and not 0 <= process_id < num_processes:
+        raise InputError(f"--process_id is {process_id}; allowed: 0 to {num_processes - 1}")
+    # It would take SIGTERM away from preemption.py, and has all stop at a step that may never come.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(coordinator_address, num_processes, process_id)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"the processes do not find each other ({first_line(error)}); give every one the same "
+            "--coordinator_address=HOST:PORT and --num_processes, and its own --process_id"
+        ) from error
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes what is written once."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(what: str) -> None:
+    """Returns when every process has come here; `what` names the place."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def total(value: Any) -> Any:
+    """Returns the sum over all processes of a number or array, at every process."""
+    return multihost_utils.process_allgather(np.asarray(value)).sum(axis=0) if jax.process_count() > 1 else value
+
+
+def any_process(yes: bool) -> bool:
+    """Returns, at every process, whether one of them says yes."""
+    return bool(total(int(yes)))
+
+
+class Agreement:
+    """Whether any process has said yes, without waiting for the others: an answer comes some calls later, to all."""
+
+    def __init__(self):
+        self._sum = jax.pmap(lambda yes: jax.lax.psum(yes, AXIS), axis_name=AXIS)
+        self._unread: collections.deque[jax.Array] = collections.deque()
+        self._answer = False
+
+    def say(self, yes: bool) -> bool:
+        """Says yes or no, and returns whether any process had said yes `ANSWERS_UNREAD` calls ago or before."""
+        self._unread.append(self._sum(np.full(jax.local_device_count(), yes, np.float32)))
+        if len(self._unread) > ANSWERS_UNREAD:
+            self._answer |= bool(np.asarray(self._unread.popleft()).max() > 0)
+        return self._answer
+
+
+def shard() -> dict[str, int]:
+    """Returns which part of the examples this process reads, as `data` calls it."""
+    return {"num_hosts": jax.process_count(), "host": jax.process_index()}
+
+
+def local_devices(devices: Sequence[jax.Device]) -> list[jax.Device]:
+    """Returns those of the devices that are this process's."""
+    return [device for device in devices if device.process_index == jax.process_index()]
+
+
+def replicated(devices: Sequence[jax.Device]) -> NamedSharding:
+    """Returns the sharding that puts a whole array on every one of the devices."""
+    return NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
+
+
+def split(devices: Sequence[jax.Device]) -> NamedSharding:
+    """Returns the sharding that deals the first axis of an array to the devices."""
+    return NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec(AXIS))
+
+
+def to_global(tree: Any) -> Any:
+    """Returns arrays that every process has on its own devices as arrays of all devices, for Orbax."""
+    if jax.process_count() == 1:
+        return tree
+    mesh = Mesh(np.asarray(jax.devices()), (AXIS,))
+    return multihost_utils.host_local_array_to_global_array(tree, mesh, PartitionSpec())
+
+
+def abstract_global(tree: Any, devices: Sequence[jax.Device] | None) -> Any:
+    """Returns what Orbax is to restore: shapes and dtypes of a tree, whole on each of the devices.
+
+    `devices` None is the first one, or all of them where there are several processes.
+    """
+    if devices is None and jax.process_count() == 1:
+        sharding = SingleDeviceSharding(jax.local_devices()[0])
+    else:
+        sharding = replicated(devices or jax.devices())
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+
+
+def to_local(tree: Any, devices: Sequence[jax.Device] | None) -> Any:
+    """Returns restored arrays on this process's own ones of the devices, from which its steps can take them."""
+    if jax.process_count() == 1:
+        return tree
+    mesh = Mesh(np.asarray(devices or jax.devices()), (AXIS,))
+    return multihost_utils.global_array_to_host_local_array(tree, mesh, PartitionSpec())
+
+
+def print_once(text: str) -> None:
+    """Prints at the first of the processes of a run."""
+    if is_first():
+        print(text)

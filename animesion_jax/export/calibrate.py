@@ -1,0 +1,120 @@
+"""A bundle that knows what it does not know: calibrated on its run's validation images."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from animesion_jax.bundle.bundle import build_bundle, extend_bundle, read_bundle
+from animesion_jax.data.datasets import load_dataset
+from animesion_jax.data.eval_data import EvalData
+from animesion_jax.errors import InputError, escape
+from animesion_jax.inference.batches import apply_to_files
+from animesion_jax.inference.calibration import fit
+from animesion_jax.inference.forward import of_pixels
+from animesion_jax.workdir import run
+
+# Enough for a false-accept rate of one in a thousand; more would take gigabytes with thousands of classes.
+MAX_IMAGES = 5_000
+BATCH_SIZE = 64
+# Part of the images of known characters beyond which a threshold is told to be of little use.
+MAX_REJECTED = 0.5
+
+log = logging.getLogger("animesion_jax")
+
+# (batch, S, S, 3) uint8 images to logits and embeddings.
+Forward = Callable[[np.ndarray], tuple[jax.Array, jax.Array]]
+
+
+def calibrate(
+    bundle: str,
+    workdir: str,
+    output: str | None = None,
+    *,
+    split: str | None = None,
+    data_dir: str | None = None,
+    false_accept_rate: float | None = None,
+    unknown: Sequence[Path] = (),
+) -> tuple[epath.Path, dict[str, Any]]:
+    """Writes a bundle with a temperature, a threshold and a scale of similarity; returns its path and the figures.
+
+    Args:
+      bundle: file written by export.
+      workdir: the run that it is of, whose data set is read.
+      output: file to write, local or gs://; None replaces the bundle.
+      split: split of the data set, of images that the model was not trained on; None takes config.validation_split.
+      data_dir: where the data set is built; None takes the one of the training.
+      false_accept_rate: part of the images of unknown characters that may be named, above 0 and below 1; None for that
+        at which as large a part of the known ones is called unknown.
+      unknown: images of characters that the model does not know; without any the validation images stand in for them.
+
+    Raises:
+      InputError: another run's bundle, no such data, or no readable image among the unknown.
+    """
+    if false_accept_rate is not None and not 0 < false_accept_rate < 1:
+        raise InputError(f"--false_accept_rate is {false_accept_rate}; allowed: above 0 and below 1")
+    tree = read_bundle(bundle)
+    loaded = build_bundle(bundle, tree)
+    config = run.read_config(workdir)
+    split = split or config.validation_split
+    if not split:
+        raise InputError(f"{workdir} was trained without a validation split; name one with --split")
+    if split == config.train_split:
+        raise InputError(f"--split={split} is what the model was trained on; allowed: another split, or held_out")
+    dataset = load_dataset(config.dataset, data_dir or config.data_dir)
+    trained = run.read_classes(workdir)
+    run.check_classes(trained, loaded.classes, bundle)
+    run.check_classes(trained, dataset.class_names, dataset.name)
+    config.data.cache = "none"
+    forward = partial(jax.jit(partial(of_pixels, loaded)), jax.device_put(loaded.variables))
+    logits, embeddings, labels = _outputs(forward, EvalData(config, dataset, split).batches())
+    if len(labels) < 2:
+        raise InputError(f"split '{split}' of {dataset.name} has {len(labels)} image; allowed: 2 or more")
+    strangers = _logits_of_files(forward, unknown, loaded.image_size) if unknown else None
+    source = {"dataset": dataset.name, "split": split}
+    calibration = fit(logits, embeddings, labels, false_accept_rate, strangers, source)
+    if (rejected := calibration.source["false_reject_rate"]) > MAX_REJECTED:
+        log.warning(
+            "%.3g %% of the known characters are called unknown, for %.3g %% of the unknown ones to be named; %s",
+            100 * rejected, 100 * calibration.false_accept_rate,
+            "a model of more training tells them apart better" if false_accept_rate is None
+            else f"a higher --false_accept_rate than {false_accept_rate:g} names more of them",
+        )  # fmt: skip
+    described = dataclasses.asdict(calibration)
+    return extend_bundle(bundle, tree, output or bundle, calibration=described), described
+
+
+def _outputs(forward: Forward, batches: Iterable[dict[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns logits, embeddings and labels of the examples whose mask is not 0, at most `MAX_IMAGES`.
+
+    Those that are stored first are a fair sample: TFDS shuffles what it writes.
+    """
+    kept: list[tuple[np.ndarray, ...]] = []
+    for batch in batches:
+        mask = batch["mask"] > 0
+        outputs = (*jax.device_get(forward(batch["image"])), batch["label"])
+        kept.append(tuple(output[mask] for output in outputs))
+        if sum(len(labels) for *_, labels in kept) >= MAX_IMAGES:
+            break
+    logits, embeddings, labels = (np.concatenate(parts)[:MAX_IMAGES] for parts in zip(*kept, strict=True))
+    return logits, embeddings, labels
+
+
+def _logits_of_files(forward: Forward, files: Sequence[Path], size: int) -> np.ndarray:
+    """Returns the (n, classes) logits of at most `MAX_IMAGES` of the files, evenly chosen, but for unreadable ones."""
+    chosen = files[:: -(-len(files) // MAX_IMAGES)]
+    rows = []
+    for file, row in apply_to_files(lambda images: forward(images)[0], chosen, size, BATCH_SIZE):
+        if isinstance(row, InputError):
+            log.warning("--unknown: left out %s: %s", escape(str(file)), row)
+        else:
+            rows.append(row)
+    if not rows:
+        raise InputError(f"--unknown: none of {len(chosen)} images can be read; allowed: one or more that can")
+    return np.stack(rows)

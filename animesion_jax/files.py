@@ -1,0 +1,66 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from etils import epath
+
+from animesion_jax.errors import InputError, first_line
+
+AnyPath = TypeVar("AnyPath", Path, epath.Path)
+
+
+@contextlib.contextmanager
+def replacing(path: AnyPath) -> Iterator[AnyPath]:
+    """Yields a path to write to, beside `path`, which it replaces at the end; an error removes it instead.
+
+    Args:
+      path: a file, there or not, in a folder that is there; local or gs://.
+    """
+    fresh = path.parent / f".{path.name}.tmp"
+    try:
+        yield fresh
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: epath.Path, kind: type = dict) -> Any:
+    """Returns the content of a JSON file, a dict unless another `kind` is said; InputError if it is damaged."""
+    try:
+        value = json.loads(path.read_text())
+        if not isinstance(value, kind):
+            raise ValueError(f"it holds no {kind.__name__}")
+    except ValueError as error:
+        raise InputError(
+            f"{path} is damaged ({first_line(error)}); restore it or train into another workdir"
+        ) from error
+    return value
+
+
+def write_json(path: epath.Path, value: Any) -> None:
+    """Writes indented JSON; the file appears whole or not at all."""
+    with replacing(path) as fresh:
+        fresh.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_whole(output: str, parts: Iterable[bytes]) -> epath.Path:
+    """Writes a file, which appears whole or not at all, and its folder; returns its path; InputError for a folder."""
+    path = check_output(output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as fresh, fresh.open("wb") as stream:
+        for part in parts:
+            stream.write(part)
+    return path
+
+
+def check_output(output: str) -> epath.Path:
+    """Returns the path of a file to write; InputError if it is a folder."""
+    path = epath.Path(output).expanduser()
+    if path.is_dir():
+        raise InputError(f"--output={output} is a folder; allowed: a file, such as {path / 'model.msgpack'}")
+    return path

@@ -1,0 +1,51 @@
+"""Embeddings of images as a file: NumPy's npz, or Parquet."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from animesion_jax.errors import InputError, encodable
+from animesion_jax.files import replacing
+
+
+def save_npz(path: Path, files: Sequence[str], embeddings: np.ndarray) -> None:
+    """Writes the arrays "path" (n,) and "embedding" (n, features)."""
+    with path.open("wb") as stream:
+        np.savez(stream, path=np.asarray(files, dtype=str), embedding=embeddings)
+
+
+def save_parquet(path: Path, files: Sequence[str], embeddings: np.ndarray) -> None:
+    """Writes the columns "path", text, and "embedding", lists of one length; needs pyarrow."""
+    import pyarrow
+    import pyarrow.parquet
+
+    values = pyarrow.FixedSizeListArray.from_arrays(embeddings.ravel(), embeddings.shape[1])
+    pyarrow.parquet.write_table(
+        pyarrow.table({"path": pyarrow.array(files, pyarrow.string()), "embedding": values}), path
+    )
+
+
+FORMATS: dict[str, Callable[[Path, Sequence[str], np.ndarray], None]] = {".npz": save_npz, ".parquet": save_parquet}
+
+
+def check_output(output: str) -> Path:
+    """Returns the path of a file of `FORMATS`; InputError for another one, or where a package for it is missing."""
+    path = Path(output).expanduser()
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"--output={output}: allowed: a file named {' or '.join(f'*{suffix}' for suffix in FORMATS)}")
+    if path.suffix.lower() == ".parquet":
+        try:
+            import pyarrow.parquet  # noqa: F401
+        except ImportError:
+            raise InputError(
+                f"--output={output} needs pyarrow; install it: pip install 'animesion_jax[parquet]', or write *.npz"
+            ) from None
+    return path
+
+
+def save_embeddings(path: Path, files: Sequence[str], embeddings: np.ndarray) -> None:
+    """Writes the (n, features) float32 embeddings of n images to a file that `check_output` returned, whole or not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as fresh:
+        FORMATS[path.suffix.lower()](fresh, [encodable(name) for name in files], embeddings)

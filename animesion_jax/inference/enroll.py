@@ -1,0 +1,69 @@
+"""Characters added to a bundle from a few images, without training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from animesion_jax.bundle.bundle import build_bundle, extend_bundle, read_bundle
+from animesion_jax.errors import InputError
+from animesion_jax.inference.recognizer import Recognizer
+from animesion_jax.inference.writers import UNKNOWN
+
+BATCH_SIZE = 8
+
+
+def enroll(bundle: str, name: str, files: Sequence[Path], output: str) -> tuple[epath.Path, dict[str, Any]]:
+    """Writes a copy of a bundle that knows another character, and returns its path and what was enrolled.
+
+    An image is of an enrolled character where its embedding is close to the mean of the character's embeddings; how
+    close stands for which probability is part of the calibration. A name that was enrolled before gets the new images
+    instead of the old.
+
+    Args:
+      bundle: calibrated.
+      name: of the character, none of those that the model was trained on.
+      files: images of the character, 1 or more.
+      output: file to write, local or gs://.
+
+    Raises:
+      InputError: a bundle without calibration, a name of a trained class or "unknown", or an unreadable image.
+    """
+    tree = read_bundle(bundle)
+    known = build_bundle(bundle, tree)
+    recognizer = Recognizer(known, BATCH_SIZE)
+    if known.calibration is None or known.calibration.scale is None:
+        raise InputError(
+            f"{bundle} does not say what a similarity is worth (it was not calibrated, or on fewer than two images of "
+            f"any character); allowed: one from python -m animesion_jax.main calibrate --bundle={bundle} --workdir=RUN"
+        )
+    if not name.strip():
+        raise InputError("--name is empty; allowed: a character's name")
+    if name.strip().lower() == UNKNOWN:
+        raise InputError(f"--name={name} is what predict calls characters that it does not know; allowed: another name")
+    if name in known.classes:
+        raise InputError(f"--name={name}: the model was trained on this character; allowed: another name")
+    embeddings = []
+    for file, embedding in recognizer.embed_files(files):
+        if isinstance(embedding, InputError):
+            raise InputError(f"{file}: {embedding}; or leave it out")
+        embeddings.append(embedding)
+    mean = np.sum(embeddings, axis=0, dtype=np.float64)
+    norm = np.linalg.norm(mean)
+    if not norm > 0:
+        raise InputError(f"the model sees nothing on these images of {name}: all features are 0; allowed: other images")
+    characters = {}
+    if known.enrolled:
+        parts = zip(known.enrolled.embeddings, known.enrolled.counts, strict=True)
+        characters = dict(zip(known.enrolled.names, parts, strict=True))
+    replaced = name in characters
+    characters[name] = (np.float32(mean / norm), len(embeddings))
+    enrolled = {
+        "names": list(characters),
+        "embeddings": np.stack([embedding for embedding, _ in characters.values()]),
+        "counts": [count for _, count in characters.values()],
+    }
+    path = extend_bundle(bundle, tree, output, enrolled=enrolled)
+    return path, {"name": name, "images": len(embeddings), "replaced": replaced, "enrolled": len(characters)}

@@ -1,0 +1,63 @@
+"""A bundle's model as functions of uint8 batches: probabilities of every character, and embeddings."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from animesion_jax.bundle.bundle import Bundle
+from animesion_jax.preprocessing import normalize
+
+Variables = dict[str, Any]
+# Of squared norms: features that are all 0 have the embedding 0.
+SMALLEST = 1e-30
+
+
+def logits_and_embeddings(model: nn.Module, variables: Variables, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns (batch, classes) logits and (batch, features) embeddings, float32.
+
+    An embedding is what the classifier's last layer sees, scaled to unit norm.
+
+    Args:
+      model: of a bundle.
+      variables: the model's.
+      images: (batch, S, S, 3) float32, normalised.
+    """
+    features = None
+
+    def keep(method: Callable, arguments: tuple, options: dict, context: Any) -> Any:
+        nonlocal features
+        if context.module.name == "head" and context.method_name == "__call__":
+            features = arguments[0].astype(jnp.float32)
+        return method(*arguments, **options)
+
+    with nn.intercept_methods(keep):
+        logits = model.apply(variables, images)
+    squares = jnp.sum(features * features, axis=-1, keepdims=True)
+    return logits, features * jax.lax.rsqrt(jnp.maximum(squares, SMALLEST))
+
+
+def of_pixels(bundle: Bundle, variables: Variables, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the logits and embeddings of (batch, S, S, 3) uint8 images; the bundle's own variables are not used."""
+    return logits_and_embeddings(bundle.model, variables, normalize(images, bundle.mean, bundle.std))
+
+
+def character_logits(bundle: Bundle, logits: jax.Array, embeddings: jax.Array | None) -> jax.Array:
+    """Returns the (batch, characters) logits of `bundle.names`, whose softmax is what users are told.
+
+    Only where characters are enrolled the embeddings are used.
+    """
+    calibration, enrolled = bundle.calibration, bundle.enrolled
+    if calibration:
+        logits = logits / calibration.temperature
+    if enrolled:
+        similarities = embeddings @ enrolled.embeddings.T
+        logits = jnp.concatenate([logits, calibration.scale * similarities + calibration.offset], axis=-1)
+    return logits
+
+
+def character_probabilities(bundle: Bundle, variables: Variables, images: jax.Array) -> jax.Array:
+    """Returns the (batch, characters) float32 probabilities of `bundle.names`; images as in `of_pixels`."""
+    return jax.nn.softmax(character_logits(bundle, *of_pixels(bundle, variables, images)))

@@ -1,0 +1,134 @@
+"""Image files in, ranked characters out; needs no TensorFlow."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from animesion_jax.bundle.bundle import Bundle, load_bundle
+from animesion_jax.errors import InputError
+from animesion_jax.images import to_image
+from animesion_jax.inference.batches import apply_to_files
+from animesion_jax.inference.forward import character_probabilities, of_pixels
+from animesion_jax.preprocessing import resize
+
+log = logging.getLogger(__name__)
+
+ImageLike = str | Path | Image.Image | np.ndarray
+Prediction = dict[str, Any]
+
+
+class Recognizer:
+    """Names the characters on images.
+
+    Attributes:
+      bundle: the model and what belongs to it.
+      batch_size: images per forward pass; the last batch is padded, so the model is compiled once.
+    """
+
+    def __init__(self, bundle: Bundle, batch_size: int = 32):
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; allowed: 1 or more")
+        self.bundle = bundle
+        self.batch_size = batch_size
+        self._variables = jax.device_put(bundle.variables)
+        # Traced once for every shape, and batches have one.
+        self._probabilities = jax.jit(partial(character_probabilities, bundle))
+        self._embeddings = jax.jit(lambda *arguments: of_pixels(bundle, *arguments)[1])
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Returns (n, characters) float32 probabilities of `bundle.names`, of (n, S, S, 3) uint8 images."""
+        return self._in_batches(self._probabilities, images, len(self.bundle.names))
+
+    def embeddings(self, images: np.ndarray) -> np.ndarray:
+        """Returns (n, features) float32 embeddings, of unit norm, of (n, S, S, 3) uint8 images."""
+        return self._in_batches(self._embeddings, images, self.bundle.num_features)
+
+    def _in_batches(self, function: Callable[..., jax.Array], images: np.ndarray, width: int) -> np.ndarray:
+        results = [np.zeros((0, width), np.float32)]
+        for start in range(0, len(images), self.batch_size):
+            batch = images[start : start + self.batch_size]
+            padding = np.zeros((self.batch_size - len(batch), *images.shape[1:]), np.uint8)
+            padded = function(self._variables, np.concatenate([batch, padding]))
+            results.append(np.asarray(padded)[: len(batch)])
+        return np.concatenate(results)
+
+    def predict(self, images: Sequence[ImageLike] | ImageLike, top_k: int = 5) -> list[list[Prediction]]:
+        """Returns, for each image, its `top_k` likeliest characters, likeliest first.
+
+        Args:
+          images: paths, Pillow images or (H, W, 3) uint8 arrays of any size; one of them counts as a list of one.
+          top_k: how many characters, at least 1; no more than the model knows are returned.
+
+        Returns:
+          Lists of {"class": name, "class_id": int, "probability": float in [0, 1]}.
+
+        Raises:
+          InputError: an unreadable image.
+        """
+        _check_top_k(top_k)
+        a_list = isinstance(images, Iterable) and not isinstance(images, str | Image.Image)
+        if not a_list or (isinstance(images, np.ndarray) and images.ndim != 4):
+            images = [images]
+        size = self.bundle.image_size
+        pixels = [resize(to_image(image), size) for image in images]
+        stacked = np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8)
+        return [self.rank(row, top_k) for row in self.probabilities(stacked)]
+
+    def rank(self, probabilities: np.ndarray, top_k: int) -> list[Prediction]:
+        """Returns the `top_k` likeliest characters of (characters,) probabilities; see `predict`."""
+        return [
+            {
+                "class": self.bundle.names[class_id],
+                "class_id": int(class_id),
+                "probability": float(probabilities[class_id]),
+            }
+            for class_id in np.argsort(-probabilities, kind="stable")[:top_k]
+        ]
+
+    def is_unknown(self, predictions: Sequence[Prediction]) -> bool | None:
+        """Returns whether an image is of no character that the bundle knows; None where it was not calibrated.
+
+        Args:
+          predictions: of one image, as `predict` returns them.
+        """
+        calibration = self.bundle.calibration
+        return None if calibration is None else predictions[0]["probability"] < calibration.threshold
+
+    def predict_files(self, files: Sequence[Path], top_k: int = 5) -> Iterator[dict[str, Any]]:
+        """Yields {"path", "unknown", "predictions"} for each file in order, or {"path", "error"} for an unreadable one.
+
+        Files are decoded by threads, a few batches ahead; "unknown" is what `is_unknown` returns.
+        """
+        _check_top_k(top_k)
+        for file, output in self._of_files(self._probabilities, files):
+            if isinstance(output, InputError):
+                yield {"path": str(file), "error": str(output)}
+            else:
+                ranked = self.rank(output, top_k)
+                yield {"path": str(file), "unknown": self.is_unknown(ranked), "predictions": ranked}
+
+    def embed_files(self, files: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray | InputError]]:
+        """Yields each file in order with its (features,) float32 embedding, or with what is wrong with the file."""
+        return self._of_files(self._embeddings, files)
+
+    def _of_files(
+        self, function: Callable[..., jax.Array], files: Sequence[Path]
+    ) -> Iterator[tuple[Path, np.ndarray | InputError]]:
+        forward = partial(function, self._variables)
+        return apply_to_files(forward, files, self.bundle.image_size, self.batch_size)
+
+
+def _check_top_k(top_k: int) -> None:
+    if top_k < 1:
+        raise InputError(f"top_k is {top_k}; allowed: 1 or more")
+
+
+def load(path: str, batch_size: int = 32) -> Recognizer:
+    """Returns a recognizer of the bundle in a file: `load("b16.msgpack").predict(images, top_k=5)`."""
+    return Recognizer(load_bundle(path), batch_size)

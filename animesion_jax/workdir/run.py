@@ -1,0 +1,195 @@
+"""The files of a training run: what train leaves in a workdir, and how the other commands read it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import ml_collections
+from etils import epath
+from flax import traverse_util
+
+from animesion_jax.errors import InputError
+from animesion_jax.files import read_json, write_json
+from animesion_jax.models import OPTIONS, abstract_variables, create_model, family
+from animesion_jax.training import optim, steps
+from animesion_jax.workdir.checkpoints import Checkpoints
+from animesion_jax.workdir.names import ADDED, CLASSES_FILE, CONFIG_FILE, RESULTS_FILE
+
+# What a message tells to type.
+START = "python -m animesion_jax.main --config=CONFIG"
+# Fields that a second start in the same workdir may change.
+MAY_CHANGE = (
+    "data_dir", "data.cache", "epochs", "eval_batch_size", "log_every_steps", "checkpoint_every_steps",
+    "keep_last_checkpoints", "test_split", "default_weights",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run and one of its checkpoints.
+
+    Attributes:
+      config: the config it was trained with.
+      class_names: names by class id.
+      model: the linen module.
+      variables: its float32 variables.
+      weights: which of its weights these are, "best" or "last".
+      step: number of updates behind the variables.
+      metrics: results.json of the run, empty before the run has ended.
+    """
+
+    config: ml_collections.ConfigDict
+    class_names: tuple[str, ...]
+    model: nn.Module
+    variables: dict[str, Any]
+    weights: str
+    step: int
+    metrics: dict[str, Any]
+
+
+def read_config(workdir: str) -> ml_collections.ConfigDict:
+    """Returns the config that a workdir was begun with; fields that it lacks since it is older are filled in."""
+    config = ml_collections.ConfigDict(read_json(epath.Path(workdir).expanduser() / CONFIG_FILE))
+    flat = traverse_util.flatten_dict(config.to_dict(), sep=".")
+    config.update_from_flattened_dict({name: value for name, value in ADDED.items() if name not in flat})
+    return config
+
+
+def read_classes(workdir: str) -> tuple[str, ...]:
+    """Returns the names by class id that a workdir was begun with."""
+    return tuple(read_json(_existing(workdir, CLASSES_FILE), list))
+
+
+def _existing(workdir: str, name: str) -> epath.Path:
+    path = epath.Path(workdir).expanduser() / name
+    if not path.exists():
+        raise InputError(f"{path} is missing, which says what was trained; restore it or take another --workdir")
+    return path
+
+
+def changed_fields(workdir: str, config: ml_collections.ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """Returns (old, new) of every field in which a config differs from the one that a workdir was begun with."""
+    if not (epath.Path(workdir).expanduser() / CONFIG_FILE).exists():
+        return {}
+    old, new = (
+        traverse_util.flatten_dict(json.loads(each.to_json()), sep=".") for each in (read_config(workdir), config)
+    )
+    names = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
+    return {name: (old.get(name), new.get(name)) for name in names}
+
+
+def changes_of_the_run(workdir: str, config: ml_collections.ConfigDict) -> str:
+    """Returns, in words, the fields that make another run of a config than the one its workdir was begun with.
+
+    Fields of `MAY_CHANGE` do not: they decide where the data is and how long and how often something is done, not what
+    is trained. How long does too where the learning rate follows a cosine to the last epoch, or a second
+    stage begins after it.
+    """
+    fixed = {"epochs"} if config.schedule == "cosine" or config.rebalance_epochs else set()
+    may_change = set(MAY_CHANGE) - fixed
+    differing = {name: pair for name, pair in changed_fields(workdir, config).items() if name not in may_change}
+    return "; ".join(f"{name} was {old!r}, is {new!r}" for name, (old, new) in differing.items())
+
+
+def check_same_run(workdir: str, config: ml_collections.ConfigDict) -> None:
+    """Raises InputError naming every field of `changes_of_the_run`, or that config.json is missing."""
+    _existing(workdir, CONFIG_FILE)
+    if changes := changes_of_the_run(workdir, config):
+        raise InputError(
+            f"{workdir} was begun with another config: {changes}; give the same values, another --workdir, or "
+            "--accept_changes to go on with the new ones"
+        )
+
+
+def results_of(
+    workdir: str, config: ml_collections.ConfigDict, *, accept_changes: bool = False
+) -> dict[str, Any] | None:
+    """Returns results.json of a run that has ended with this config; None where something is left to train or test.
+
+    Raises:
+      InputError: the workdir was begun with another config, and changes are not accepted.
+    """
+    results = epath.Path(workdir).expanduser() / RESULTS_FILE
+    if not results.exists():
+        return None
+    if not accept_changes:
+        check_same_run(workdir, config)
+    elif changes_of_the_run(workdir, config):
+        return None
+    return None if {"epochs", "test_split"} & set(changed_fields(workdir, config)) else read_json(results)
+
+
+def save_description(workdir: str, config: ml_collections.ConfigDict, class_names: Sequence[str]) -> None:
+    """Writes config.json and classes.json, from which the other commands rebuild the model, and drops old results."""
+    folder = epath.Path(workdir).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    described = json.loads(config.to_json())
+    if "://" not in config.data_dir:
+        # So that `evaluate` finds the data from any current folder.
+        described["data_dir"] = str(epath.Path(config.data_dir).expanduser().resolve())
+    # Results are those of a run that has ended; this one is about to go on.
+    (folder / RESULTS_FILE).unlink(missing_ok=True)
+    write_json(folder / CONFIG_FILE, described)
+    write_json(folder / CLASSES_FILE, list(class_names))
+
+
+def build_model(config: ml_collections.ConfigDict, num_classes: int, axis_name: str | None = None) -> nn.Module:
+    """Returns the model of a config."""
+    return create_model(
+        config.model,
+        num_classes=num_classes,
+        image_size=config.image_size,
+        dtype=config.dtype,
+        dropout_rate=config.dropout_rate,
+        axis_name=axis_name,
+        **model_options(config),
+    )
+
+
+def model_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the options of the model's family, which a config holds under the family's name."""
+    name = family(config.model)
+    return config[name].to_dict() if OPTIONS[name] else {}
+
+
+def check_classes(trained: Sequence[str], given: Sequence[str], dataset: str) -> None:
+    """Raises InputError unless the data set has the classes that the model was trained on, in their order."""
+    if list(trained) != list(given):
+        first = next((i for i, pair in enumerate(zip(trained, given, strict=False)) if pair[0] != pair[1]), None)
+        detail = "" if first is None else f"; class {first} is '{given[first]}', trained as '{trained[first]}'"
+        raise InputError(
+            f"{dataset} has {len(given)} classes, the run has {len(trained)}{detail}; allowed: the data set it was "
+            "trained on"
+        )
+
+
+def load(workdir: str, weights: str | None = None) -> Run:
+    """Returns a run with its "best" or "last" weights, None for its config's default.
+
+    Raises:
+      InputError: the folder holds no run, or one without a checkpoint.
+    """
+    folder = epath.Path(workdir).expanduser()
+    missing = [name for name in (CONFIG_FILE, CLASSES_FILE) if not (folder / name).exists()]
+    if missing:
+        below = sorted(str(path.parent) for path in folder.glob(f"*/{CONFIG_FILE}"))
+        mend = f"allowed: {', '.join(below)}" if below else f"start one: {START} --workdir={folder}"
+        raise InputError(f"{folder} is not a training run ({missing[0]} is missing); {mend}")
+    config = read_config(workdir)
+    weights = weights or config.default_weights
+    class_names = read_classes(workdir)
+    model = build_model(config, len(class_names))
+    checkpoints = Checkpoints(workdir, read_only=True, first_stage_epochs=config.epochs)
+    step = checkpoints.step_of(weights)
+    if step is None:
+        raise InputError(f"{folder} holds no finished checkpoint yet; train for at least one epoch")
+    optimizer = optim.make_optimizer(config, optim.make_schedule(config, 1))
+    abstract = abstract_variables(model, config.image_size)
+    like = steps.abstract_state(abstract, optimizer, config.trainable, averaged=config.ema_decay > 0)
+    variables = checkpoints.restore(step, like).evaluated
+    checkpoints.close()
+    results = folder / RESULTS_FILE
+    metrics = read_json(results) if results.exists() else {}
+    return Run(config, class_names, model, variables, weights, step, metrics)

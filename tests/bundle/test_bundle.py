@@ -1,0 +1,167 @@
+"""Bundles that are damaged or made to harm: one line, and no more memory than a few times the file."""
+
+import bisect
+import subprocess
+import sys
+
+import flax.serialization
+import jax
+import msgpack
+import numpy as np
+import pytest
+
+from animesion_jax.bundle.bundle import load_bundle
+from animesion_jax.bundle.msgpack_reader import CHUNKED, MAX_CONTAINERS
+from animesion_jax.errors import InputError
+from tests.conftest import ROOT
+from tests.hostile_seeds import bundle_tree
+
+
+def _write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else flax.serialization.msgpack_serialize(content))
+    return str(path)
+
+
+def _refused(path, *words):
+    with pytest.raises(InputError) as caught:
+        load_bundle(path)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1 and len(message) < 1000
+    assert all(word in message for word in (path, *words)), message
+
+
+def _head(tree):
+    return tree["variables"]["params"]["head"]
+
+
+def test_a_whole_bundle_is_read_as_flax_reads_it(tmp_path):
+    tree = bundle_tree()
+    draw = np.random.default_rng(1)
+    tree["variables"] = jax.tree.map(lambda leaf: draw.standard_normal(leaf.shape, np.float32), tree["variables"])
+    bundle = load_bundle(_write(tmp_path / "b.msgpack", tree))
+    jax.tree.map(np.testing.assert_array_equal, bundle.variables, tree["variables"])
+    assert bundle.classes == ("yui", "あかり") and bundle.training == tree["training"]
+    assert (bundle.image_size, bundle.mean, bundle.std) == (16, (0.5,) * 3, (0.5,) * 3)
+
+
+def test_arrays_above_a_gibibyte_come_in_parts(tmp_path, monkeypatch):
+    tree = bundle_tree()
+    _head(tree)["kernel"] = np.arange(_head(tree)["kernel"].size, dtype="f").reshape(_head(tree)["kernel"].shape)
+    monkeypatch.setattr(flax.serialization, "MAX_CHUNK_SIZE", 100)  # bytes, for the gibibyte
+    path = _write(tmp_path / "b.msgpack", tree)
+    assert CHUNKED.encode() in (tmp_path / "b.msgpack").read_bytes()
+    jax.tree.map(np.testing.assert_array_equal, load_bundle(path).variables, tree["variables"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t["model"].update(num_classes=10**9), "2 class names for 1000000000 classes"),
+        (lambda t: t["model"].update(num_classes=2.0), "2 class names for 2.0"),
+        (lambda t: t.update(classes=[]) or t["model"].update(num_classes=0), "at least 1"),
+        (lambda t: t["model"].update(image_size=10**9), "image_size is 1000000000; allowed: 1 to 4096"),
+        (lambda t: t["model"].update(image_size=True), "image_size is True"),
+        (lambda t: t["model"].update(image_size=0), "image_size is 0"),
+        (lambda t: t["model"].update(image_size=-16), "image_size is -16"),
+        (lambda t: t["model"].update(image_size=16.0), "image_size is 16.0"),
+        (lambda t: t["model"].update(name=["shallownet"]), "unhashable"),
+        (lambda t: t["model"].update(name="x" * 10**5), "unknown model 'xxx"),
+        (lambda t: t["model"].update(dtype="float8"), "float8"),
+        (lambda t: t["model"].update(num_layers=10**6), "option 'num_layers'; allowed: name, num_classes"),
+        (lambda t: t["model"].pop("name"), "name"),
+        (lambda t: t.update(model="shallownet"), "'model' is str, not a dict"),
+        (lambda t: t.update(training=3), "'training' is int"),
+        (lambda t: t["preprocessing"].update(size=128), "128 px for a model of 16 px"),
+        (lambda t: t["preprocessing"].update(mean=[float("nan"), 0.5, 0.5]), "finite"),
+        (lambda t: t["preprocessing"].update(std=[float("inf"), 0.5, 0.5]), "finite"),
+        (lambda t: t["preprocessing"].update(std=["a", 0.5, 0.5]), "could not convert"),
+        (lambda t: t.update(classes=["yui", "yui"]), "2 classes are named 'yui'"),
+        (lambda t: t.update(classes=["yui", 3]), "not a list of strings"),
+        (lambda t: t.update(classes="ab"), "not a list of strings"),
+        (lambda t: t.update(format=np.zeros(3, np.float32)), "not a bundle"),
+        (lambda t: t.update(version=True), "version True"),
+        (lambda t: t.update(version="1" * 10**5), "version '111"),
+        (lambda t: t.update(variables=[]), "'variables' is list"),
+        (lambda t: t["variables"].update(extra={}), "missing or extra, the first is 'extra'"),
+        (lambda t: t["variables"].update(extra=None), "missing or extra, the first is 'extra'"),
+        (lambda t: t.update(variables={"params/head": _head(t)}), "missing or extra"),
+        (lambda t: _head(t).update(bias=[0.0, 0.0]), "variable 'params/head/bias' is list"),
+        (lambda t: _head(t).update(bias=np.zeros(2)), "an array of b'float64'; allowed: float32"),
+        (lambda t: _head(t).update(bias=np.array([0, np.nan], "f")), "'params/head/bias' is not finite"),
+        (lambda t: _head(t).update(bias=np.array([0, np.inf], "f")), "'params/head/bias' is not finite"),
+        (lambda t: t.update(extra=1j), "extension type 2"),
+        (lambda t: t.update(extra={CHUNKED: 1, "shape": {"0": 10**12}, "chunks": {"0": np.zeros(1, "f")}}), "reshape"),
+        (lambda t: t.update(extra={CHUNKED: True}), "shape"),
+        (lambda t: t.update(extra=[[]] * (MAX_CONTAINERS + 1)), f"more than {MAX_CONTAINERS} lists"),
+    ],
+)  # fmt: skip
+def test_what_a_bundle_may_not_say_is_refused(tmp_path, change, words):
+    tree = bundle_tree()
+    change(tree)
+    _refused(_write(tmp_path / "b.msgpack", tree), words)
+
+
+def _array_ext(*parts):
+    return msgpack.packb(msgpack.ExtType(1, msgpack.packb(parts)))
+
+
+# Bytes that declare more than they hold.
+BOMBS = {
+    "list": b"\xdd\x7f\xff\xff\xff",
+    "map": b"\xdf\x7f\xff\xff\xff",
+    "string": b"\xdb\x7f\xff\xff\xff",
+    "extension": b"\xc9\x7f\xff\xff\xff\x01",
+    # Each of 900 lists within each other declares as many elements as there are bytes. msgpack 1.2.4's reader in C sets
+    # aside 100 kB for every one.
+    "lists in lists": b"\xdd\x00\x0f\x00\x00" * 900 + bytes(10**6),
+    "lists in an array": msgpack.packb(msgpack.ExtType(1, b"\xdd\x00\x0f\x00\x00" * 900 + bytes(10**6))),
+    "deep": b"\x91" * 10**6,
+    "deep maps": b"\x81\xa1a" * 10**5,
+    "empty lists": b"\xdd\x00\x0f\x42\x40" + b"\x90" * 10**6,
+    "shape": _array_ext([10**15], b"float32", b""),
+    "dimensions": _array_ext([1] * 100, b"float32", bytes(4)),
+    "object": _array_ext([1], b"object", bytes(8)),
+    "integer key": b"\x81\x01\x01",
+    "trailing": flax.serialization.msgpack_serialize(bundle_tree()) + b"\0",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_lengths_that_the_file_does_not_hold_are_refused(tmp_path, name):
+    _refused(_write(tmp_path / "b.msgpack", BOMBS[name]), "damaged or not a bundle", "export it again")
+
+
+def test_every_depth_of_variables_is_refused(tmp_path):
+    """Those that msgpack just reads leave no room on Python's stack for looking through them."""
+    tree = bundle_tree() | {"variables": "HERE"}
+    before, after = msgpack.packb(tree).split(msgpack.packb("HERE"))
+
+    def outcome(depth):
+        path = _write(tmp_path / "b.msgpack", before + b"\x81\xa1a" * depth + b"\xc0" + after)
+        with pytest.raises(InputError) as caught:
+            load_bundle(path)
+        return str(caught.value)
+
+    deepest = bisect.bisect_left(range(1000), True, key=lambda depth: "damaged" in outcome(depth)) - 1
+    assert 300 < deepest < 999
+    for depth in range(deepest - 5, deepest + 2):
+        assert "hold together" in outcome(depth) or depth > deepest
+
+
+def test_bombs_take_no_memory(tmp_path):
+    """In a process of its own that may take 50 MB beyond what it has after reading a good bundle."""
+    good = _write(tmp_path / "good.msgpack", bundle_tree())
+    bombs = [_write(tmp_path / f"{name}.msgpack", bomb) for name, bomb in BOMBS.items()]
+    code = (
+        "import resource, sys\n"
+        "from animesion_jax.bundle.bundle import load_bundle\n"
+        "load_bundle(sys.argv[1])\n"
+        "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (size + 50_000_000, resource.RLIM_INFINITY))\n"
+        "for path in sys.argv[2:]:\n"
+        "    try: load_bundle(path)\n"
+        "    except ValueError as error: print(error)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code, good, *bombs], capture_output=True, text=True, cwd=ROOT)
+    lines = result.stdout.splitlines()
+    assert len(lines) == len(bombs) and "MemoryError" not in result.stdout, result.stdout + result.stderr

@@ -1,0 +1,191 @@
+"""Embeddings, and characters added by their mean, against NumPy in float64."""
+
+import dataclasses
+import json
+
+import flax.serialization
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import special
+
+from animesion_jax.bundle.bundle import extend_bundle, load_bundle, read_bundle
+from animesion_jax.errors import InputError
+from animesion_jax.images import to_image
+from animesion_jax.inference.explain import Explainer
+from animesion_jax.inference.recognizer import load
+from animesion_jax.main import main
+from tests.hostile_seeds import bundle_tree
+
+DRAW = np.random.default_rng(11)
+
+
+@pytest.fixture(scope="module")
+def bundle(calibrated):
+    """The path of a calibrated bundle of ShallowNet on toyfaces."""
+    return str(calibrated[0])
+
+
+@pytest.fixture(scope="module")
+def stripes(tmp_path_factory):
+    """A folder of 6 pictures like no toy face: black and white stripes with noise."""
+    folder = tmp_path_factory.mktemp("stripes")
+    lines = np.where(np.arange(32)[:, None, None] // 4 % 2, 255, 0) * np.ones((32, 32, 3))
+    for number in range(6):
+        noisy = np.clip(lines + DRAW.normal(0, 20, (32, 32, 3)), 0, 255)
+        Image.fromarray(noisy.astype(np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+def _enroll(bundle, output, *arguments, name="Stripes"):
+    return main(
+        ["animesion", "enroll", f"--bundle={bundle}", f"--name={name}", f"--output={output}", *map(str, arguments)]
+    )
+
+
+def _features(bundle, images):
+    """Returns the (n, features) input of the last layer by its own definition: logits are features @ kernel + bias."""
+    recognizer = load(bundle)
+    embeddings = np.float64(recognizer.embeddings(images))
+    head = recognizer.bundle.variables["params"]["head"]
+    logits = np.log(np.float64(recognizer.probabilities(images))) * recognizer.bundle.calibration.temperature
+    return embeddings, np.float64(head["kernel"]), np.float64(head["bias"]), logits
+
+
+def test_an_embedding_is_the_classifiers_input_at_unit_norm(bundle, stripes):
+    images = np.stack([np.asarray(to_image(path)) for path in sorted(stripes.iterdir())])
+    embeddings, kernel, bias, logits = _features(bundle, images)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
+    # Logits (known up to a constant) less the bias are the embedding's, by a length of its own for each image.
+    centred = (logits - bias) - (logits - bias).mean(1, keepdims=True)
+    directions = embeddings @ kernel - (embeddings @ kernel).mean(1, keepdims=True)
+    cosines = (centred * directions).sum(1) / np.linalg.norm(centred, axis=1) / np.linalg.norm(directions, axis=1)
+    np.testing.assert_allclose(cosines, 1, atol=1e-4)
+
+
+def test_embed_writes_what_python_returns(bundle, stripes, tmp_path, capsys):
+    pyarrow = pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "broken.png").write_text("no image")
+    for name in ("e.npz", "e.parquet"):
+        command = ["animesion", "embed", f"--bundle={bundle}", f"--output={tmp_path / name}", "--batch_size=4"]
+        assert main([*command, str(stripes)]) == 0
+        assert main([*command, str(stripes), str(tmp_path / "broken.png")]) == 1
+        assert "6 embeddings of 512 numbers" in capsys.readouterr().out
+    npz, table = np.load(tmp_path / "e.npz"), pyarrow.read_table(tmp_path / "e.parquet")
+    files = sorted(map(str, stripes.iterdir()))
+    assert npz["path"].tolist() == table["path"].to_pylist() == files
+    expected = load(bundle).embeddings(np.stack([np.asarray(Image.open(file)) for file in files]))
+    np.testing.assert_allclose(npz["embedding"], expected, atol=1e-6)
+    np.testing.assert_allclose(np.stack(table["embedding"].to_pylist()), expected, atol=1e-6)
+
+
+def test_an_enrolled_character_is_named_and_the_others_keep_their_order(bundle, stripes, tmp_path, capsys):
+    files = sorted(stripes.iterdir())
+    output = str(tmp_path / "with_stripes.msgpack")
+    assert _enroll(bundle, output, *files[:3]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "bundle": output, "name": "Stripes", "images": 3, "replaced": False, "enrolled": 1
+    }  # fmt: skip
+    images = np.stack([np.asarray(Image.open(file)) for file in files])
+    before, after = load(bundle), load(output)
+    embeddings, probabilities = np.float64(before.embeddings(images)), np.float64(before.probabilities(images))
+    mean = embeddings[:3].sum(0)
+    similarities = embeddings @ (mean / np.linalg.norm(mean))
+    calibration = before.bundle.calibration
+    # The classes' logits are known up to a constant of each image, which the enrolled one's is not: take the model's.
+    raw = before.bundle.model.apply(before.bundle.variables, (images / np.float32(255) - 0.5) / 0.5)
+    logits = np.c_[np.float64(raw) / calibration.temperature, calibration.scale * similarities + calibration.offset]
+    np.testing.assert_allclose(after.probabilities(images), special.softmax(logits, axis=1), atol=1e-5)
+    np.testing.assert_allclose(probabilities, special.softmax(logits[:, :-1], axis=1), atol=1e-5)
+    assert after.bundle.names[20] == "Stripes"
+
+
+def test_predict_names_an_enrolled_character_like_the_others(bundle, stripes, tmp_path, capsys):
+    """With a calibration by which similarity is worth much, so that pictures that are no faces get a name at all."""
+    files, path = sorted(stripes.iterdir()), str(tmp_path / "b.msgpack")
+    calibration = dataclasses.asdict(load_bundle(bundle).calibration) | {"offset": 100.0}
+    extend_bundle(bundle, read_bundle(bundle), path, calibration=calibration)
+    _enroll(path, path, *files[:3])
+    capsys.readouterr()
+    assert main(["animesion", "predict", f"--bundle={path}", "--format=jsonl", "--top_k=30", *map(str, files)]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["predictions"][0] for row in rows] == [
+        {"class": "Stripes", "class_id": 20, "probability": pytest.approx(1, abs=1e-6)}
+    ] * 6
+    assert all(len(row["predictions"]) == 21 and not row["unknown"] for row in rows)
+    # `explain` says the same, and has a map of the character that was not trained.
+    command = ["animesion", "explain", f"--bundle={path}", f"--output={tmp_path}", "--class_name=Stripes"]
+    assert main([*command, str(files[5])]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["class"], row["probability"]) == ("Stripes", pytest.approx(1, abs=1e-6))
+    image = np.asarray(Image.open(files[5]))
+    explainer, recognizer = Explainer(load_bundle(path)), load(path)
+    probabilities, heat = explainer.explain(image, 20)
+    np.testing.assert_allclose(probabilities, recognizer.probabilities(image[None])[0], atol=1e-6)
+    assert heat.max() == pytest.approx(1) and not np.allclose(heat, explainer.explain(image, 3)[1], atol=0.1)
+
+
+def test_characters_add_up_and_are_replaced_by_name(bundle, stripes, tmp_path, capsys):
+    files, path = sorted(stripes.iterdir()), str(tmp_path / "b.msgpack")
+    _enroll(bundle, path, files[0], name="A")
+    _enroll(path, path, files[1], name="あ")
+    _enroll(path, path, files[2], files[3], name="A")
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["replaced"]
+    enrolled = load_bundle(path).enrolled
+    assert (enrolled.names, enrolled.counts) == (("A", "あ"), (2, 1))
+    expected = load(bundle).embeddings(np.stack([np.asarray(Image.open(file)) for file in files[1:4]]))
+    np.testing.assert_allclose(enrolled.embeddings[1], expected[0], atol=1e-6)
+    mean = expected[1] + expected[2]
+    np.testing.assert_allclose(enrolled.embeddings[0], mean / np.linalg.norm(mean), atol=1e-6)
+
+
+def test_enrolments_that_cannot_be(bundle, bundle_path, stripes, tmp_path, capsys):
+    known = load_bundle(bundle).classes[0]
+    (tmp_path / "broken.png").write_text("no image")
+    output = tmp_path / "out.msgpack"
+    for source, name, image, words in [
+        (bundle_path, "A", stripes, ["not calibrated", "animesion_jax.main calibrate"]),
+        (bundle, known, stripes, [known, "another name"]),
+        (bundle, " ", stripes, ["--name", "a character's name"]),
+        (bundle, "Unknown", stripes, ["--name=Unknown", "does not know", "another name"]),
+        (bundle, "A", tmp_path / "broken.png", ["broken.png", "leave it out"]),
+        (bundle, "A", tmp_path / "absent.png", ["absent.png"]),
+    ]:
+        assert _enroll(source, output, image, name=name) == 2
+        message = capsys.readouterr().err.strip()
+        assert len(message.splitlines()) == 1 and all(word in message for word in words), message
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ({"names": ["yui"]}, "'yui' is one of the classes"),
+        ({"names": ["mio", "mio"]}, "2 classes are named 'mio'"),
+        ({"embeddings": np.ones((1, 3), np.float32)}, "expected"),
+        ({"embeddings": [1.0]}, "expected"),
+        ({"embeddings": np.ones((1, 512), np.float32)}, "unit norm"),
+        ({"counts": [0]}, "numbers of images"),
+        ({"counts": None}, "numbers of images"),
+    ],
+)
+def test_damaged_enrolments_are_named(tmp_path, damage, words):
+    calibration = {
+        "temperature": 1.0, "threshold": 0.6, "false_accept_rate": 0.1, "scale": 9.0, "offset": 0.0, "source": {}
+    }  # fmt: skip
+    embedding = np.zeros((1, 512), np.float32)
+    embedding[0, 0] = 1
+    good = {"names": ["mio"], "embeddings": embedding, "counts": [2]}
+    path = tmp_path / "b.msgpack"
+
+    def write(tree):
+        path.write_bytes(flax.serialization.msgpack_serialize(tree))
+
+    write(bundle_tree() | {"calibration": calibration, "enrolled": good})
+    assert load_bundle(str(path)).names == ("yui", "あかり", "mio")
+    write(bundle_tree() | {"calibration": calibration, "enrolled": good | damage})
+    with pytest.raises(InputError, match=words):
+        load_bundle(str(path))
+    write(bundle_tree() | {"enrolled": good})
+    with pytest.raises(InputError, match="no calibration"):
+        load_bundle(str(path))

@@ -1,0 +1,172 @@
+"""The maps of `explain` against the published formulas, and against what covering a part of an image does."""
+
+import errno
+import json
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from animesion_jax.bundle.bundle import Bundle, load_bundle
+from animesion_jax.errors import InputError
+from animesion_jax.images import find_images
+from animesion_jax.inference.explain import Explainer, explain_files, grad_cam, overlay, rollout
+from animesion_jax.main import main
+from animesion_jax.models import abstract_variables, create_model, init_variables
+from animesion_jax.preprocessing import resize
+from animesion_jax.pretrained import load_pretrained
+from tests import float64_vit
+from tests.published import google_arrays, random_images, relative_difference, save_google
+from tfds_builders.toyfaces.draw import write_new_faces
+
+TINY_VIT = {"num_layers": 3, "hidden_size": 24, "mlp_dim": 32}
+
+
+@pytest.mark.parametrize("pool", ["token", "mean"])
+def test_rollout_is_the_papers_product_in_float64(pool, tmp_path):
+    arrays = google_arrays("vit_ti16", 5, 48, **TINY_VIT)
+    model = create_model("vit_ti16", num_classes=5, image_size=48, pool=pool, **TINY_VIT)
+    if pool == "mean":
+        del arrays["cls"]
+        name = "Transformer/posembed_input/pos_embedding"
+        arrays[name] = arrays[name][:, 1:]
+    file = save_google(tmp_path / "tiny.npz", arrays)
+    variables = load_pretrained(file, model, abstract_variables(model, 48), keep_head=True)
+    images = random_images(2, 48)
+    flow = np.eye(10 if pool == "token" else 9)
+    for weights in float64_vit.attention_weights(arrays, images):
+        flow = (weights.mean(1) + np.eye(weights.shape[-1])) / 2 @ flow
+    expected = flow[:, 0, 1:] if pool == "token" else flow.mean(1)
+    logits, maps = jax.jit(lambda variables: rollout(model, lambda: model.apply(variables, images)))(variables)
+    assert relative_difference(logits, float64_vit.forward(arrays, images)) <= 1e-5
+    assert relative_difference(maps, expected.reshape(2, 3, 3)) <= 1e-5
+
+
+def test_grad_cam_of_a_resnet_is_its_class_activation_map():
+    """Behind a mean and a linear classifier the gradient is known: weight / (H W) (arXiv:1610.02391, section 3.1)."""
+    model = create_model("resnet18", num_classes=5, image_size=64, stage_sizes=(1, 1))
+    variables = init_variables(model, 64, 0)
+    images = random_images(3, 64)
+    _, seen = model.apply(variables, images, capture_intermediates=lambda module, _: module.name == "layer2_0")
+    features = np.float64(seen["intermediates"]["layer2_0"]["__call__"][0])
+    assert features.shape[1:3] == (8, 8)
+    chosen = np.array([4, 0, 2])
+    kernel = np.float64(variables["params"]["head"]["kernel"])[:, chosen].T
+    expected = np.maximum((features * kernel[:, None, None] / 64).sum(-1), 0)
+    logits, maps = jax.jit(lambda variables: grad_cam(model, lambda: model.apply(variables, images), chosen))(variables)
+    assert relative_difference(logits, jax.jit(model.apply)(variables, images)) <= 1e-5
+    assert relative_difference(maps, expected) <= 1e-4
+    _, likeliest = grad_cam(model, lambda: model.apply(variables, images))
+    _, named = grad_cam(model, lambda: model.apply(variables, images), logits.argmax(-1))
+    np.testing.assert_array_equal(likeliest, named)
+
+
+def test_grad_cam_of_shallownet_goes_by_the_gradient_behind_its_last_convolution():
+    model = create_model("shallownet", num_classes=5, image_size=32)
+    variables = init_variables(model, 32, 1)
+    images = random_images(2, 32)
+    _, seen = model.apply(variables, images, capture_intermediates=lambda module, _: module.name == "BatchNorm_1")
+    features = np.float64(seen["intermediates"]["BatchNorm_1"]["__call__"][0])
+    params = jax.tree.map(np.float64, variables["params"])
+    side = features.shape[1] // 2
+    windows = features.reshape(2, side, 2, side, 2, 32)
+    pooled = windows.max((2, 4))
+    flat = np.maximum(pooled, 0).reshape(2, -1)
+    hidden = flat @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
+    # Backwards by hand, for class 3.
+    gradient = (hidden > 0) * params["head"]["kernel"][:, 3] @ params["Dense_0"]["kernel"].T
+    gradient = gradient.reshape(pooled.shape) * (pooled > 0)
+    gradient = gradient[:, :, None, :, None] * (windows == pooled[:, :, None, :, None])
+    weights = gradient.reshape(features.shape).mean((1, 2), keepdims=True)
+    expected = np.maximum((weights * np.maximum(features, 0)).sum(-1), 0)
+    _, maps = grad_cam(model, lambda: model.apply(variables, images), jnp.array([3, 3]))
+    assert relative_difference(maps, expected) <= 1e-4
+
+
+def _probability_without(recognize, faces, class_ids, maps, quarter):
+    """Mean probability of the classes when the quarter of each face with the hottest or coldest map is grey."""
+    covered = faces.copy()
+    for image, heat in zip(covered, maps, strict=True):
+        heat = np.asarray(Image.fromarray(heat).resize(image.shape[:2], Image.Resampling.BILINEAR))
+        order = np.argsort(heat.ravel(), kind="stable")
+        count = heat.size // 4
+        image.reshape(-1, 3)[order[-count:] if quarter == "hottest" else order[:count]] = 128
+    return np.mean([recognize(image)[class_id] for image, class_id in zip(covered, class_ids, strict=True)])
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faces")
+    write_new_faces(folder, 2)
+    return folder
+
+
+def test_covering_what_the_map_shows_costs_more_than_covering_the_rest(bundle_path, faces):
+    explainer = Explainer(load_bundle(str(bundle_path)))
+    images = np.stack([resize(Image.open(file).convert("RGB"), 32) for file in find_images([str(faces)])])
+    explained = [explainer.explain(image) for image in images]
+    class_ids = [int(probabilities.argmax()) for probabilities, _ in explained]
+    maps = [heat for _, heat in explained]
+    without = {
+        quarter: _probability_without(lambda image: explainer.explain(image)[0], images, class_ids, maps, quarter)
+        for quarter in ("hottest", "coldest")
+    }
+    assert without["hottest"] < without["coldest"] - 0.1, without
+
+
+def test_the_command_writes_overlays_beside_the_images_and_leaves_them_out_the_next_time(
+    bundle_path, faces, tmp_path, capsys
+):
+    first = find_images([str(faces)])[0]
+    image = Image.open(first).convert("RGB")
+    (tmp_path / "a b").mkdir()
+    image.resize((1500, 750)).save(tmp_path / "a b" / "wide.png")
+    (tmp_path / "a b" / "text.png").write_text("no image")
+    command = ["animesion", "explain", f"--bundle={bundle_path}"]
+    assert main([*command, str(tmp_path / "a b")]) == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["path"].rpartition("/")[2] for row in rows] == ["text.png", "wide.png"]
+    assert "not a readable image" in rows[0]["error"]
+    with Image.open(tmp_path / "a b" / "wide.png.explained.png") as picture:
+        assert (picture.size, picture.mode) == ((1024, 512), "RGB")
+    assert find_images([str(tmp_path)]) == [tmp_path / "a b" / "text.png", tmp_path / "a b" / "wide.png"]
+    name = load_bundle(str(bundle_path)).classes[3]
+    assert main([*command, f"--class_name={name}", f"--output={tmp_path / 'new'}", str(first)]) == 0
+    (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (row["class"], row["overlay"]) == (name, str(tmp_path / "new" / f"{first.name}.explained.png"))
+
+
+def _fail_read_only(*_, **__):
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+def test_bad_input_of_explain_is_named(bundle_path, tmp_path, monkeypatch):
+    explainer = Explainer(load_bundle(str(bundle_path)))
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (40, 40)).save(tmp_path / folder / "face.png")
+    with pytest.raises(InputError, match=r"unknown character 'Nobody'; allowed: .* \.\.\."):
+        next(explain_files(explainer, [tmp_path / "a" / "face.png"], "Nobody"))
+    with pytest.raises(InputError, match=r"2 images would have their overlays in .*face\.png\.explained\.png"):
+        next(explain_files(explainer, find_images([str(tmp_path)]), None, str(tmp_path / "out")))
+    with monkeypatch.context() as patched, pytest.raises(InputError, match=r"/a: Read-only .* with --output=FOLDER"):
+        # Nobody can take from root, as whom tests may run, the leave to write.
+        patched.setattr(Image.Image, "save", _fail_read_only)
+        next(explain_files(explainer, [tmp_path / "a" / "face.png"]))
+    vit = create_model("vit_ti16", num_classes=2, image_size=32, **TINY_VIT)
+    bundle = Bundle(vit, init_variables(vit, 32, 0), ("A", "B"), 32, (0.5,) * 3, (0.5,) * 3, {}, {})
+    with pytest.raises(InputError, match="--class_name=A: the model is a transformer"):
+        next(explain_files(Explainer(bundle), [tmp_path / "a" / "face.png"], "A"))
+
+
+def test_an_overlay_shows_the_image_where_the_map_is_cold_and_red_where_it_is_hot():
+    image = Image.new("RGB", (40, 20), (100, 100, 100))
+    heat = np.zeros((4, 8), np.float32)
+    heat[:, 4:] = 1
+    picture = np.asarray(overlay(image, heat)).astype(int)
+    assert picture.shape == (20, 40, 3)
+    np.testing.assert_array_equal(picture[:, :10], np.full((20, 10, 3), 100))
+    assert (picture[:, -8:, 0] > picture[:, -8:, 2] + 15).all()

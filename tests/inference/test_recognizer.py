@@ -1,0 +1,178 @@
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import flax.serialization
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+import animesion_jax
+from animesion_jax.bundle.bundle import load_bundle
+from animesion_jax.data.datasets import load_dataset
+from animesion_jax.errors import InputError
+from animesion_jax.main import main
+from animesion_jax.training.evaluate import evaluate
+from tests.conftest import ROOT
+from tests.hostile_seeds import bundle_tree
+
+
+@pytest.fixture(scope="module")
+def test_faces(toyfaces_dir, tmp_path_factory):
+    """A folder with the test split's files and the class id of each."""
+    folder = tmp_path_factory.mktemp("faces")
+    builder = load_dataset("toyfaces", str(toyfaces_dir)).builder
+    labels = {}
+    for record in builder.as_dataset("test", decoders={"image": tfds.decode.SkipDecoding()}).as_numpy_iterator():
+        path = folder / record["filename"].decode().replace("/", " é'")
+        path.write_bytes(record["image"])
+        labels[str(path)] = int(record["label"])
+    return folder, labels
+
+
+def test_predict_agrees_with_evaluate_on_the_test_split(trained, bundle_path, test_faces, capsys):
+    folder, labels = test_faces
+    assert main(["animesion", "predict", f"--bundle={bundle_path}", "--format=json", str(folder)]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["path"] for row in rows] == sorted(labels)
+    correct = [row["predictions"][0]["class_id"] == labels[row["path"]] for row in rows]
+    assert np.mean(correct) == pytest.approx(evaluate(str(trained[0]), "test")["top1_accuracy"], abs=1e-9)
+    names = load_bundle(str(bundle_path)).classes
+    for row in rows[:5]:
+        each = row["predictions"]
+        assert [p["class"] for p in each] == [names[p["class_id"]] for p in each]
+        assert sorted((p["probability"] for p in each), reverse=True) == [p["probability"] for p in each]
+
+
+def test_an_unreadable_image_is_reported_and_the_rest_go_on(bundle_path, test_faces, tmp_path, capsys):
+    good = sorted(test_faces[1])[0]
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "cut.jpg").write_bytes(Path(good).read_bytes()[:900])
+    arguments = [str(tmp_path), good, str(tmp_path / "absent.png")]
+    assert main(["animesion", "predict", f"--bundle={bundle_path}", "--format=json", *arguments]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert ["error" in row for row in rows] == [True, True, True, False, True]
+    assert all(set(row) == {"path", "error"} for row in rows if "error" in row)
+    assert main(["animesion", "predict", f"--bundle={bundle_path}", "--format=csv", "--top_k=2", good]) == 0
+    lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [line["rank"] for line in lines] == ["1", "2"] and lines[0]["path"] == good
+    assert main(["animesion", "predict", f"--bundle={bundle_path}", good]) == 0
+    assert capsys.readouterr().out.startswith(good)
+
+
+def test_python_api_takes_paths_images_and_arrays_of_any_mode(bundle_path, test_faces):
+    recognizer = animesion_jax.load(str(bundle_path))
+    path = sorted(test_faces[1])[0]
+    image = Image.open(path)
+    results = recognizer.predict([path, image, np.asarray(image)], top_k=3)
+    assert results[0] == results[1] == results[2] and len(results[0]) == 3
+    assert len(recognizer.predict(image.convert("CMYK"), top_k=99)[0]) == 20
+    for no_image, shape in ((np.zeros((4, 4), np.float32), r"\(4, 4\) float32"), (5, r"\(\) int64")):
+        with pytest.raises(InputError, match=f"uint8; this one is {shape}"):
+            recognizer.predict(no_image)
+
+
+def test_a_bundle_is_readable_with_flax_alone_and_says_what_it_is(bundle_path):
+    tree = flax.serialization.msgpack_restore(bundle_path.read_bytes())
+    assert (tree["format"], tree["version"], tree["model"]["name"]) == ("animesion", 1, "shallownet")
+    assert tree["preprocessing"]["mean"] == [0.5, 0.5, 0.5] and len(tree["classes"]) == 20
+    assert tree["training"]["dataset"] == "toyfaces" and 0 < tree["training"]["metrics"]["top1_accuracy"] <= 1
+    assert tree["variables"]["params"]["head"]["kernel"].shape == (512, 20)
+
+
+def _write(path, tree):
+    path.write_bytes(flax.serialization.msgpack_serialize(tree))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda t: t.update(version=2), "version 2"),
+        (lambda t: t.update(format="other"), "not a bundle"),
+        (lambda t: t.pop("classes"), "lacks classes"),
+        (lambda t: t["classes"].pop(), "19 class names for 20"),
+        (lambda t: t["variables"]["params"]["head"].pop("bias"), "params/head/bias"),
+        (lambda t: t["variables"]["params"]["head"].update(bias=np.zeros(3, np.float32)), "params/head/bias"),
+        (lambda t: t["preprocessing"].update(std=[0.0, 1.0, 1.0]), "std"),
+        (lambda t: t["model"].update(name="vit_x"), "vit_x"),
+    ],
+)
+def test_damaged_bundles_are_named(bundle_path, tmp_path, damage, words):
+    tree = flax.serialization.msgpack_restore(bundle_path.read_bytes())
+    damage(tree)
+    with pytest.raises(InputError, match=words) as error:
+        load_bundle(_write(tmp_path / "damaged.msgpack", tree))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 100_000])
+def test_truncated_bundles_are_named(bundle_path, tmp_path, length):
+    (tmp_path / "cut.msgpack").write_bytes(bundle_path.read_bytes()[:length])
+    with pytest.raises(InputError, match=r"cut\.msgpack"):
+        load_bundle(str(tmp_path / "cut.msgpack"))
+
+
+def test_files_for_other_libraries_are_no_bundles(tmp_path):
+    (tmp_path / "b.onnx").write_bytes(b"\x08\x08")
+    with pytest.raises(InputError, match=r"b\.onnx is for other libraries by its name; .*--format=msgpack"):
+        load_bundle(str(tmp_path / "b.onnx"))
+
+
+# Blanks, quotes, brackets, a line end, a terminal's escape, wide letters, and one that looks like an option.
+ODD_NAMES = [
+    "a b.png", "it's \"q\".png", "[x]*?.png", "line\nend.png", "\x1b[31mred.png", "あ\u3000い.png", "-d.png", "é,;.png"
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def odd_files(tmp_path_factory):
+    """A folder with images of odd names, and a bundle beside it that knows two characters."""
+    root = tmp_path_factory.mktemp("odd names 'é'")
+    (root / "faces").mkdir()
+    for name in ODD_NAMES:
+        Image.new("RGB", (20, 20), "pink").save(root / "faces" / name)
+    _write(root / "b undle.msgpack", bundle_tree())
+    return root
+
+
+def _predict(root, form, **environment):
+    command = [sys.executable, "-m", "animesion_jax.main", "predict", f"--format={form}", "--top_k=1"]
+    command += ["--bundle", root / "b undle.msgpack", root / "faces"]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHONIO"))}
+    result = subprocess.run(command, capture_output=True, cwd=ROOT, env=kept | environment)
+    assert (result.returncode, result.stderr) == (0, b"")
+    return result.stdout
+
+
+def test_files_of_any_name_are_predicted_in_any_locale(odd_files):
+    expected = sorted(str(odd_files / "faces" / name) for name in ODD_NAMES)
+    rows = json.loads(_predict(odd_files, "json", LANG="C").decode())
+    assert [row["path"] for row in rows] == expected
+    assert {row["predictions"][0]["class"] for row in rows} == {"yui"}
+    written = _predict(odd_files, "csv", LANG="C.UTF-8", PYTHONIOENCODING="utf-8:strict").decode()
+    assert [line["path"] for line in csv.DictReader(io.StringIO(written, newline=""))] == expected
+
+
+def test_what_the_output_cannot_hold_is_escaped(odd_files, tmp_path):
+    """A name that is no UTF-8, and letters that Latin-1 lacks: JSON keeps the names, lines are aligned."""
+    (tmp_path / "faces").mkdir()
+    for name in (b"bad\xff.png", "あ.png".encode(), b"line\nend.png"):
+        os.link(odd_files / "faces" / "a b.png", os.fsencode(tmp_path / "faces") + b"/" + name)
+    (tmp_path / "b undle.msgpack").symlink_to(odd_files / "b undle.msgpack")
+    for encoding in ("utf-8:strict", "latin-1:strict"):
+        rows = json.loads(_predict(tmp_path, "json", LANG="C.UTF-8", PYTHONIOENCODING=encoding).decode())
+        assert [Path(row["path"]).name for row in rows] == ["bad\udcff.png", "line\nend.png", "あ.png"]
+    table = _predict(tmp_path, "table", LANG="C.UTF-8", PYTHONIOENCODING="utf-8:strict").decode().splitlines()
+    folder = tmp_path / "faces"
+    assert table == [
+        f"{folder}/bad\\udcff.png  yui 50.0%",
+        f"{folder}/line\\nend.png  yui 50.0%",
+        f"{folder}/あ.png         yui 50.0%",
+    ]

@@ -1,0 +1,205 @@
+"""Files of foreign weights that are made to harm: no code runs, nothing is set aside that the file does not hold."""
+
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from animesion_jax.errors import InputError
+from animesion_jax.models import abstract_variables, create_model
+from animesion_jax.pretrained import google, load_pretrained, torchvision
+from tests.conftest import ROOT
+
+
+def _refused(path, *words):
+    with pytest.raises(InputError) as caught:
+        load_pretrained(str(path), create_model("resnet18", num_classes=2, image_size=32), {})
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1 and all(word in message for word in (str(path), *words)), message
+
+
+def _member(shape, description="<f4", content=b"", version=1):
+    header = f"{{'descr': {description!r}, 'fortran_order': False, 'shape': {shape!r}}}".encode()
+    return (
+        b"\x93NUMPY" + bytes([version, 0]) + len(header).to_bytes(2 if version == 1 else 4, "little") + header + content
+    )
+
+
+def _archive(path, members, method=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bombs(tmp_path_factory):
+    """Path and message of archives that declare more than they hold, or hold what is pickled."""
+    folder = tmp_path_factory.mktemp("bombs")
+    zeros = _member((2**26,), content=bytes(2**28))
+    fired = folder / "fired"
+
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(fired),)
+
+    pickled = pickle.dumps(Bomb())
+    one = _member((), content=bytes(4))
+    made = {
+        "shape": ("declares (1000000000,) float32", [("cls.npy", _member((10**9,), content=bytes(8)))]),
+        "negative": ("declares (-4,)", [("cls.npy", _member((-4,), content=bytes(16)))]),
+        "version": ("version (3, 0)", [("cls.npy", _member((1,), content=bytes(4), version=3))]),
+        "object": ("is pickled", [("cls.npy", _member((1,), "|O", pickled))]),
+        "second": ("'x.npy' declares", [("cls.npy", one), ("x.npy", _member((9,)))]),
+        "deflated": ("that unpack to 268435", [("cls.npy", zeros)], zipfile.ZIP_DEFLATED),
+        "lzma": ("compressed by method 14", [("cls.npy", one)], zipfile.ZIP_LZMA),
+    }
+    words = {_archive(folder / f"{name}.npz", *rest): words for name, (words, *rest) in made.items()}
+    for name, content in (("a single array", _member((10**9,), content=bytes(8))), ("a pickle", pickled)):
+        (folder / f"{name}.npz").write_bytes(content)
+        words[folder / f"{name}.npz"] = name
+    yield words
+    assert not fired.exists()
+    pickle.loads(pickled)
+    assert fired.exists()  # the bomb works
+
+
+NAMES = ["shape", "negative", "version", "object", "second", "deflated", "lzma", "a single array", "a pickle"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_archives_that_declare_more_than_they_hold_are_refused(bombs, name):
+    assert [path.stem for path in bombs] == NAMES
+    path = next(path for path in bombs if path.stem == name)
+    _refused(path, "damaged or no .npz of plain arrays", bombs[path])
+
+
+def test_bombs_take_no_memory(bombs):
+    """In a process of its own that may take 100 MB beyond what it has after the imports."""
+    code = (
+        "import pathlib, resource, sys\n"
+        "from animesion_jax.pretrained import google\n"
+        "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (size + 100_000_000, resource.RLIM_INFINITY))\n"
+        "for path in sys.argv[1:]:\n"
+        "    try: google.read(pathlib.Path(path))\n"
+        "    except ValueError as error: print(error)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code, *map(str, bombs)], capture_output=True, text=True, cwd=ROOT)
+    lines = result.stdout.splitlines()
+    assert len(lines) == len(bombs) and "MemoryError" not in result.stdout, result.stdout + result.stderr
+
+
+def test_small_archives_may_be_well_compressed(tmp_path):
+    np.savez_compressed(tmp_path / "w.npz", **{"embedding/bias": np.zeros(10**6, np.float32)})
+    assert (tmp_path / "w.npz").stat().st_size < 10**5
+    assert google.read(tmp_path / "w.npz").arrays["params/embedding/bias"].shape == (10**6,)
+
+
+def test_every_float_type_byte_order_and_layout_is_read(tmp_path):
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for dtype in ("<f4", ">f4", "<f8", ">f8", "<f2", ">f2"):
+        np.savez(tmp_path / "w.npz", c=values.astype(dtype), f=np.asfortranarray(values.astype(dtype)))
+        arrays = google.read(tmp_path / "w.npz").arrays
+        for name in ("params/c", "params/f"):
+            np.testing.assert_array_equal(arrays[name], values)
+            assert arrays[name].dtype == np.float32 and arrays[name].dtype.isnative
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_what_is_no_float32_number_is_an_offender(tmp_path, value):
+    np.savez(tmp_path / "w.npz", cls=np.array([0.0, value]))
+    weights = google.read(tmp_path / "w.npz")
+    assert not weights.arrays and weights.offenders == ["'cls' (2,) holds values that are no float32 numbers"]
+
+
+def test_names_in_an_archive_are_names_alone(tmp_path):
+    """A member's name is no path, and an error that has it is one line."""
+    name = "../../x\n\x1b[2J"
+    path = _archive(tmp_path / "w.npz", [(f"{name}.npy", _member((1,), content=bytes(4)))])
+    assert list(google.read(path).arrays) == [f"params/{name}"]
+    model = create_model("shallownet", num_classes=2, image_size=16)
+    with pytest.raises(InputError, match=r"'\.\./\.\./x\\n\\x1b\[2J' \(1,\) has no place in the model$"):
+        load_pretrained(str(path), model, abstract_variables(model, 16))
+    assert [each.name for each in tmp_path.iterdir()] == ["w.npz"]
+
+
+def _safetensors(path, header, content=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"a": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}},
+        {"a": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 8]}},
+        {"a": {"dtype": "F32", "shape": [2**63, 2], "data_offsets": [0, 8]}},
+        {"a": {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}},
+        {"a": {"dtype": "F99", "shape": [2], "data_offsets": [0, 8]}},
+        {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for name in "ab"},  # both the same bytes
+        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}},
+        [],
+    ],
+)
+def test_safetensors_that_lie_are_refused(tmp_path, tensors):
+    _refused(_safetensors(tmp_path / "w.safetensors", tensors, bytes(8)), "damaged or no .safetensors")
+
+
+@pytest.mark.parametrize("length", [0, 1, 2**40, 2**64 - 1])
+def test_safetensors_headers_that_lie_are_refused(tmp_path, length):
+    (tmp_path / "w.safetensors").write_bytes(length.to_bytes(8, "little") + b"{}")
+    _refused(tmp_path / "w.safetensors", "damaged or no .safetensors")
+
+
+class View:
+    """A tensor as torch's loader may give one: a single stored value, strided to any shape."""
+
+    def __init__(self, shape):
+        self.array = np.broadcast_to(np.float32(1), shape)
+
+    def detach(self):
+        return self
+
+    def numel(self):
+        return self.array.size
+
+    def element_size(self):
+        return 4
+
+    def is_floating_point(self):
+        return True
+
+    def float(self):
+        return self
+
+    def numpy(self):
+        return self.array
+
+
+def test_a_tensor_of_more_than_the_file_holds_is_refused():
+    assert torchvision._to_numpy({"fc.bias": View((30,))}, 120)["fc.bias"].shape == (30,)
+    with pytest.raises(ValueError, match="tensors of 4000000000000 bytes; allowed: 120"):
+        torchvision._to_numpy({"fc.weight": View((10**6, 10**6))}, 120)
+
+
+def test_torch_is_told_to_run_no_code(tmp_path, monkeypatch):
+    """torch itself is not among the requirements; a stand-in notes how it is called."""
+    asked = {}
+
+    def load(file, **options):
+        asked.update(options)
+        raise pickle.UnpicklingError("to allow this, set weights_only=False")
+
+    monkeypatch.setitem(sys.modules, "torch", type(io)("torch"))
+    sys.modules["torch"].load = load
+    (tmp_path / "w.pth").write_bytes(b"x")
+    _refused(tmp_path / "w.pth", "anything else could run code")
+    assert asked == {"map_location": "cpu", "weights_only": True}

@@ -1,0 +1,89 @@
+import csv
+import statistics
+from collections import Counter
+
+import pytest
+
+from tests.conftest import ROOT, SHARED
+from tfds_builders.splits import assign_splits, keep_frequent, split_sizes, train_test_sizes
+
+# Images of a class in the released val.csv and test.csv, and how many classes have as many.
+RELEASED = ROOT / "tests" / "data" / "dafre_split_sizes.csv"
+# The largest class of DAF:re has fewer.
+MAX_IMAGES = 30_000
+
+
+def _released() -> Counter:
+    with RELEASED.open() as file:
+        return Counter({(int(r["validation"]), int(r["test"])): int(r["classes"]) for r in csv.DictReader(file)})
+
+
+def test_the_arithmetic_is_ieee_double():
+    assert [split_sizes(n) for n in (20, 10, 5, 7)] == [(14, 1, 5), (7, 0, 3), (3, 0, 2), (4, 1, 2)]
+
+
+def test_the_rule_makes_the_released_splits_of_every_class_and_the_published_totals():
+    """DAF:re at 20: 463,437 images of 3,263 classes, 322,947 / 46,050 / 94,440, mean 142, median 48, minimum 20.
+
+    The released training labels are not in the published pair of files, so the size of a class is known only
+    to the few sizes that give its validation and test counts: totals that need it must lie within those bounds.
+    """
+    sizes_by_pair: dict[tuple[int, int], list[int]] = {}
+    for size in range(20, MAX_IMAGES):
+        sizes_by_pair.setdefault(split_sizes(size)[1:], []).append(size)
+    released = _released()
+    assert set(released) <= set(sizes_by_pair)
+    assert sum(released.values()) == 3263
+    assert sum(pair[0] * classes for pair, classes in released.items()) == 46_050
+    assert sum(pair[1] * classes for pair, classes in released.items()) == 94_440
+    smallest, largest = (sorted(pick(sizes_by_pair[pair]) for pair in released.elements()) for pick in (min, max))
+    assert sum(smallest) <= 463_437 <= sum(largest)
+    assert sum(largest) - sum(smallest) < 0.011 * 463_437
+    assert sum(split_sizes(n)[0] for n in smallest) <= 322_947 <= sum(split_sizes(n)[0] for n in largest)
+    assert smallest[0] == 20
+    assert statistics.median(smallest) <= 48 <= statistics.median(largest)
+    assert statistics.mean(smallest) <= 142.03 <= statistics.mean(largest)
+    assert statistics.stdev(smallest) == pytest.approx(359, abs=1)
+    assert all(min(pair) > 0 for pair in released)
+
+
+@pytest.mark.parametrize(
+    ("images", "train", "validation", "test"),
+    [(520_019, 359_726, 50_311, 109_982), (495_359, 344_318, 48_669, 102_372), (463_437, 322_947, 46_050, 94_440)],
+)
+def test_published_totals_add_up_and_lie_where_the_rule_puts_them(images, train, validation, test):
+    """The sizes behind thresholds 5 and 10 were never published; each class adds less than one image of rounding."""
+    assert train + validation + test == images
+    classes = {520_019: 9424, 495_359: 5619, 463_437: 3263}[images]
+    assert 0.7 * images - classes < train <= 0.7 * images
+    assert 0.8 * images - classes < train + validation <= 0.8 * images
+
+
+@pytest.mark.shared
+def test_the_table_is_that_of_the_released_files():
+    counts = []
+    for name in ("val", "test"):
+        with (SHARED / "labels" / "dafre" / f"{name}.csv").open() as file:
+            counts.append(Counter(int(line.split(",")[0]) for line in file))
+    assert Counter((counts[0][c], counts[1][c]) for c in counts[1]) == _released()
+
+
+def test_moeimoutos_rule_makes_the_released_splits_of_every_class():
+    with (ROOT / "tests" / "data" / "moeimouto_split_sizes.csv").open() as file:
+        released = [(int(row["train"]), int(row["test"])) for row in csv.DictReader(file)]
+    assert [train_test_sizes(train + test) for train, test in released] == [
+        (train, 0, test) for train, test in released
+    ]
+    assert assign_splits([7] * 6, train_test_sizes) == ["train"] * 4 + ["test"] * 2
+
+
+def test_file_order_decides_within_each_class():
+    assert assign_splits([7] * 20 + [3] * 5) == (
+        ["train"] * 14 + ["validation"] + ["test"] * 5 + ["train"] * 3 + ["test"] * 2
+    )
+    mixed = assign_splits([1, 2] * 10)
+    assert mixed[::2] == mixed[1::2] == ["train"] * 7 + ["test"] * 3
+
+
+def test_kept_labels_ascend():
+    assert keep_frequent([9, 9, 2, 5, 5, 2, 2, 1], 2) == [2, 5, 9]

@@ -1,0 +1,378 @@
+"""Runs that were interrupted, and end as if they had not been."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from animesion_jax.data.datasets import load_dataset
+from animesion_jax.data.train_data import TrainData
+from animesion_jax.errors import InputError, Stopped
+from animesion_jax.main import main
+from animesion_jax.training import components, train
+from animesion_jax.training.preemption import Preemption
+from animesion_jax.workdir import run
+from animesion_jax.workdir.checkpoints import Checkpoints, latest_step
+from animesion_jax.workdir.metrics_log import Journal, read_rows
+from tests.conftest import ROOT
+
+# What a command line gets to train what `config` trains.
+SHORT_RUN = (
+    "--config.image_size=16", "--config.crop_margin=8", "--config.learning_rate=0.01", "--config.epochs=12",
+    "--config.log_every_steps=7", "--config.checkpoint_every_steps=5", "--config.data.cache=none",
+)  # fmt: skip
+
+
+def _rows(workdir):
+    """The rows without the rate, the only number that a break may change."""
+    return [{name: row[name] for name in row if name != "images_per_second"} for row in read_rows(str(workdir))]
+
+
+def _assert_same_run(workdir, whole):
+    assert _rows(workdir) == _rows(whole)
+    assert (workdir / "results.json").read_text() == (whole / "results.json").read_text()
+    one, other = (run.load(str(each), "last").variables for each in (workdir, whole))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def _nth_call(monkeypatch, owner, name, number, action):
+    """Has `action` done before the nth call of a method."""
+    original, calls = getattr(owner, name), iter(range(1, 10**6))
+
+    def method(*arguments, **options):
+        if next(calls) == number:
+            action()
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, method)
+
+
+def _crash():
+    raise RuntimeError("pulled the plug")
+
+
+def _terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.fixture
+def config(toy_config, monkeypatch):
+    # Or the process that runs the tests would end, five seconds after a signal.
+    monkeypatch.setattr("animesion_jax.training.preemption.PATIENCE_SECONDS", 3600)
+    toy_config.data.cache = "none"
+    toy_config.log_every_steps, toy_config.checkpoint_every_steps = 7, 5
+    return toy_config
+
+
+# What happens to a run, start after start: (owner and name of a method, which of its calls, what happens in it, the
+# error that ends this start, the step of the newest checkpoint then).
+INTERRUPTIONS = (
+    # In an update, between two checkpoints: the last one counts.
+    (components.Window, "add", 14, _crash, RuntimeError, 10),
+    # Told to stop in an update: saves it.
+    (components.Window, "add", 2, _terminate, Stopped, 12),
+    # Before a save: the last one counts.
+    (Checkpoints, "save", 2, _crash, RuntimeError, 15),
+    # Evaluating an epoch that is saved: goes on with evaluating.
+    (components, "evaluate_split", 1, _terminate, Stopped, 22),
+    (components, "evaluate_split", 1, _crash, RuntimeError, 22),
+    # After the row of an epoch that is saved.
+    (Journal, "write", 2, _crash, RuntimeError, 25),
+    # In the test at the end.
+    (components, "evaluate_split", 2, _terminate, Stopped, 44),
+)
+
+
+@pytest.mark.parametrize(("times", "epochs"), [(1, 1), pytest.param(len(INTERRUPTIONS), 2, marks=pytest.mark.slow)])
+def test_however_often_it_is_interrupted_a_run_ends_the_same(times, epochs, config, tmp_path, monkeypatch):
+    config.epochs, devices = epochs, jax.devices()[:1]
+    train.train(config, str(tmp_path / "whole"), devices)
+    workdir = tmp_path / "parts"
+    for owner, name, number, action, error, newest in INTERRUPTIONS[:times]:
+        with monkeypatch.context() as patched, pytest.raises(error), Preemption() as preemption:
+            _nth_call(patched, owner, name, number, action)
+            train.train(config, str(workdir), devices, preemption=preemption)
+        assert latest_step(str(workdir)) == newest
+        assert not (workdir / "results.json").exists()
+        if newest == 22:
+            assert _rows(workdir)[-1]["split"] == "train"
+    train.train(config, str(workdir), devices)
+    _assert_same_run(workdir, tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_run_with_two_stages_averages_and_mixing_ends_the_same_however_interrupted(config, tmp_path, monkeypatch):
+    """22 updates of the first stage, 22 of the second, which leaves all but the classifier as it was."""
+    config.epochs, config.rebalance_epochs, config.keep_last_checkpoints = 1, 1, 20
+    config.optimizer, config.weight_decay, config.ema_decay = "adamw", 0.01, 0.9
+    config.augment.erasing, config.mixup, config.cutmix, config.label_smoothing = 0.5, 0.2, 1.0, 0.1
+    config.logit_adjustment, config.rebalance_learning_rate = 1.0, 0.1
+    devices, whole, workdir = jax.devices()[:1], tmp_path / "whole", tmp_path / "parts"
+    train.train(config, str(whole), devices)
+    for owner, name, number, action, error, newest in (
+        # In the first stage; as it ends, before its row; at the first update of the second; and within it.
+        (components.Window, "add", 14, _crash, RuntimeError, 10),
+        (components, "evaluate_split", 1, _crash, RuntimeError, 22),
+        (components.Window, "add", 1, _terminate, Stopped, 23),
+        (components.Window, "add", 9, _crash, RuntimeError, 30),
+    ):
+        with monkeypatch.context() as patched, pytest.raises(error), Preemption() as preemption:
+            _nth_call(patched, owner, name, number, action)
+            train.train(config, str(workdir), devices, preemption=preemption)
+        assert latest_step(str(workdir)) == newest
+    train.train(config, str(workdir), devices)
+    _assert_same_run(workdir, whole)
+
+    rates = {row["step"]: row["learning_rate"] for row in _rows(whole) if row["split"] == "train"}
+    assert rates[22] == pytest.approx(0.01) and rates[28] == pytest.approx(0.05 * (1 + np.cos(np.pi * 5 / 22)))
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "step_of", lambda *_: 22)
+        boundary = run.load(str(whole), "last").variables
+    last = run.load(str(whole), "last").variables
+    assert not np.array_equal(boundary["params"].pop("head")["kernel"], last["params"].pop("head")["kernel"])
+    jax.tree.map(np.testing.assert_array_equal, boundary, last)
+    with pytest.raises(InputError, match=r"epochs was 1, is 2; give the same values"):
+        config.epochs = 2
+        train.train(config, str(whole), devices)
+
+
+@pytest.mark.slow
+def test_the_order_that_a_run_began_with_is_kept_whatever_the_memory(config, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    config.epochs, config.data.cache = 1, "auto"
+    with monkeypatch.context() as patched:
+        patched.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 0}))
+        train.train(config, str(tmp_path / "run"), jax.devices()[:1])
+    monkeypatch.setattr(components.Trainer, "fit", lambda *_: _crash())
+    config.epochs = 2
+    with pytest.raises(RuntimeError):
+        train.train(config, str(tmp_path / "run"), jax.devices()[:1])
+    assert caplog.text.count("input cache: none") == 2 and "another order" not in caplog.text
+    config.data.cache = "decoded"
+    with pytest.raises(RuntimeError):
+        train.train(config, str(tmp_path / "run"), jax.devices()[:1])
+    assert "config.data.cache is 'decoded' now: from here on the examples come in another order" in caplog.text
+
+
+def test_the_next_best_weights_are_tested_where_the_best_are_damaged(trained, tmp_path, caplog):
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    # As if the last epoch had been the worst.
+    rows = [row | {"top1_accuracy": 0.0} if row["step"] == 66 else row for row in read_rows(str(workdir))]
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    checkpoints = Checkpoints(str(workdir), read_only=True)
+    best = checkpoints.step_of("best")
+    next_best = checkpoints.step_of("best", without=[best])
+    checkpoints.close()
+    assert best != 66
+    (workdir / "checkpoints" / str(best) / "default" / "manifest.ocdbt").unlink()
+    with pytest.raises(InputError, match=rf"checkpoint {best} of .* is damaged .*; take other --weights, or start"):
+        run.load(str(workdir), "best")
+    results = train.train(run.read_config(str(workdir)), str(workdir))
+    assert (results["best"]["step"], results["last"]["step"]) == (next_best, 66)
+    assert f"checkpoint {best} is damaged" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_in_one_line_and_leaves_the_checkpoints_whole(trained, tmp_path, capsys):
+    """A limit on the size of files stands for it: the system refuses to write in the same places."""
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    config = run.read_config(str(workdir))
+    fields = ["image_size=32", "crop_margin=8", "learning_rate=0.02", "epochs=4", f"data_dir={config.data_dir}"]
+    command = [f"--config={ROOT / 'configs' / 'common.py'}", *(f"--config.{field}" for field in fields)]
+    command.append(f"--workdir={workdir}")
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, usual[1]))
+    try:
+        assert main(["animesion", *command]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    assert "a checkpoint cannot be written to" in message and "(File too large); those before are whole" in message
+    assert latest_step(str(workdir)) == 66
+    assert main(["animesion", *command]) == 0
+    assert latest_step(str(workdir)) == 88
+
+
+@pytest.mark.slow
+def test_another_config_is_accepted_where_told_so_unless_the_model_is_another(trained, tmp_path, toy_config):
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    config = run.read_config(str(workdir))
+    config.epochs, config.learning_rate = 4, 0.005
+    with pytest.raises(InputError, match=r"learning_rate was 0\.02, is 0\.005; give .*--accept_changes to go on"):
+        train.train(config, str(workdir))
+    train.train(config, str(workdir), accept_changes=True)
+    assert run.read_config(str(workdir)).learning_rate == 0.005
+    assert _rows(workdir)[-3] | {"step": 88, "split": "validation"} == _rows(workdir)[-3]
+    before = (workdir / "config.json").read_text()
+    with pytest.raises(InputError, match=r"trained all 4 epochs, with another config: learning_rate was 0.005, is 0.1"):
+        config.learning_rate = 0.1
+        train.train(config, str(workdir), accept_changes=True)
+    config.model, config.epochs = "vit_ti16", 5
+    with pytest.raises(InputError, match=r"checkpoint 88 of .* is of another model or optimizer"):
+        train.train(config, str(workdir), accept_changes=True)
+    assert (workdir / "config.json").read_text() == before and (workdir / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    "cache", ["none", *(pytest.param(cache, marks=pytest.mark.slow) for cache in ("decoded", "encoded"))]
+)
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_files(cache, config, tmp_path):
+    """The first update is far too large, so the second batch's loss overflows."""
+    config.data.cache, config.learning_rate = cache, 1e30
+    config.checkpoint_every_steps = 1
+    with pytest.raises(
+        InputError, match=r"the loss is (nan|inf) at step 2 \(epoch 0\.09\).*the last finite checkpoint is 1; lower"
+    ):
+        train.train(config, str(tmp_path / "run"), jax.devices()[:1])
+    report = json.loads((tmp_path / "run" / "nonfinite_batch.json").read_text())
+    assert report["step"] == 2 and latest_step(str(tmp_path / "run")) == 1
+    # toyfaces' files lie in folders named after their characters.
+    dataset = load_dataset(config.dataset, config.data_dir)
+    batches = TrainData(config, dataset).batches()
+    next(batches)
+    expected = [dataset.class_names[label] for label in next(batches)["label"]]
+    assert [name.split("/")[0] for name in report["files"]] == expected
+    assert len(set(report["files"])) == config.batch_size
+    assert all(np.isfinite(row["loss"]) for row in read_rows(str(tmp_path / "run")))
+
+
+def _start(workdir: Path, data_dir: Path, cache: Path, log: Path, *more: str) -> subprocess.Popen:
+    environment = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+    }
+    command = [sys.executable, "-m", "animesion_jax.main", "--config=configs/common.py"]
+    with log.open("w") as file:
+        return subprocess.Popen(
+            [*command, *SHORT_RUN, f"--config.data_dir={data_dir}", f"--workdir={workdir}", *more],
+            cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=file,
+        )  # fmt: skip
+
+
+def _wait_for(text: str, log: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while text not in log.read_text():
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.01)
+
+
+def _wait_for_save(workdir: Path, process: subprocess.Popen) -> None:
+    """Returns while a checkpoint is being written."""
+    deadline = time.monotonic() + 120
+    while not any((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def _wait_for_checkpoint_after(step: int, workdir: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while (latest_step(str(workdir)) or 0) <= step:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_and_a_sigterm_change_nothing(toyfaces_dir, tmp_path):
+    """Kills while starting, between updates and evaluations, and inside saves."""
+    log, workdir = tmp_path / "log", tmp_path / "killed"
+
+    def start(workdir: Path) -> subprocess.Popen:
+        return _start(workdir, toyfaces_dir, tmp_path / "compiled", log)
+
+    assert start(tmp_path / "whole").wait() == 0
+    choice = random.Random(5)
+    resumed = []
+    for number in range(10):
+        process = start(workdir)
+        moment = ("updating", "saving", "starting")[number % 3]
+        if moment == "starting":
+            time.sleep(choice.uniform(0, 6))
+        elif moment == "saving":
+            _wait_for("  train: ", log, process)
+            time.sleep(choice.uniform(0, 0.4))
+            _wait_for_save(workdir, process)
+        else:
+            # However slow the machine is, these starts get further than those before.
+            _wait_for_checkpoint_after(latest_step(str(workdir)) or 0, workdir, process)
+            time.sleep(choice.uniform(0, 0.4))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, log.read_text()
+        resumed += [int(line.split()[-1]) for line in log.read_text().splitlines() if "resuming" in line]
+    assert resumed == sorted(resumed) and len(set(resumed)) >= 3, resumed
+    process = start(workdir)
+    _wait_for("  train: ", log, process)
+    process.terminate()
+    begun = time.monotonic()
+    assert process.wait() == 0
+    assert time.monotonic() - begun < 10
+    assert "stopped by SIGTERM" in log.read_text()
+    assert not (workdir / "results.json").exists()
+    assert start(workdir).wait() == 0
+    _assert_same_run(workdir, tmp_path / "whole")
+
+
+def _has_sigterm_handler(process: subprocess.Popen) -> bool:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["importing", "compiling"])
+def test_sigterm_where_there_is_nothing_to_save_ends_at_once(moment, toyfaces_dir, tmp_path):
+    log = tmp_path / "log"
+    model = ("--config.model=resnet18", "--config.image_size=32")
+    process = _start(tmp_path / "run", toyfaces_dir, tmp_path / "compiled", log, *model)
+    if moment == "importing":
+        while not _has_sigterm_handler(process):
+            time.sleep(0.01)
+    else:
+        _wait_for("resnet18 (", log, process)
+        time.sleep(1)
+    begun = time.monotonic()
+    process.terminate()
+    assert process.wait() == 0
+    assert time.monotonic() - begun < 10
+    assert "stopped by SIGTERM; nothing is lost" in log.read_text() and "  train: " not in log.read_text()
+
+
+def test_a_damaged_row_costs_no_other(trained, tmp_path, caplog):
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    rows = (workdir / "metrics.jsonl").read_text().splitlines()
+    damaged = [*rows[:2], rows[2][:20], "[1]", *rows[3:], rows[0][:30]]
+    (workdir / "metrics.jsonl").write_text("\n".join(damaged))
+    assert read_rows(str(workdir)) == [json.loads(row) for row in (*rows[:2], *rows[3:])]
+    assert "line 3 is damaged" in caplog.text and "line 4 is damaged" in caplog.text
+    assert f"line {len(damaged)}" not in caplog.text
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_step_is_compiled_is_no_crash(toyfaces_dir, tmp_path):
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": ""}
+    # Whoever runs the tests in the background may have them, and so their children, ignore the signal.
+    heeding = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [
+        sys.executable, "-c", f"{heeding}; runpy.run_module('animesion_jax.main', run_name='__main__', alter_sys=True)",
+        "--config=configs/dafre_128.py:resnet50",
+        "--config.dataset=toyfaces", f"--config.data_dir={toyfaces_dir}", "--config.image_size=64",
+        f"--workdir={tmp_path / 'run'}",
+    ]  # fmt: skip
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        said = next(line for line in process.stderr if "compiling the training step" in line)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        said += process.stderr.read()
+    assert process.returncode == 130, said
+    assert said.splitlines()[-1] == "animesion train: interrupted"

@@ -1,0 +1,189 @@
+"""The same run on one and on many devices, in one process and in two."""
+
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from animesion_jax.workdir.checkpoints import latest_step
+from animesion_jax.workdir.metrics_log import read_rows
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+# Twenty updates each on 1, 2, 4 and 8 devices; prints {model: {devices: losses}}.
+TWENTY_STEPS = """
+import json
+import jax
+import numpy as np
+from animesion_jax import hosts, optim, steps
+from animesion_jax.models import create_model, init_variables
+from configs import common
+
+OPTIONS = {
+    "shallownet": {},
+    "resnet18": {"stage_sizes": (1,)},
+    "vit_ti16": {"num_layers": 1, "hidden_size": 24, "mlp_dim": 32, "dropout_rate": 0.1},
+}
+config = common.get_config()
+config.image_size, config.crop_margin, config.learning_rate = 32, 8, 0.01
+random = np.random.default_rng(0)
+batches = [
+    {
+        "image": random.integers(0, 256, (16, 40, 40, 3), dtype=np.uint8),
+        "label": random.integers(0, 6, 16, dtype=np.int32),
+        "mask": np.ones(16, np.float32),
+    }
+    for _ in range(20)
+]
+losses = {}
+for name, options in OPTIONS.items():
+    model = create_model(name, num_classes=6, image_size=32, axis_name=steps.AXIS, **options)
+    optimizer = optim.make_optimizer(config, optim.make_schedule(config, 100))
+    # A ResNet's programs take long to compile; ShallowNet has BatchNorm too.
+    for count in (1, 8) if name == "resnet18" else (1, 2, 4, 8):
+        devices = jax.devices()[:count]
+        state = steps.create_state(init_variables(model, 32, 0), optimizer)
+        state = jax.device_put(state, hosts.replicated(devices))
+        step = steps.make_train_step(model, optimizer, config, devices)
+        each = losses.setdefault(name, {})[count] = []
+        for batch in steps.on_devices(batches, devices):
+            state, sums = step(state, batch)
+            each.append(float(sums["loss"]))
+print(json.dumps(losses))
+"""
+
+
+def _environment(num_devices, compiled):
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JAX_NUM_CPU_DEVICES": str(num_devices),
+        "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",
+        "JAX_COMPILATION_CACHE_DIR": str(compiled),
+    }
+
+
+def test_one_two_four_and_eight_devices_give_the_same_losses(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-c", TWENTY_STEPS], env=_environment(8, tmp_path), capture_output=True, text=True, check=True
+    )
+    losses = json.loads(run.stdout)
+    assert list(losses) == ["shallownet", "resnet18", "vit_ti16"]
+    for name, by_devices in losses.items():
+        one = by_devices.pop("1")
+        assert len(one) == 20 and list(by_devices) == (["8"] if name == "resnet18" else ["2", "4", "8"])
+        for several in by_devices.values():
+            assert several == pytest.approx(one, rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    return tmp_path_factory.mktemp("compiled")
+
+
+@contextlib.contextmanager
+def _started(arguments, num_processes, compiled, folder):
+    """Starts a command in processes with four devices together; ends what is left of them."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for process_id in range(num_processes):
+        command = [sys.executable, "-m", "animesion_jax.main", *map(str, arguments)]
+        if num_processes > 1:
+            command += ["--distributed", f"--coordinator_address=localhost:{port}"]
+            command += [f"--num_processes={num_processes}", f"--process_id={process_id}"]
+        environment = _environment(4 // num_processes, compiled)
+        # To files: nobody reads a pipe while the other process is waited for.
+        with (folder / f"{process_id}.out").open("w") as out, (folder / f"{process_id}.err").open("w") as err:
+            processes.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=out, stderr=err))
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def _wait(processes, folder, seconds=240):
+    """Waits until all have ended well."""
+    deadline = time.monotonic() + seconds
+    while any(process.poll() is None for process in processes):
+        assert time.monotonic() < deadline and not any(process.poll() for process in processes), _logs(folder)
+        time.sleep(0.05)
+    assert [process.returncode for process in processes] == [0] * len(processes), _logs(folder)
+
+
+def _logs(folder):
+    return {path.name: path.read_text()[-2000:] for path in folder.glob("*.err")}
+
+
+def _main(arguments, num_processes, compiled):
+    """Runs a command in processes with four devices together; returns what each printed."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        with _started(arguments, num_processes, compiled, folder) as processes:
+            _wait(processes, folder)
+        printed = [(folder / f"{process_id}.out").read_text() for process_id in range(num_processes)]
+    # CPU's collectives, Gloo, print to stdout too, and not whole lines at a time.
+    return [re.sub(r"^[^{]*", "", each) for each in printed]
+
+
+def _arguments(workdir, data_dir, epochs):
+    # ShallowNet has BatchNorm and dropout.
+    fields = ["image_size=16", "crop_margin=8", "learning_rate=0.01", "log_every_steps=7", "checkpoint_every_steps=9"]
+    fields = [f"--config.{field}" for field in (*fields, f"epochs={epochs}", f"data_dir={data_dir}")]
+    return ["--config=configs/common.py", *fields, f"--workdir={workdir}"]
+
+
+def _train(workdir, data_dir, epochs, num_processes, compiled):
+    return _main(_arguments(workdir, data_dir, epochs), num_processes, compiled)
+
+
+def _assert_same_rows(workdir, other):
+    one, two = read_rows(str(workdir)), read_rows(str(other))
+    assert [(row["step"], row["split"]) for row in one] == [(row["step"], row["split"]) for row in two]
+    for row, same in zip(one, two, strict=True):
+        for name in row.keys() - {"split", "images_per_second"}:
+            assert same[name] == pytest.approx(row[name], rel=1e-5), (name, row, same)
+
+
+def test_two_processes_are_one_run(toyfaces_dir, tmp_path, compiled):
+    """Training, evaluation, checkpoint and resume, with two devices each."""
+    (printed,) = _train(tmp_path / "one", toyfaces_dir, 2, 1, compiled)
+    _train(tmp_path / "two", toyfaces_dir, 1, 2, compiled)
+    first, second = _train(tmp_path / "two", toyfaces_dir, 2, 2, compiled)
+    assert second == ""
+    one, two = json.loads(printed), json.loads(first)
+    assert one["last"]["examples"] == two["last"]["examples"] == 420
+    assert two["last"] == {**one["last"], "loss": pytest.approx(one["last"]["loss"], rel=1e-5)}
+    _assert_same_rows(tmp_path / "one", tmp_path / "two")
+    # And two processes evaluate what one has trained.
+    first, second = _main(["evaluate", f"--workdir={tmp_path / 'one'}", "--per_class"], 2, compiled)
+    assert second == ""
+    again = json.loads(first)
+    assert again["examples"] == 420 and again["top1_accuracy"] == one["best"]["top1_accuracy"]
+    table = (tmp_path / "one" / "per_class.csv").read_text().splitlines()[1:]
+    assert len(table) == 20 and sum(int(line.split(",")[3]) for line in table) == 420
+
+
+def test_sigterm_to_one_process_stops_both_after_the_same_step(toyfaces_dir, tmp_path, compiled):
+    with _started(_arguments(tmp_path / "run", toyfaces_dir, 100), 2, compiled, tmp_path) as processes:
+        deadline = time.monotonic() + 120
+        while "epoch 2.00" not in (tmp_path / "0.err").read_text():
+            assert time.monotonic() < deadline and processes[0].poll() is None, _logs(tmp_path)
+            time.sleep(0.05)
+        processes[1].terminate()
+        _wait(processes, tmp_path, seconds=10)
+    said = [(tmp_path / f"{process_id}.err").read_text().splitlines()[-1] for process_id in range(2)]
+    assert said[0] == said[1] and "stopped by SIGTERM" in said[0]
+    if "saved at step" in said[0]:
+        assert f"saved at step {latest_step(str(tmp_path / 'run'))} of" in said[0]

@@ -1,0 +1,387 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from animesion_jax import distributed
+from animesion_jax.errors import InputError
+from animesion_jax.models import create_model, init_variables
+from animesion_jax.training import optim, steps
+from animesion_jax.training.losses import balanced_objective, training_objective
+from animesion_jax.training.mixup import mix
+from configs import common
+
+RNG = np.random.default_rng(0)
+OPTIONS = {
+    "shallownet": {},
+    "resnet18": {"stage_sizes": (1, 1)},
+    "vit_ti16": {"num_layers": 1, "hidden_size": 24, "mlp_dim": 32, "dropout_rate": 0.1},
+}
+
+
+def _config():
+    config = common.get_config()
+    config.image_size, config.crop_margin, config.learning_rate = 32, 8, 0.01
+    return config
+
+
+def _batches(count):
+    # The same whichever tests ran before.
+    draw = np.random.default_rng(1)
+    return [
+        {
+            "image": draw.integers(0, 256, (16, 40, 40, 3), dtype=np.uint8),
+            "label": draw.integers(0, 6, 16, dtype=np.int32),
+            "mask": np.ones(16, np.float32),
+        }
+        for _ in range(count)
+    ]
+
+
+def _on(devices, state):
+    """Puts the state where training does: from elsewhere, the second step would be compiled anew."""
+    return jax.device_put(state, distributed.replicated(devices))
+
+
+def _train(name, devices, batches, config=None, train_mode=True):
+    config = config or _config()
+    model = create_model(name, num_classes=6, image_size=32, axis_name=steps.AXIS, **OPTIONS[name])
+    optimizer = optim.make_optimizer(config, optim.make_schedule(config, 100))
+    variables = init_variables(model, 32, 0)
+    state = _on(devices, steps.create_state(variables, optimizer, averaged=config.ema_decay > 0))
+    step = steps.make_train_step(model, optimizer, config, devices, train_mode=train_mode)
+    sums = []
+    for batch in steps.on_devices(batches, devices):
+        state, each = step(state, batch)
+        sums.append(jax.device_get(each))
+    return jax.device_get(state), sums, model
+
+
+def _modern(config):
+    """Every option at once; the batch's 16 examples are 8 pairs."""
+    config.augment.erasing, config.mixup, config.cutmix, config.label_smoothing = 0.5, 0.4, 1.0, 0.1
+    config.ema_decay, config.weight_decay = 0.9, 0.01
+    return config
+
+
+# The transformer, dropout included: in the test of accumulation, and with eight devices among the slow ones.
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [
+        ("shallownet", _modern),
+        pytest.param("shallownet", lambda config: config, marks=pytest.mark.slow),
+        pytest.param("resnet18", lambda config: config, marks=pytest.mark.slow),
+    ],
+    ids=["shallownet-modern", "shallownet", "resnet18"],
+)
+def test_one_and_four_devices_give_the_same_run(name, recipe):
+    batches = _batches(5)
+    one, one_sums, model = _train(name, jax.local_devices()[:1], batches, recipe(_config()))
+    four, four_sums, _ = _train(name, jax.local_devices(), batches, recipe(_config()))
+    assert int(one.step) == int(four.step) == 5
+    start = init_variables(model, 32, 0)
+    for kind in ("params", "batch_stats"):
+        # By array, for a unit whose sign hangs on rounding moves single numbers, more or fewer by machine. Where each
+        # device takes its own statistics, the usual array is 30% and more of what it moved away.
+        for a, b, before in zip(
+            *(jax.tree.leaves(each) for each in (getattr(one, kind), getattr(four, kind), start[kind])), strict=True
+        ):
+            assert np.linalg.norm(a - b) <= 0.05 * np.linalg.norm(a - before) + 1e-5
+    if one.average:
+        for a, b in zip(jax.tree.leaves(one.average), jax.tree.leaves(four.average), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0.05, atol=2e-3)
+    for a, b in zip(one_sums, four_sums, strict=True):
+        assert a["examples"] == b["examples"] == 16
+        np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", [lambda config: config, _modern], ids=["paper", "modern"])
+def test_accumulating_four_parts_on_two_devices_gives_the_same_update(recipe):
+    """Augmentation and dropout included; the models without batch statistics."""
+    config = recipe(_config())
+    batches = _batches(3)
+    whole, whole_sums, _ = _train("vit_ti16", jax.local_devices()[:1], batches, config)
+    config.grad_accumulation = 4
+    parts, parts_sums, _ = _train("vit_ti16", jax.local_devices()[:2], batches, config)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), whole, parts)
+    for a, b in zip(whole_sums, parts_sums, strict=True):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), a, b)
+    # Every place in the batch draws for itself: other places, other crops and colours.
+    reversed_batches = [{name: array[::-1] for name, array in batch.items()} for batch in batches]
+    other, _, _ = _train("vit_ti16", jax.local_devices()[:2], reversed_batches, config)
+    # From zeros, so that these are what three updates made of them.
+    heads = [state.params["head"]["kernel"] for state in (whole, parts, other)]
+    accumulated, reordered = (np.linalg.norm(head - heads[1]) / np.linalg.norm(heads[1]) for head in heads[::2])
+    assert accumulated < 0.01 and reordered > 0.05, (accumulated, reordered)
+
+
+def _without_augmentation(config):
+    config.augment.flip, config.crop_margin = 0.0, 0
+    for name in ("brightness", "contrast", "saturation", "hue"):
+        config.augment[name] = 0.0
+    return config
+
+
+def test_each_accumulated_part_has_its_own_batch_statistics():
+    """What differs for BatchNorm: the running averages take in the statistics of one part after the other."""
+    config = _without_augmentation(_config())
+    config.grad_accumulation, config.learning_rate = 4, 1e-9
+    batch = _batches(1)[0]
+    batch["image"] = batch["image"][:, :32, :32]
+    state, _, model = _train("shallownet", jax.local_devices()[:1], [batch], config)
+    images = (batch["image"] / 255.0 - 0.5) / 0.5
+    _, seen = model.apply(
+        init_variables(model, 32, 0), images, capture_intermediates=lambda module, _: module.name == "Conv_0"
+    )
+    convolved = np.float64(seen["intermediates"]["Conv_0"]["__call__"][0])
+    mean, variance = 0.0, 1.0
+    for part in np.split(convolved, 4):
+        mean = 0.9 * mean + 0.1 * part.mean((0, 1, 2))
+        variance = 0.9 * variance + 0.1 * part.var((0, 1, 2))
+    np.testing.assert_allclose(state.batch_stats["BatchNorm_0"]["mean"], mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(state.batch_stats["BatchNorm_0"]["var"], variance, rtol=1e-4)
+
+
+def test_in_evaluation_mode_a_step_is_gradient_descent_on_the_evaluated_loss():
+    """No dropout, BatchNorm on its running statistics, which stay as they are."""
+    config = _without_augmentation(_config())
+    batch = _batches(1)[0]
+    batch["image"] = batch["image"][:, :32, :32]
+    state, _, model = _train("shallownet", jax.local_devices(), [batch], config, train_mode=False)
+    before = init_variables(model, 32, 0)
+    images = np.float32((batch["image"] / 255.0 - 0.5) / 0.5)
+
+    def loss(params):
+        logits = model.apply({**before, "params": params}, images)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+
+    expected = jax.tree.map(
+        lambda w, g: w - config.learning_rate * g, before["params"], jax.jit(jax.grad(loss))(before["params"])
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), state.params, expected)
+    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, before["batch_stats"])
+
+
+def test_a_step_moves_the_parameters_against_the_gradient_and_learns():
+    batch = _batches(1)
+    _, sums, _ = _train("shallownet", jax.local_devices()[:1], batch * 45)
+    losses = [each["loss"] for each in sums]
+    # Of one step each is mostly what dropout made of it.
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def _count_convolutions(function, *arguments) -> int:
+    return str(jax.make_jaxpr(function)(*arguments)).count("conv_general_dilated[")
+
+
+def test_a_frozen_body_gets_no_gradient_no_optimizer_state_and_keeps_its_statistics():
+    config = _config()
+    _without_augmentation(config).trainable = "head"
+    model = create_model("resnet18", num_classes=6, image_size=32, axis_name=steps.AXIS, **OPTIONS["resnet18"])
+    optimizer = optim.make_optimizer(config, optim.make_schedule(config, 100))
+    devices = jax.local_devices()
+    state = _on(devices, steps.create_state(init_variables(model, 32, 0), optimizer, "head"))
+    before = jax.device_get(state)
+    batch = {**_batches(1)[0], "image": RNG.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)}
+    (put,) = steps.on_devices([batch], devices)
+    step = steps.make_train_step(model, optimizer, config, devices)
+    images = np.float32((batch["image"] / 255.0 - 0.5) / 0.5)
+    forward = _count_convolutions(model.apply, state.variables, images)
+    # The kernel of one pixel is a matrix product.
+    assert _count_convolutions(step, state, put) == forward == 5
+    moments = {leaf.shape for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim}
+    assert moments == {(128, 6), (6,)}
+
+    _, captured = model.apply(state.variables, images, capture_intermediates=lambda m, _: m.name == "Dropout_0")
+    features = np.float64(captured["intermediates"]["Dropout_0"]["__call__"][0])
+    after, _ = step(state, put)
+    after = jax.device_get(after)
+    # Softmax regression on the body's features, one step in float64.
+    head = jax.tree.map(np.float64, before.params["head"])
+    logits = features @ head["kernel"] + head["bias"]
+    errors = np.exp(logits) / np.exp(logits).sum(1, keepdims=True) - np.eye(6)[batch["label"]]
+    expected = head["kernel"] - config.learning_rate * features.T @ errors / 16
+    np.testing.assert_allclose(after.params["head"]["kernel"], expected, rtol=1e-5, atol=1e-6)
+    for name in before.params.keys() - {"head"}:
+        jax.tree.map(np.testing.assert_array_equal, after.params[name], before.params[name])
+    jax.tree.map(np.testing.assert_array_equal, after.batch_stats, before.batch_stats)
+
+
+def test_a_frozen_body_of_a_faithful_run_begins_in_training_mode():
+    """As the paper's pretrained ResNets did: nothing but their running statistics moves in the first epoch."""
+    config = _without_augmentation(_config())
+    config.trainable, config.eval_mode_after_epochs = "head", 1
+    model = create_model("resnet18", num_classes=6, image_size=32, axis_name=steps.AXIS, **OPTIONS["resnet18"])
+    optimizer = optim.make_optimizer(config, optim.make_schedule(config, 100))
+    devices = jax.local_devices()
+    for train_mode in (True, False):
+        state = _on(devices, steps.create_state(init_variables(model, 32, 0), optimizer, "head"))
+        before = jax.device_get(state)
+        step = steps.make_train_step(model, optimizer, config, devices, train_mode=train_mode)
+        batch = {**_batches(1)[0], "image": RNG.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)}
+        after, _ = step(state, next(steps.on_devices([batch], devices)))
+        after = jax.device_get(after)
+        jax.tree.map(np.testing.assert_array_equal, after.params["layer1_0"], before.params["layer1_0"])
+        moved = [
+            not np.array_equal(a, b)
+            for a, b in zip(jax.tree.leaves(after.batch_stats), jax.tree.leaves(before.batch_stats), strict=True)
+        ]
+        assert all(moved) if train_mode else not any(moved)
+
+
+class Linear(nn.Module):
+    """Softmax regression on the pixels, which can be followed by hand."""
+
+    @nn.compact
+    def __call__(self, images, train=False, positions=None):
+        return nn.Dense(6, name="head")(images.reshape(len(images), -1))
+
+
+def test_a_mixed_step_is_gradient_descent_on_the_mixed_labels_by_hand():
+    """With smoothing and logit adjustment; accuracies count the label with the larger share."""
+    config = _without_augmentation(_config())
+    config.image_size, config.mixup, config.cutmix, config.ema_decay = 4, 1.0, 1.0, 0.9
+    config.label_smoothing, config.logit_adjustment = 0.1, 1.0
+    counts = np.asarray([9, 1, 4, 2, 7, 3])
+    images = RNG.integers(0, 256, (16, 4, 4, 3), dtype=np.uint8)
+    labels = np.tile(np.arange(6, dtype=np.int32), 3)[:16]
+    model, optimizer = Linear(), optim.make_optimizer(config, optim.make_schedule(config, 100))
+    variables = {"params": {"head": {"kernel": RNG.normal(0, 0.1, (48, 6)).astype(np.float32), "bias": np.zeros(6)}}}
+    variables = jax.tree.map(jnp.float32, variables)
+    kernel = np.float64(variables["params"]["head"]["kernel"])
+
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
+        jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), 0), 2), np.arange(8)
+    )
+    mixed, shares = (np.float64(each) for each in mix(keys, jnp.float32(images / 255), 1.0, 1.0))
+    pixels = ((mixed - 0.5) / 0.5).reshape(16, -1)
+    assert shares.min() < 0.4 < 0.6 < shares.max() and not np.isclose(mixed, images / 255).all()
+    own, other = np.eye(6)[labels], np.eye(6)[labels.reshape(8, 2)[:, ::-1].ravel()]
+    targets = 0.9 * (shares[:, None] * own + (1 - shares[:, None]) * other) + 0.1 / 6
+    logits = pixels @ kernel
+    adjusted = np.exp(logits + np.log(counts / counts.sum()))
+    probabilities = adjusted / adjusted.sum(1, keepdims=True)
+    expected = kernel - config.learning_rate * pixels.T @ (probabilities - targets) / 16
+    larger = np.where(shares >= 0.5, labels, labels.reshape(8, 2)[:, ::-1].ravel())
+
+    state = _on(jax.local_devices(), steps.create_state(variables, optimizer, averaged=True))
+    step = steps.make_train_step(
+        model, optimizer, config, jax.local_devices(), objective=training_objective(config, counts)
+    )
+    batch = {"image": images, "label": labels, "mask": np.ones(16, np.float32)}
+    state, sums = jax.device_get(step(state, next(steps.on_devices([batch], jax.local_devices()))))
+    np.testing.assert_allclose(state.params["head"]["kernel"], expected, rtol=1e-4, atol=1e-6)
+    # Of the average after one update a tenth is left of the start.
+    averaged = state.evaluated["params"]["head"]["kernel"]
+    np.testing.assert_allclose(averaged, 0.1 * kernel + 0.9 * expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(sums["loss"], -(targets * np.log(probabilities)).sum(), rtol=1e-4)
+    assert sums["top1_accuracy"] == (logits.argmax(1) == larger).sum() and sums["examples"] == 16
+
+
+@pytest.mark.parametrize("ema_decay", [0.9, pytest.param(0.0, marks=pytest.mark.slow)])
+def test_rebalancing_moves_the_classifier_alone_by_the_balanced_loss(ema_decay):
+    """Though AdamW has momentum and weight decay for the rest; of the averages, where these are evaluated."""
+    config = _without_augmentation(_config())
+    config.optimizer, config.weight_decay, config.ema_decay, config.mixup = "adamw", 0.1, ema_decay, 0.2
+    config.epochs, config.rebalance_epochs, config.rebalance_learning_rate = 1, 1, 0.01
+    config.learning_rate = 1e-3
+    # Which lets a frozen body begin in training mode, but not that of the second stage.
+    config.eval_mode_after_epochs = 1
+    counts = np.asarray([9, 1, 4, 2, 7, 3])
+    model = create_model("shallownet", num_classes=6, image_size=32, axis_name=steps.AXIS, dropout_rate=0.5)
+    optimizer = optim.make_optimizer(config, optim.make_schedule(config, 3))
+    devices = jax.local_devices()[:1]
+    state = _on(devices, steps.create_state(init_variables(model, 32, 0), optimizer, averaged=ema_decay > 0))
+    first, second = (
+        steps.make_train_step(model, optimizer, config, devices, **options)
+        for options in ({}, {"rebalancing": True, "objective": balanced_objective(counts)})
+    )
+    batches = [each | {"image": each["image"][:, :32, :32]} for each in _batches(5)]
+    put = list(steps.on_devices(batches, devices))
+    for batch in put[:3]:
+        state, _ = first(state, batch)
+    before = jax.device_get(state)
+    assert not ema_decay or not np.array_equal(
+        before.evaluated["params"]["head"]["kernel"], before.params["head"]["kernel"]
+    )
+
+    head, velocity = np.float64(before.evaluated["params"]["head"]["kernel"]), 0.0
+    bias, bias_velocity = np.float64(before.evaluated["params"]["head"]["bias"]), 0.0
+    weights = counts.sum() / (6 * counts)
+    for number, batch in enumerate(batches[3:]):
+        images = np.float32((batch["image"] / 255.0 - 0.5) / 0.5)
+        _, seen = model.apply(before.evaluated, images, capture_intermediates=lambda m, _: m.name == "Dropout_0")
+        features = np.float64(seen["intermediates"]["Dropout_0"]["__call__"][0])
+        logits = features @ head + bias
+        log_probabilities = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+        errors = weights[batch["label"]][:, None] * (np.exp(log_probabilities) - np.eye(6)[batch["label"]]) / 16
+        velocity, bias_velocity = 0.9 * velocity + features.T @ errors, 0.9 * bias_velocity + errors.sum(0)
+        rate = 0.01 * 0.5 * (1 + np.cos(np.pi * number / 3))
+        head, bias = head - rate * velocity, bias - rate * bias_velocity
+        state, sums = second(state, put[3 + number])
+        expected_loss = -(weights * np.eye(6))[batch["label"]] * log_probabilities
+        np.testing.assert_allclose(sums["loss"], expected_loss.sum(), rtol=1e-4)
+    after = jax.device_get(state)
+    assert int(after.step) == 5
+    assert np.abs(head - before.evaluated["params"]["head"]["kernel"]).max() > 3e-3
+    np.testing.assert_allclose(after.evaluated["params"]["head"]["kernel"], head, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(after.evaluated["params"]["head"]["bias"], bias, rtol=1e-4, atol=1e-5)
+    for kind in ("params", "batch_stats"):
+        for name in before.evaluated[kind].keys() - {"head"}:
+            jax.tree.map(np.testing.assert_array_equal, after.evaluated[kind][name], before.evaluated[kind][name])
+
+
+def test_mixing_wants_whole_pairs_on_every_device():
+    config = _config()
+    config.batch_size, config.grad_accumulation = 24, 2
+    steps.check_train_batch(config, 4)
+    config.cutmix = 1.0
+    with pytest.raises(
+        InputError, match=r"24 .* x 2 parts \(grad_accumulation\) x pairs .*; allowed: a multiple of 16"
+    ):
+        steps.check_train_batch(config, 4)
+
+
+def test_the_batch_must_divide_among_devices_and_parts():
+    steps.check_batch_size("batch_size", 64, 4, 16)
+    with pytest.raises(
+        InputError, match=r"96 does not divide among 4 devices x 16 parts .*; allowed: a multiple of 64"
+    ):
+        steps.check_batch_size("batch_size", 96, 4, 16)
+
+
+def test_eval_step_ignores_padding_and_uses_running_statistics():
+    config = _config()
+    model = create_model("shallownet", num_classes=6, image_size=32)
+    variables = init_variables(model, 32, 0)
+    batch = _batches(1)[0]
+    images = batch["image"][:, :32, :32]
+    expected = (
+        np.asarray(jax.jit(model.apply)(variables, (images / 255.0 - 0.5) / 0.5)).argmax(-1)[:11] == batch["label"][:11]
+    )
+    padded = {**batch, "image": images, "mask": (np.arange(16) < 11).astype(np.float32)}
+    for devices in (jax.local_devices()[:1], jax.local_devices()):
+        (put,) = steps.on_devices([padded], devices)
+        sums = steps.make_eval_step(model, config, devices)(variables, put)
+        assert (float(sums["examples"]), float(sums["top1_accuracy"])) == (11, expected.sum())
+
+
+def test_classify_step_gives_every_example_in_order():
+    config = _config()
+    model = create_model("shallownet", num_classes=6, image_size=32)
+    variables = init_variables(model, 32, 0)
+    batch = _batches(1)[0]
+    batch["image"] = batch["image"][:, :32, :32]
+    logits = np.asarray(jax.jit(model.apply)(variables, np.float32((batch["image"] / 255.0 - 0.5) / 0.5)))
+    order = np.argsort(-logits, axis=1)
+    assert len(set(order[:, 0])) > 1
+    for devices in (jax.local_devices()[:1], jax.local_devices()):
+        (put,) = steps.on_devices([batch], devices)
+        sums, each = jax.device_get(steps.make_classify_step(model, config, devices)(variables, put))
+        assert sums["top1_accuracy"] == np.sum(order[:, 0] == batch["label"])
+        np.testing.assert_array_equal(each["label"], batch["label"])
+        np.testing.assert_array_equal(each["predicted"], order[:, 0])
+        np.testing.assert_array_equal(each["rank"], np.argmax(order == batch["label"][:, None], axis=1))

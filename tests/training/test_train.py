@@ -1,0 +1,156 @@
+import json
+import shutil
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+from PIL import Image
+
+from animesion_jax.bundle.bundle import load_bundle
+from animesion_jax.errors import InputError
+from animesion_jax.export.run_to_bundle import export
+from animesion_jax.models import abstract_variables
+from animesion_jax.training import optim, steps
+from animesion_jax.training.evaluate import evaluate
+from animesion_jax.training.train import train
+from animesion_jax.workdir import run
+from animesion_jax.workdir.checkpoints import Checkpoints
+from animesion_jax.workdir.metrics_log import read_rows
+
+
+def test_a_run_leaves_what_it_promises(trained):
+    workdir, results = trained
+    assert {
+        "config.json",
+        "classes.json",
+        "metrics.jsonl",
+        "curves.png",
+        "results.json",
+        "checkpoints",
+        "tensorboard",
+    } <= {path.name for path in workdir.iterdir()}
+    assert json.loads((workdir / "results.json").read_text()) == results
+    assert set(results) == {"last", "best"}
+    rows = read_rows(str(workdir))
+    validation = [row for row in rows if row["split"] == "validation"]
+    assert [row["epoch"] for row in validation] == [1, 2, 3]
+    best = max(validation, key=lambda row: (row["top1_accuracy"], row["step"]))
+    assert results["best"]["step"] == best["step"]
+    assert results["last"]["step"] == validation[-1]["step"] == 3 * (1411 // 64)
+    train_rows = [row for row in rows if row["split"] == "train"]
+    assert train_rows[-1]["loss"] < train_rows[0]["loss"]
+    with Image.open(workdir / "curves.png") as curves:
+        assert curves.size[0] > 1000
+
+
+@pytest.mark.parametrize("weights", ["last", "best"])
+def test_evaluate_repeats_the_figures_of_training(trained, weights):
+    workdir, results = trained
+    again = evaluate(str(workdir), "test", weights)
+    assert again["examples"] == results[weights]["examples"] == 420
+    for name in ("loss", "top1_accuracy", "top5_accuracy"):
+        assert again[name] == pytest.approx(results[weights][name], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_faithful_run_leaves_training_mode_after_its_first_epoch(toy_config, tmp_path):
+    toy_config.eval_mode_after_epochs, toy_config.default_weights = 1, "last"
+    train(toy_config, str(tmp_path / "run"), jax.devices()[:1])
+    checkpoints = Checkpoints(str(tmp_path / "run"), read_only=True)
+    last = checkpoints.step_of("last")
+    saved = run.load(str(tmp_path / "run"))
+    assert saved.step == last
+    optimizer = optim.make_optimizer(saved.config, optim.make_schedule(saved.config, 1))
+    like = steps.abstract_state(abstract_variables(saved.model, toy_config.image_size), optimizer)
+    one, two = (checkpoints.restore(step, like).variables for step in (last // 2, last))
+    checkpoints.close()
+    jax.tree.map(np.testing.assert_array_equal, one["batch_stats"], two["batch_stats"])
+    assert not np.array_equal(one["params"]["head"]["kernel"], two["params"]["head"]["kernel"])
+    assert not np.array_equal(one["batch_stats"]["BatchNorm_0"]["mean"], np.zeros(16))
+    assert evaluate(str(tmp_path / "run"), "validation")["weights"] == "last"
+
+
+def test_a_pretrained_run_starts_from_the_bundle_trains_the_head_and_resumes_without_the_file(
+    toy_config, bundle_path, tmp_path, capsys
+):
+    start = load_bundle(str(bundle_path))
+    weights = shutil.copy(bundle_path, tmp_path / "start.msgpack")
+    toy_config.image_size, toy_config.epochs = 32, 1
+    toy_config.pretrained, toy_config.trainable = str(weights), "head"
+    train(toy_config, str(tmp_path / "run"), jax.devices()[:1])
+    assert "loaded" in capsys.readouterr().err
+    weights.unlink()
+    toy_config.epochs = 2
+    results = train(toy_config, str(tmp_path / "run"), jax.devices()[:1])
+    tuned = load_bundle(str(export(str(tmp_path / "run"), str(tmp_path / "tuned.msgpack"), "last")))
+    for collection, module in [("params", "Dense_0"), ("params", "Conv_1"), ("batch_stats", "BatchNorm_1")]:
+        jax.tree.map(
+            np.testing.assert_array_equal, tuned.variables[collection][module], start.variables[collection][module]
+        )
+    # The class names are the same, so the head went on from the bundle's instead of starting at zero.
+    moved = np.abs(tuned.variables["params"]["head"]["kernel"] - start.variables["params"]["head"]["kernel"]).max()
+    assert 0 < moved < 0.5 * np.abs(start.variables["params"]["head"]["kernel"]).max()
+    assert results["last"]["top1_accuracy"] > start.training["metrics"]["top1_accuracy"] - 0.1
+
+
+def test_a_workdir_of_another_config_is_refused_and_stays_as_it_is(trained, tmp_path):
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    config = ml_collections.ConfigDict(json.loads((workdir / "config.json").read_text()))
+    config.batch_size, config.epochs = 32, 9
+    config.augment.hue = 0.0
+    before = (workdir / "config.json").read_text()
+    with pytest.raises(InputError, match=r"augment\.hue was 0\.1, is 0\.0; batch_size was 64, is 32; give") as error:
+        train(config, str(workdir))
+    assert "epochs" not in str(error.value)
+    assert (workdir / "config.json").read_text() == before
+
+
+def test_a_run_has_no_fewer_epochs_than_it_has_done(trained):
+    workdir, _ = trained
+    config = ml_collections.ConfigDict(json.loads((workdir / "config.json").read_text()))
+    config.epochs = 2
+    with pytest.raises(InputError, match=r"has trained 3 epochs, config\.epochs is 2; allowed: as many or more"):
+        train(config, str(workdir))
+    assert json.loads((workdir / "config.json").read_text())["epochs"] == 3
+
+
+def test_workdirs_from_before_a_field_was_added_go_on(trained, tmp_path):
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    config = json.loads((workdir / "config.json").read_text())
+    for name in run.ADDED:
+        group, _, field = name.rpartition(".")
+        del (config[group] if group else config)[field]
+    (workdir / "config.json").write_text(json.dumps(config))
+    # Steps between checkpoints may change; all else is what it was.
+    assert run.changed_fields(str(workdir), run.read_config(str(trained[0]))) == {"checkpoint_every_steps": (0, 1000)}
+    assert evaluate(str(workdir), "validation") == evaluate(str(trained[0]), "validation")
+
+
+def test_a_refused_start_leaves_no_workdir(toy_config, tmp_path):
+    toy_config.pretrained = str(tmp_path / "absent.npz")
+    with pytest.raises(InputError, match="absent"):
+        train(toy_config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_finds_data_that_has_moved(trained, toyfaces_dir, tmp_path):
+    (tmp_path / "moved").symlink_to(toyfaces_dir)
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    config = json.loads((workdir / "config.json").read_text())
+    (workdir / "config.json").write_text(json.dumps(config | {"data_dir": "gone"}))
+    with pytest.raises(InputError, match="not built in gone"):
+        evaluate(str(workdir), "validation")
+    assert evaluate(str(workdir), "validation", data_dir=str(tmp_path / "moved"))["examples"] == 192
+
+
+def test_a_damaged_config_is_named(trained, tmp_path):
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    (workdir / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config\.json is damaged"):
+        evaluate(str(workdir), "test")
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"config\.json is missing"):
+        evaluate(str(tmp_path), "test")

@@ -1,0 +1,164 @@
+"""Checkpoints of a small made-up state: what is kept, and what happens to damaged ones."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from animesion_jax.errors import InputError
+from animesion_jax.training import steps
+from animesion_jax.workdir.checkpoints import DAMAGED_FOLDER, FOLDER, Checkpoints, latest_step
+
+DEVICES = jax.devices()[:1]
+
+
+def _state(step, width=1000):
+    """A state whose every number is `step` or between it and the next."""
+    values = jax.random.uniform(jax.random.key(step), (width,)) + step
+    return steps.TrainState(
+        step=jnp.int32(step),
+        params={"head": {"kernel": values, "bias": values[:3]}},
+        batch_stats={},
+        opt_state=({"head": {"kernel": values / 2, "bias": values[:3] / 2}}, ()),
+    )
+
+
+def _saved(workdir, scores, **options):
+    """Checkpoints with a validation score each, None for none, in a workdir with rows for them."""
+    workdir.mkdir(exist_ok=True)
+    checkpoints = Checkpoints(str(workdir), **options)
+    rows = []
+    for step, score in scores.items():
+        checkpoints.save(step, _state(step), {"totals": {"loss": 0.1 + 0.2 * step}, "streamed": False})
+        if score is not None:
+            checkpoints.score(step, step / 2, {"top1_accuracy": score})
+            rows.append({"step": step, "epoch": step / 2, "split": "validation", "top1_accuracy": score})
+            (workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    checkpoints.close()
+    return workdir
+
+
+def _restore_newest(workdir):
+    checkpoints = Checkpoints(str(workdir))
+    restored = checkpoints.restore_newest(jax.eval_shape(lambda: _state(0)), DEVICES)
+    left = checkpoints.steps()
+    checkpoints.close()
+    return restored, left
+
+
+def _assert_equal(state, expected):
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
+
+
+def test_the_last_ones_and_the_best_are_kept_also_over_a_restart(tmp_path):
+    workdir = _saved(tmp_path / "run", {1: 0.5, 2: 0.7, 3: 0.7, 4: None, 5: 0.1, 6: None})
+    checkpoints = Checkpoints(str(workdir), read_only=True)
+    assert checkpoints.steps() == [3, 5, 6]
+    assert (checkpoints.step_of("best"), checkpoints.step_of("last")) == (3, 6)
+    with pytest.raises(InputError, match="unknown weights 'first'; allowed: best, last"):
+        checkpoints.step_of("first")
+    _saved(workdir, {7: 0.6, 8: None})
+    assert Checkpoints(str(workdir), read_only=True).steps() == [3, 7, 8]
+    _saved(workdir, {9: 0.8, 10: None, 11: None})
+    assert Checkpoints(str(workdir), read_only=True).steps() == [9, 10, 11]
+
+
+def test_scores_of_what_will_be_trained_again_count_no_more(tmp_path):
+    """A kill came after the row of 4, which has a score, and before its checkpoint was whole."""
+    workdir = _saved(tmp_path / "run", {1: 0.8, 2: None, 3: None})
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 4, "epoch": 2, "split": "validation", "top1_accuracy": 0.9}) + "\n")
+    checkpoints = Checkpoints(str(workdir))
+    checkpoints.restore_newest(jax.eval_shape(lambda: _state(0)), DEVICES)
+    checkpoints.save(4, _state(4), {"streamed": False})
+    checkpoints.score(4, 2, {"top1_accuracy": 0.7})
+    checkpoints.close()
+    assert Checkpoints(str(workdir), read_only=True).steps() == [1, 3, 4]
+
+
+def test_the_best_is_of_the_second_stage_as_soon_as_that_has_begun(tmp_path):
+    first = {2: 0.5, 4: 0.9, 6: 0.8}
+    workdir = _saved(tmp_path / "run", first | {8: 0.6, 10: 0.7, 12: 0.4, 14: 0.3}, first_stage_epochs=3)
+    checkpoints = Checkpoints(str(workdir), read_only=True, first_stage_epochs=3)
+    assert checkpoints.steps() == [10, 12, 14]
+    assert checkpoints.step_of("best") == 10
+    begun = _saved(tmp_path / "begun", first | {7: None}, first_stage_epochs=3)
+    assert Checkpoints(str(begun), read_only=True, first_stage_epochs=3).steps() == [4, 6, 7]
+
+
+def test_without_a_score_the_best_is_the_last(tmp_path):
+    workdir = _saved(tmp_path / "run", {1: None, 2: None, 3: None}, keep_last=1)
+    checkpoints = Checkpoints(str(workdir), read_only=True)
+    assert checkpoints.steps() == [3]
+    assert checkpoints.step_of("best") == checkpoints.step_of("last") == latest_step(str(workdir)) == 3
+
+
+def test_the_newest_comes_back_whole(tmp_path):
+    restored, _ = _restore_newest(_saved(tmp_path / "run", {1: None, 2: None}))
+    assert restored.step == 2
+    assert restored.progress == {"totals": {"loss": 0.1 + 0.2 * 2}, "streamed": False}
+    _assert_equal(restored.state, _state(2))
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(tmp_path_factory):
+    return _saved(tmp_path_factory.mktemp("whole") / "run", {1: None, 2: None})
+
+
+@pytest.mark.parametrize("damage", ["removed", "emptied", "cut", "overwritten"])
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_is_used(damage, two_checkpoints, tmp_path, caplog):
+    """Whatever happens to any one of its files, what comes back is one of the two states, unaltered."""
+    newest = two_checkpoints / FOLDER / "2"
+    files = sorted(path.relative_to(newest) for path in newest.rglob("*") if path.is_file())
+    fell_back = set()
+    for number, name in enumerate(files):
+        workdir = shutil.copytree(two_checkpoints, tmp_path / str(number))
+        file = workdir / FOLDER / "2" / name
+        content = file.read_bytes()
+        if damage == "removed":
+            file.unlink()
+        else:
+            left = {"emptied": b"", "cut": content[: len(content) // 2], "overwritten": b"\0" * len(content)}
+            file.write_bytes(left[damage])
+        caplog.clear()
+        restored, left = _restore_newest(workdir)
+        _assert_equal(restored.state, _state(restored.step))
+        if restored.step == 1:
+            fell_back.add(name.parts[-1])
+            assert left == [1]
+            if (workdir / DAMAGED_FOLDER).exists():
+                assert "checkpoint 2 is damaged" in caplog.text and "taking 1" in caplog.text
+                assert (workdir / DAMAGED_FOLDER / "2").is_dir()
+        else:
+            assert (restored.step, left) == (2, [1, 2])
+            assert restored.progress["totals"] == {"loss": 0.5}
+    assert {"_CHECKPOINT_METADATA", "manifest.ocdbt", "_METADATA"} <= fell_back
+
+
+def test_where_all_are_damaged_nothing_is_moved(two_checkpoints, tmp_path):
+    workdir = shutil.copytree(two_checkpoints, tmp_path / "run")
+    for step in ("1", "2"):
+        (workdir / FOLDER / step / "default" / "manifest.ocdbt").unlink()
+    with pytest.raises(InputError, match=r"every checkpoint of .*run is damaged \(2, 1: .*restore a copy or"):
+        _restore_newest(workdir)
+    assert latest_step(str(workdir)) == 2
+    checkpoints = Checkpoints(str(workdir), read_only=True)
+    with pytest.raises(InputError, match=r"checkpoint 2 of .* is damaged .*start the training again"):
+        checkpoints.restore(2, _state(0))
+
+
+def test_another_model_is_no_damage(two_checkpoints, tmp_path):
+    workdir = shutil.copytree(two_checkpoints, tmp_path / "run")
+    checkpoints = Checkpoints(str(workdir))
+    with pytest.raises(
+        InputError, match=r"another model or optimizer: opt_state/0/head/kernel is \(1000,\) there, \(9,\)"
+    ):
+        checkpoints.restore_newest(_state(0, width=9), DEVICES)
+    without_momentum = _state(0).replace(opt_state=((), ()))
+    with pytest.raises(InputError, match=r"opt_state/0/head/bias is \(3,\) there, absent by the config"):
+        checkpoints.restore_newest(without_momentum, DEVICES)
+    checkpoints.close()
+    assert not (workdir / DAMAGED_FOLDER).exists()
