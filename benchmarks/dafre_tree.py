@@ -17,9 +17,9 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # for `from tfds_builders import ...`
 
-from tfds_builders import splits  # noqa: E402
-from tfds_builders.toyfaces.characters import CHARACTERS  # noqa: E402
-from tfds_builders.toyfaces.faces import draw_image  # noqa: E402
+from tfds_builders.common import splits  # noqa: E402
+from tfds_builders.toyfaces.drawing.characters import CHARACTERS  # noqa: E402
+from tfds_builders.toyfaces.drawing.faces import draw_image  # noqa: E402
 
 # DAF:re: its classes, and its images by split.
 CLASSES = 3_263

@@ -39,11 +39,11 @@ from animesion_jax.errors import InputError
 from animesion_jax.images import read_image
 from animesion_jax.pretrained import google, torchvision
 from tests.hostile_seeds import CORPUS, bundle_tree, seeds
+from tfds_builders.common.image_files import image_fault
+from tfds_builders.common.manual_data import relative_path
+from tfds_builders.common.released_labels import read_class_names, read_released_split
 from tfds_builders.dafre.label_files import read_faces, read_tag_names
-from tfds_builders.image_files import image_fault
-from tfds_builders.manual_data import relative_path
 from tfds_builders.moeimouto.face_files import ZipFaces
-from tfds_builders.released_labels import read_class_names, read_released_split
 
 FREE = 4 * 2**20  # bytes of memory that a reader may take whatever the file's size
 TREE = bundle_tree()

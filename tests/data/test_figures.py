@@ -13,7 +13,7 @@ from animesion_jax.data import figures
 from animesion_jax.data.datasets import Dataset, load_dataset
 from animesion_jax.main import main
 from tests.conftest import SHARED
-from tfds_builders.toyfaces.characters import IMAGES_PER_CHARACTER
+from tfds_builders.toyfaces.drawing.characters import IMAGES_PER_CHARACTER
 
 LONG = "kiss-shot_acerola-orion_heart-under-blade_of_the_$x$_house_of_WWWWWWWWWWWW_and_its_branches"
 

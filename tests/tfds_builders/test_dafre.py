@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from tests.conftest import ROOT, SHARED
-from tfds_builders import image_files
+from tfds_builders.common import image_files
 from tfds_builders.dafre.dafre_dataset_builder import Builder, DafreConfig
 
 DUMMY = ROOT / "tfds_builders" / "dafre" / "dummy_data"

@@ -6,7 +6,7 @@ import zipfile
 import pytest
 from PIL import Image
 
-from tfds_builders.image_files import broken_images
+from tfds_builders.common.image_files import broken_images
 from tfds_builders.moeimouto.face_files import MAX_BYTES, ZIPS, find_faces
 
 FACE = "000_miku/face_1_2_3.png"

@@ -25,7 +25,7 @@ from configs import folder as folder_config
 from tests.conftest import ROOT
 from tfds_builders.folder import storage
 from tfds_builders.folder.folder_dataset_builder import Builder, FolderConfig
-from tfds_builders.folder.pictures import find_pictures
+from tfds_builders.folder.layout import find_pictures
 from tfds_builders.folder.prepare import prepare
 from tfds_builders.folder.survey import survey
 

@@ -4,7 +4,7 @@ import warnings
 import pytest
 from PIL import Image
 
-from tfds_builders.image_files import NAMED, ImageFolder, broken_images, report_broken
+from tfds_builders.common.image_files import NAMED, ImageFolder, broken_images, report_broken
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@ import tracemalloc
 
 import pytest
 
+from tfds_builders.common.manual_data import MAX_CHARACTERS, SHOWN, read_lines, relative_path
+from tfds_builders.common.released_labels import check_named, read_class_names, read_released_split
 from tfds_builders.dafre.label_files import Box, Row, parse_raw_line, read_faces, read_tag_names
-from tfds_builders.manual_data import MAX_CHARACTERS, SHOWN, read_lines, relative_path
-from tfds_builders.released_labels import check_named, read_class_names, read_released_split
 
 
 def _file(folder, text: str | bytes):

@@ -10,8 +10,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from tests.conftest import ROOT, SHARED
-from tfds_builders import image_files
-from tfds_builders.faces_config import FacesConfig
+from tfds_builders.common import image_files
+from tfds_builders.common.faces_config import FacesConfig
 from tfds_builders.moeimouto.moeimouto_dataset_builder import Builder
 
 DUMMY = ROOT / "tfds_builders" / "moeimouto" / "dummy_data"

@@ -4,7 +4,7 @@ from tensorflow_datasets.core import shuffle
 
 from animesion_jax.data.datasets import IN_STORED_ORDER
 from tests.conftest import ROOT
-from tfds_builders import shuffle_memory
+from tfds_builders.common import shuffle_memory
 from tfds_builders.dafre.dafre_dataset_builder import Builder as Dafre
 from tfds_builders.moeimouto.moeimouto_dataset_builder import Builder as Moeimouto
 

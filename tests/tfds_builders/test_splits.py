@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from tests.conftest import ROOT, SHARED
-from tfds_builders.splits import assign_splits, keep_frequent, split_sizes, train_test_sizes
+from tfds_builders.common.splits import assign_splits, keep_frequent, split_sizes, train_test_sizes
 
 # Images of a class in the released val.csv and test.csv, and how many classes have as many.
 RELEASED = ROOT / "tests" / "data" / "dafre_split_sizes.csv"

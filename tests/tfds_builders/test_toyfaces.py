@@ -7,11 +7,11 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from animesion_jax.data.datasets import load_dataset
-from tfds_builders.splits import SPLITS, split_sizes
+from tfds_builders.common.splits import SPLITS, split_sizes
 from tfds_builders.toyfaces import draw
-from tfds_builders.toyfaces.characters import CHARACTERS, IMAGES_PER_CHARACTER
 from tfds_builders.toyfaces.draw import write_new_faces
-from tfds_builders.toyfaces.faces import draw_image
+from tfds_builders.toyfaces.drawing.characters import CHARACTERS, IMAGES_PER_CHARACTER
+from tfds_builders.toyfaces.drawing.faces import draw_image
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import image_files, manual_data, released_labels, shuffle_memory, splits
+from tfds_builders.common import image_files, manual_data, released_labels, shuffle_memory, splits
+from tfds_builders.common.faces_config import FacesConfig
 from tfds_builders.dafre import label_files
-from tfds_builders.faces_config import FacesConfig
 
 # The released files by the name of the split.
 SPLIT_FILES = {"train": "train.csv", "validation": "val.csv", "test": "test.csv"}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tfds_builders.manual_data import check_distinct, is_id, naming, note_image, read_lines, relative_path
+from tfds_builders.common.manual_data import check_distinct, is_id, naming, note_image, read_lines, relative_path
 
 MIN_CONFIDENCE = 0.85
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from tfds_builders import shuffle_memory
-from tfds_builders.faces_config import FacesConfig
-from tfds_builders.folder.pictures import EXPECTED, Picture, find_pictures
+from tfds_builders.common import shuffle_memory
+from tfds_builders.common.faces_config import FacesConfig
+from tfds_builders.folder.layout import EXPECTED, Picture, find_pictures
 from tfds_builders.folder.storage import store_all
 from tfds_builders.folder.survey import survey
 

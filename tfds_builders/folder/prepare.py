@@ -19,7 +19,7 @@ from animesion_jax.files import read_json
 from animesion_jax.workdir import run
 from animesion_jax.workdir.names import CONFIG_FILE
 from tfds_builders.folder.folder_dataset_builder import REPORT_FILE, Builder, FolderConfig
-from tfds_builders.folder.pictures import Pictures, find_pictures
+from tfds_builders.folder.layout import Pictures, find_pictures
 
 # What is held out of train where nothing else is there to validate on, and how many pictures of a character it takes
 # for this to be one.

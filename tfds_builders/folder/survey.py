@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from animesion_jax.errors import InputError, escape
 from animesion_jax.images import read_image
-from tfds_builders.folder.pictures import Picture, Pictures
+from tfds_builders.common.splits import SPLITS, assign_splits, split_sizes
+from tfds_builders.folder.layout import Picture, Pictures
 from tfds_builders.folder.storage import can_stay
-from tfds_builders.splits import SPLITS, assign_splits, split_sizes
 
 # How many of its kind a message names; the report has all.
 NAMED = 10

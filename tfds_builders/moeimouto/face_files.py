@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tfds_builders.image_files import ImageFile, ImageFolder
-from tfds_builders.manual_data import naming, relative_path
+from tfds_builders.common.image_files import ImageFile, ImageFolder
+from tfds_builders.common.manual_data import naming, relative_path
 
 TREE = "moeimouto-faces"
 # By the file's own name, and as Kaggle's command and its web page name the archive of the whole data set.

@@ -4,9 +4,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from tfds_builders import manual_data, splits
+from tfds_builders.common import manual_data, splits
+from tfds_builders.common.released_labels import (
+    NAMES_FILE,
+    check_named,
+    order_names,
+    read_class_names,
+    read_released_split,
+)
 from tfds_builders.moeimouto.face_files import is_face
-from tfds_builders.released_labels import NAMES_FILE, check_named, order_names, read_class_names, read_released_split
 
 # The released files by the name of the split.
 SPLIT_FILES = {"train": "train.csv", "test": "test.csv"}

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 
-from tfds_builders import image_files, shuffle_memory, splits
-from tfds_builders.faces_config import FacesConfig
-from tfds_builders.image_files import NOT_RGB, ImageFile
+from tfds_builders.common import image_files, shuffle_memory, splits
+from tfds_builders.common.faces_config import FacesConfig
+from tfds_builders.common.image_files import NOT_RGB, ImageFile
 from tfds_builders.moeimouto import face_files, label_files
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from tfds_builders.toyfaces.characters import CHARACTERS
-from tfds_builders.toyfaces.faces import draw_image
+from tfds_builders.toyfaces.drawing.characters import CHARACTERS
+from tfds_builders.toyfaces.drawing.faces import draw_image
 
 # The data set counts from 0 and stays far below.
 FIRST_NEW_INDEX = 100_000

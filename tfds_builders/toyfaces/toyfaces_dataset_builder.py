@@ -6,9 +6,9 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from tfds_builders import splits
-from tfds_builders.toyfaces.characters import CHARACTERS, IMAGES_PER_CHARACTER
-from tfds_builders.toyfaces.faces import draw_image
+from tfds_builders.common import splits
+from tfds_builders.toyfaces.drawing.characters import CHARACTERS, IMAGES_PER_CHARACTER
+from tfds_builders.toyfaces.drawing.faces import draw_image
 
 JPEG_QUALITY = 90
 

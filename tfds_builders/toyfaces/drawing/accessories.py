@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tfds_builders.toyfaces.canvas import Canvas, ellipse, mirror, shade, tint
-from tfds_builders.toyfaces.characters import Color
+from tfds_builders.toyfaces.drawing.canvas import Canvas, ellipse, mirror, shade, tint
+from tfds_builders.toyfaces.drawing.characters import Color
 
 
 def _bow_at(canvas: Canvas, x: float, y: float, size: float, color: Color) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tfds_builders.toyfaces.characters import Color
+from tfds_builders.toyfaces.drawing.characters import Color
 
 Points = Sequence[Sequence[float]] | np.ndarray
 

@@ -3,9 +3,9 @@
 import numpy as np
 from PIL import Image
 
-from tfds_builders.toyfaces import accessories, features, hair
-from tfds_builders.toyfaces.canvas import SUPERSAMPLING, Canvas, Pose
-from tfds_builders.toyfaces.characters import CHARACTERS, Character
+from tfds_builders.toyfaces.drawing import accessories, features, hair
+from tfds_builders.toyfaces.drawing.canvas import SUPERSAMPLING, Canvas, Pose
+from tfds_builders.toyfaces.drawing.characters import CHARACTERS, Character
 
 # Part of every random seed: another value makes another data set.
 VERSION_SEED = 1

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tfds_builders.toyfaces.canvas import Canvas, ellipse, mirror, shade, tint
-from tfds_builders.toyfaces.characters import Color
+from tfds_builders.toyfaces.drawing.canvas import Canvas, ellipse, mirror, shade, tint
+from tfds_builders.toyfaces.drawing.characters import Color
 
 # Right halves of outlines, from the crown down, in face units.
 CAP = ((0, -1.42), (0.6, -1.32), (1.05, -0.9), (1.22, -0.3), (1.16, 0.4), (0.9, 0.8), (0, 0.9))

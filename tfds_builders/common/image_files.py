@@ -13,7 +13,7 @@ from typing import Protocol
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from tfds_builders.manual_data import is_id
+from tfds_builders.common.manual_data import is_id
 
 # How many broken images an error names.
 NAMED = 10

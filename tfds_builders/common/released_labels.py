@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
 
-from tfds_builders.manual_data import check_distinct, is_id, naming, note_image, read_lines, relative_path
+from tfds_builders.common.manual_data import check_distinct, is_id, naming, note_image, read_lines, relative_path
 
 NAMES_FILE = "classid_classname.csv"
 

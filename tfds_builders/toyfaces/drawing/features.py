@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from tfds_builders.toyfaces.canvas import Canvas, ellipse, mirror, mix, shade, tint
-from tfds_builders.toyfaces.characters import Character, Color
+from tfds_builders.toyfaces.drawing.canvas import Canvas, ellipse, mirror, mix, shade, tint
+from tfds_builders.toyfaces.drawing.characters import Character, Color
 
 WHITE: Color = (255, 255, 255)
 HEAD = ((0, -1.1), (0.72, -0.85), (0.99, -0.2), (0.95, 0.32), (0.7, 0.74), (0.3, 1.02), (0, 1.12))

@@ -1,0 +1,1 @@
+"""What the builders share: checks of manual folders, the split rules, and the memory that a build takes."""
