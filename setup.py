@@ -58,6 +58,7 @@ setup(
             # tfds.testing imports it.
             "dill>=0.3.8,<1",
             "hypothesis>=6.150,<7",
+            "import-linter>=2.9,<3",
             "onnx>=1.19,<2",
             "onnxruntime>=1.23,<2",
             "pytest>=9.0,<10",

@@ -1,0 +1,106 @@
+"""The package as a whole; pyproject.toml's import-linter contracts hold who may import whom."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import setuptools
+
+from tests.conftest import ROOT
+
+PACKAGE = ROOT / "animesion_jax"
+# Import the third parties, whose effects are not ours; then compare the process before and after our imports.
+IMPORT_ALL = """
+import contextlib, importlib, json, logging, os, sys, warnings
+
+third_parties, ours = json.load(sys.stdin)
+for name in third_parties:
+    with contextlib.suppress(ImportError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module(name)
+import jax
+
+def state():
+    loggers = [logging.root] + [each for each in logging.root.manager.loggerDict.values() if hasattr(each, "handlers")]
+    return {
+        "environment": dict(os.environ),
+        "handlers": {each.name: [str(handler) for handler in each.handlers] for each in loggers if each.handlers},
+        "levels": {each.name: each.level for each in loggers if each.level},
+        "jax": {name: str(value) for name, value in jax.config.values.items()},
+        "path": list(sys.path),
+        "backends": bool(jax._src.xla_bridge._backends),
+    }
+
+before = state()
+for name in ours:
+    importlib.import_module(name)
+after = state()
+print(json.dumps({name: [before[name], after[name]] for name in before if before[name] != after[name]}))
+"""
+
+
+def _modules() -> dict[str, Path]:
+    """Returns the path of every module of the package by its dotted name."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """Yields the names of the modules that a module imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+def _is_pmap(node: ast.AST) -> bool:
+    """Returns whether a node is `jax.pmap` or imports `pmap`."""
+    if isinstance(node, ast.ImportFrom):
+        return any(alias.name == "pmap" for alias in node.names)
+    return isinstance(node, ast.Attribute) and node.attr == "pmap"
+
+
+def test_package_folder_has_at_most_25_entries():
+    entries = [path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= 25, sorted(entries)
+
+
+def test_every_folder_with_modules_is_a_regular_package():
+    """setuptools.find_packages leaves out folders without __init__.py, and so would the wheel."""
+    found = set(setuptools.find_packages(str(ROOT), include=["animesion_jax*", "tfds_builders*"]))
+    folders = {path.parent for room in ("animesion_jax", "tfds_builders") for path in (ROOT / room).rglob("*.py")}
+    assert {".".join(folder.relative_to(ROOT).parts) for folder in folders} - found == set()
+
+
+def test_pmap_is_named_in_two_modules():
+    def names_pmap(path: Path) -> bool:
+        return any(map(_is_pmap, ast.walk(ast.parse(path.read_text()))))
+
+    callers = [name for name, path in _modules().items() if names_pmap(path)]
+    assert callers == ["animesion_jax.distributed", "animesion_jax.training.steps"]
+
+
+def test_importing_every_module_changes_nothing_in_the_process():
+    modules = _modules()
+    imported = {name for path in modules.values() for name in _imported(path)}
+    third_parties = sorted(name for name in imported if not name.startswith(("animesion_jax", "tfds_builders")))
+    result = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL],
+        input=json.dumps([third_parties, list(modules)]),
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout.splitlines()[-1]) == {}
+
+
+def test_importing_training_does_not_import_tensorflow():
+    """A notebook that imports animesion_jax.training keeps its GPU for TensorFlow too."""
+    code = "import sys, animesion_jax.training; print('tensorflow' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert result.stdout.strip() == "False"
