@@ -1,1 +1,1 @@
-"""A data set of any folder that holds a folder of pictures per character."""
+"""A data set made from a folder of images per character."""

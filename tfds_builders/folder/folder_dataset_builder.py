@@ -1,4 +1,4 @@
-"""TFDS builder of a folder of pictures per character."""
+"""TFDS builder of a folder of images per character."""
 
 import dataclasses
 import json
@@ -11,8 +11,8 @@ import tensorflow_datasets as tfds
 
 from tfds_builders.common import shuffle_memory
 from tfds_builders.common.faces_config import FacesConfig
-from tfds_builders.folder.layout import EXPECTED, Picture, find_pictures
-from tfds_builders.folder.storage import store_all
+from tfds_builders.folder.layout import EXPECTED, CharacterImage, read_layout
+from tfds_builders.folder.storage import encode_all
 from tfds_builders.folder.survey import survey
 
 REPORT_FILE = "report.json"
@@ -25,8 +25,8 @@ class FolderConfig(FacesConfig):
     """What to leave out.
 
     Attributes:
-      skip_broken: leave out pictures that cannot be read instead of failing.
-      min_images: leave out characters with fewer pictures; 0 for none.
+      skip_broken: leave out images that cannot be read instead of failing.
+      min_images: leave out characters with fewer images; 0 keeps all.
     """
 
     min_images: int = 0
@@ -38,11 +38,11 @@ class FolderConfig(FacesConfig):
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """The pictures of a folder per character, in the splits of the folder or by the rule of DAF:re."""
+    """The images of a folder per character, in the splits of the folder or split by the rule of DAF:re."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "The pixels that predict sees; splits as in the folder, or by the rule of DAF:re."}
-    BUILDER_CONFIGS = [FolderConfig(name="pictures", description="The pictures of the manual folder.")]
+    BUILDER_CONFIGS = [FolderConfig(name="images", description="The images of the manual folder.")]
     MANUAL_DOWNLOAD_INSTRUCTIONS = EXPECTED
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -51,7 +51,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 {
                     # JPEG or PNG.
                     "image": tfds.features.Image(shape=(None, None, 3)),
-                    # The folders' names; _split_generators sets them.
+                    # _split_generators sets the names, those of the folders.
                     "label": tfds.features.ClassLabel(),
                     "filename": tfds.features.Text(),
                 }
@@ -61,18 +61,18 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         settings = self.builder_config
-        found = survey(find_pictures(Path(dl_manager.manual_dir)), settings.min_images, settings.skip_broken)
-        for remark in found.remarks:
-            log.warning("%s", remark)
+        found = survey(read_layout(Path(dl_manager.manual_dir)), settings.min_images, settings.skip_broken)
+        for warning in found.warnings:
+            log.warning("%s", warning)
         self.info.features["label"].names = found.characters
-        # The data set's folder has a passing name until all is written, so the report appears with it or not at all.
+        # data_path is a temporary folder until the build is complete, so the report appears with the records.
         report = json.dumps(found.report, indent=2, ensure_ascii=False)
         (self.data_path / REPORT_FILE).write_text(report + "\n")
         return {split: self._generate_examples(chosen) for split, chosen in found.chosen.items()}
 
-    def _generate_examples(self, chosen: Sequence[tuple[Picture, bool]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _generate_examples(self, chosen: Sequence[tuple[CharacterImage, bool]]) -> Iterator[tuple[str, dict[str, Any]]]:
         with shuffle_memory.limited():
-            images = store_all([(picture.path, stays) for picture, stays in chosen])
-            for (picture, _), image in zip(chosen, images, strict=True):
-                # Bytes are stored as they are; an array would be encoded a second time.
-                yield picture.name, {"image": image, "label": picture.character, "filename": picture.name}
+            encoded = encode_all([(image.path, keep_bytes) for image, keep_bytes in chosen])
+            for (image, _), content in zip(chosen, encoded, strict=True):
+                # Pass bytes: TFDS would encode an array again.
+                yield image.name, {"image": content, "label": image.character, "filename": image.name}

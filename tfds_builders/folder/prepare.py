@@ -19,7 +19,7 @@ from animesion_jax.files import read_json
 from animesion_jax.workdir import run
 from animesion_jax.workdir.names import CONFIG_FILE
 from tfds_builders.folder.folder_dataset_builder import REPORT_FILE, Builder, FolderConfig
-from tfds_builders.folder.layout import Pictures, find_pictures
+from tfds_builders.folder.layout import FolderLayout, read_layout
 
 # What is held out of train where nothing else is there to validate on, and how many pictures of a character it takes
 # for this to be one.
@@ -48,7 +48,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: str | None = None, *, ac
     run.check_config(config)
     folder = Path(config.folder).expanduser().resolve()
     settings = FolderConfig(
-        name=_name_of(find_pictures(folder), config), min_images=config.min_images, skip_broken=config.skip_broken
+        name=_name_of(read_layout(folder), config), min_images=config.min_images, skip_broken=config.skip_broken
     )
     dataset = f"{Builder.name}/{settings.name}"
     if workdir and not accept_changes:
@@ -65,15 +65,15 @@ def prepare(config: ml_collections.ConfigDict, workdir: str | None = None, *, ac
     _choose_splits(config, report)
 
 
-def _name_of(pictures: Pictures, config: ml_collections.ConfigDict) -> str:
+def _name_of(layout: FolderLayout, config: ml_collections.ConfigDict) -> str:
     """Returns NAME_KEY, with the folder's name as far as it is fit for one of TFDS."""
     told = hashlib.sha256()
-    facts = [str(pictures.folder), str(Builder.VERSION), config.min_images, config.skip_broken, *pictures.characters]
-    for picture in pictures.files:
+    facts = [str(layout.folder), str(Builder.VERSION), config.min_images, config.skip_broken, *layout.characters]
+    for picture in layout.images:
         status = picture.path.stat() if picture.path.exists() else None
         facts += [picture.name, *((status.st_size, status.st_mtime_ns) if status else ())]
     told.update(repr(facts).encode(errors="backslashreplace"))
-    return f"{re.sub('[^A-Za-z0-9]+', '_', pictures.folder.name).strip('_') or 'pictures'}_{told.hexdigest()[:12]}"
+    return f"{re.sub('[^A-Za-z0-9]+', '_', layout.folder.name).strip('_') or 'images'}_{told.hexdigest()[:12]}"
 
 
 def _check_unchanged(workdir: str, config: ml_collections.ConfigDict, folder: str, dataset: str) -> None:

@@ -1,4 +1,4 @@
-"""What is stored of a picture: bytes of which training decodes the pixels that predict sees of the file."""
+"""The stored bytes of an image: training decodes them to the pixels that `predict` reads from the file."""
 
 import io
 import os
@@ -13,20 +13,20 @@ from PIL import Image
 from animesion_jax.data.decode import decode
 from animesion_jax.images import read_image
 
-# How files begin that TensorFlow may be able to read as they are.
-READ_BY_TENSORFLOW = (b"\xff\xd8\xff", b"\x89PNG")
-# A larger picture of another kind becomes a JPEG. As a PNG it could take many times its file, and at a model's size,
-# a fraction of its own, nothing of the difference is left but rounding.
+# Signatures of JPEG and PNG, the formats that training decodes.
+DECODABLE = (b"\xff\xd8\xff", b"\x89PNG")
+# Larger images of other formats are stored as JPEG. As PNG they could take many times the size of their file, and
+# resized to a model's input they differ by rounding only.
 MAX_PNG_PIXELS = 2**20
 JPEG_QUALITY = 95
-# So many are held in memory while they wait to be written.
+# Number of encoded images in memory while TFDS writes them.
 CHUNK = 64
 
 
-def can_stay(path: Path, image: Image.Image) -> bool:
-    """Returns whether TensorFlow decodes a file's bytes to the pixels of `image`, which is what Pillow made of them."""
+def is_decoded_alike(path: Path, image: Image.Image) -> bool:
+    """Returns whether TensorFlow decodes a file to the same pixels as Pillow, whose RGB result is `image`."""
     encoded = path.read_bytes()
-    if not encoded.startswith(READ_BY_TENSORFLOW):
+    if not encoded.startswith(DECODABLE):
         return False
     try:
         return np.array_equal(decode(encoded).numpy(), np.asarray(image))
@@ -34,9 +34,9 @@ def can_stay(path: Path, image: Image.Image) -> bool:
         return False
 
 
-def to_store(path: Path, stays: bool) -> bytes:
-    """Returns the bytes to store of a file: its own if it `can_stay`, else those of a PNG, or of a JPEG if large."""
-    if stays:
+def encode(path: Path, keep_bytes: bool) -> bytes:
+    """Returns the bytes to store of a file: its own with `keep_bytes`, else a PNG, or a JPEG of a large image."""
+    if keep_bytes:
         return path.read_bytes()
     image, encoded = read_image(path), io.BytesIO()
     if image.width * image.height <= MAX_PNG_PIXELS:
@@ -46,8 +46,8 @@ def to_store(path: Path, stays: bool) -> bytes:
     return encoded.getvalue()
 
 
-def store_all(files: Sequence[tuple[Path, bool]]) -> Iterator[bytes]:
-    """Yields what `to_store` returns of each of (path, whether it stays), in order; they are made on every core."""
+def encode_all(files: Sequence[tuple[Path, bool]]) -> Iterator[bytes]:
+    """Yields `encode(path, keep_bytes)` of every pair in order; works on every core."""
     with ThreadPool(os.cpu_count()) as pool:
         for start in range(0, len(files), CHUNK):
-            yield from pool.starmap(to_store, files[start : start + CHUNK])
+            yield from pool.starmap(encode, files[start : start + CHUNK])
