@@ -1,64 +1,49 @@
-"""Checks."""
+"""Checks of a config's values, before anything is read or written."""
 
-import math
+from typing import Any
 
 import ml_collections
 
+from animesion_jax.config.build import STAGE_FIELDS
+from animesion_jax.config.derived import stage_configs
+from animesion_jax.config.fields import FIELDS
 from animesion_jax.errors import InputError
-from animesion_jax.training import optim
-from animesion_jax.workdir.checkpoints import WEIGHTS
-
-# Fields of a config by the numbers they allow.
-POSITIVE = (
-    "image_size", "batch_size", "eval_batch_size", "grad_accumulation", "epochs", "learning_rate", "decay_factor",
-    "log_every_steps", "keep_last_checkpoints", "rebalance_learning_rate",
-)  # fmt: skip
 
 
-NOT_NEGATIVE = (
-    "crop_margin", "eval_mode_after_epochs", "checkpoint_every_steps", "seed", "mixup", "cutmix", "weight_decay",
-    "logit_adjustment", "rebalance_epochs", "min_images",
-)  # fmt: skip
+def check(config: ml_collections.ConfigDict, family: Any) -> None:
+    """Raises InputError that names the first field whose value cannot be trained with.
 
-
-LESS_THAN_ONE = ("dropout_rate", "momentum", "label_smoothing", "ema_decay")
-
-
-FINITE = ("learning_rate", "rebalance_learning_rate", "mixup", "cutmix", "weight_decay", "logit_adjustment")
-
-
-PROBABILITIES = ("flip", "erasing")
-
-
-def check_config(config: ml_collections.ConfigDict) -> None:
-    """Raises InputError naming the first field whose value cannot be trained with."""
-    for name in POSITIVE:
-        if not config[name] > 0:
-            raise InputError(f"config.{name} is {config[name]}; allowed: more than 0")
-    for name in LESS_THAN_ONE:
-        if not 0 <= config[name] < 1:
-            raise InputError(f"config.{name} is {config[name]}; allowed: 0 up to less than 1")
-    for name in NOT_NEGATIVE:
-        if not config[name] >= 0:
-            raise InputError(f"config.{name} is {config[name]}; allowed: 0 or more")
-    augment = {f"augment.{name}": value for name, value in config.augment.items()}
-    for name, value in {**{name: config[name] for name in FINITE}, **augment}.items():
-        if not (math.isfinite(value) and value >= 0):
-            raise InputError(f"config.{name} is {value}; allowed: a finite number, 0 or more")
-    for name in PROBABILITIES:
-        if config.augment[name] > 1:
-            raise InputError(f"config.augment.{name} is {config.augment[name]}; allowed: a probability, 0 to 1")
-    if config.optimizer not in optim.OPTIMIZERS:
-        raise InputError(f"config.optimizer is '{config.optimizer}'; allowed: {', '.join(optim.OPTIMIZERS)}")
-    optim.check_warmup(config)
-    for name in ("read_groups", "shuffle_buffer"):
-        if config.data[name] < 1:
-            raise InputError(f"config.data.{name} is {config.data[name]}; allowed: 1 or more")
-    if config.default_weights not in WEIGHTS:
-        raise InputError(f"config.default_weights is '{config.default_weights}'; allowed: {', '.join(WEIGHTS)}")
+    Args:
+      config: as `default_config` makes it.
+      family: the `models.Family` of its model.
+    """
+    for name, field in FIELDS.items():
+        if not (config[name] is None and field.kind):
+            _check_value(f"config.{name}", config[name], field.allowed)
+    for index, each in enumerate(config.stages):
+        for name, field in STAGE_FIELDS.items():
+            # A stage of no epochs is left out.
+            if each[name] is not None and (name, each[name]) != ("epochs", 0):
+                _check_value(f"config.stages[{index}].{name}", each[name], field.allowed)
     if config.dataset == "folder" and not config.folder:
-        raise InputError("config.folder is ''; needed: the folder of your pictures, such as --config.folder=PATH")
-    for name in ("mean", "std"):
-        numbers = [value for value in config[name] if isinstance(value, int | float) and math.isfinite(value)]
-        if len(config[name]) != 3 or len(numbers) != 3 or (name == "std" and not min(numbers) > 0):
-            raise InputError(f"config.{name} is {config[name]}; allowed: three numbers, those of std above 0")
+        raise InputError("config.folder is ''; needed: the folder of your images, such as --config.folder=PATH")
+    stages = stage_configs(config, family)
+    if not stages:
+        raise InputError("every stage of config.stages has 0 epochs; allowed: one with 1 or more")
+    for each in stages:
+        _check_warmup(each)
+
+
+def _check_value(name: str, value: Any, allowed: Any) -> None:
+    if not allowed.holds(value):
+        shown = f"'{value}'" if isinstance(value, str) else value
+        raise InputError(f"{name} is {shown}; allowed: {allowed.description}")
+
+
+def _check_warmup(config: ml_collections.ConfigDict) -> None:
+    """Raises InputError unless a cosine has epochs left after its warm-up."""
+    if config.schedule == "cosine" and config.warmup_epochs >= config.epochs:
+        raise InputError(
+            f"warmup_epochs {config.warmup_epochs:g} does not fit into epochs {config.epochs}; allowed: 0 up to less "
+            f"than {config.epochs}, --config.warmup_epochs=0 for example"
+        )

@@ -1,0 +1,118 @@
+"""Configs made from the records of `fields.py`."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import ml_collections
+from ml_collections import config_dict
+
+from animesion_jax.config.fields import FIELDS, Field
+from animesion_jax.errors import InputError
+
+STAGE_FIELDS = {name: field for name, field in FIELDS.items() if field.in_stage}
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """Returns the default config, locked: a misspelt field fails."""
+    config = ml_collections.ConfigDict()
+    for name, field in FIELDS.items():
+        _add(config, name, _reference(field.default, field.kind) if field.kind else field.default)
+    config.stages = tuple(stage(**overrides) for overrides in FIELDS["stages"].default)
+    return config.lock()
+
+
+def stage(**overrides: Any) -> ml_collections.ConfigDict:
+    """Returns an entry of config.stages, locked.
+
+    Args:
+      **overrides: values of fields that are not as in the config; those below a section as a dict, such as
+        `augment={"flip": 0.0}`.
+
+    Raises:
+      InputError: a stage has no such field, or the value has another type.
+    """
+    made = ml_collections.ConfigDict()
+    for name, field in STAGE_FIELDS.items():
+        _add(made, name, _reference(None, _kind(field)))
+    made.lock()
+    _set(made, dict(_leaves(overrides)), "stage")
+    return made
+
+
+def from_tree(tree: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """Returns the config of a nested dict as `to_json` writes it, with the types of `default_config`, locked.
+
+    Raises:
+      InputError: a field is missing, unknown or of another type.
+    """
+    values = dict(_leaves({name: value for name, value in tree.items() if name != "stages"}))
+    if missing := sorted(FIELDS.keys() - values.keys() - ({"stages"} & tree.keys())):
+        raise InputError(f"the config has no field '{missing[0]}'; allowed: one with every field of configs/common.py")
+    config = default_config()
+    _set(config, values, "config")
+    stages = tree["stages"]
+    if not isinstance(stages, list | tuple) or not all(isinstance(each, Mapping) for each in stages):
+        raise InputError(f"config.stages is {stages!r}; allowed: a list of stages")
+    config.stages = tuple(stage(**each) for each in stages)
+    return config
+
+
+def copy(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Returns a config with the same values that shares nothing with the given one."""
+    return from_tree(to_tree(config))
+
+
+def to_tree(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns a config as a nested dict, as config.json holds it but for tuples."""
+    return config.to_dict() | {"stages": tuple(each.to_dict() for each in config.stages)}
+
+
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values of a nested dict by the names that the command line gives them, lists as tuples.
+
+    A stage has the fields that it overrides, such as "stages[1].epochs"; "stages" is their number.
+    """
+    flat = {name: value for name, value in _leaves(tree) if name != "stages"}
+    if "stages" in tree:
+        flat["stages"] = len(tree["stages"])
+    for index, each in enumerate(tree.get("stages", ())):
+        flat |= {f"stages[{index}].{name}": value for name, value in _leaves(each) if value is not None}
+    return flat
+
+
+def _add(config: ml_collections.ConfigDict, name: str, value: Any) -> None:
+    section, _, leaf = name.rpartition(".")
+    if section and section not in config:
+        config[section] = ml_collections.ConfigDict()
+    (config[section] if section else config)[leaf] = value
+
+
+def _reference(value: Any, kind: type) -> config_dict.FieldReference:
+    """Returns a value that may be None, with a type that assignments and the command line keep."""
+    return config_dict.FieldReference(value, field_type=kind)
+
+
+def _kind(field: Field) -> type:
+    return field.kind or type(field.default)
+
+
+def _set(config: ml_collections.ConfigDict, values: Mapping[str, Any], owner: str) -> None:
+    for name, value in values.items():
+        section, _, leaf = name.rpartition(".")
+        try:
+            (config[section] if section else config)[leaf] = value
+        except (KeyError, AttributeError) as error:
+            known = [known for known in FIELDS if owner == "config" or known in STAGE_FIELDS]
+            raise InputError(f"unknown field '{name}' of a {owner}; allowed: {', '.join(known)}") from error
+        except TypeError as error:
+            raise InputError(
+                f"{owner}.{name} is {value!r}; allowed: a value of type {_kind(FIELDS[name]).__name__}"
+            ) from error
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping | ml_collections.ConfigDict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, tuple(value) if isinstance(value, list) else value
