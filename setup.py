@@ -27,6 +27,7 @@ setup(
         # JAX needs it to keep its compilation cache within a size.
         "filelock>=3.16,<5",
         "flax>=0.12.5,<0.13",
+        "huggingface_hub>=1.16,<3",
         "jax>=0.10,<0.11",
         "matplotlib>=3.10,<4",
         "ml-collections>=1.1,<2",

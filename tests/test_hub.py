@@ -1,20 +1,16 @@
-"""Downloads against a server on loopback that misbehaves as real ones do."""
+"""Downloads from servers on loopback."""
 
-import contextlib
 import hashlib
 import http.server
-import io
-import re
+import os
 import subprocess
 import sys
 import threading
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from animesion_jax import hub as module
+from animesion_jax import hub
 from animesion_jax.errors import InputError
 from animesion_jax.pretrained import sources
 
@@ -23,80 +19,75 @@ SUFFIXES = (".npz", ".pth", ".safetensors")
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.body` by `server.answers`, one set of modes for each request, the last one for all that follow.
+    """Serves `BODY` in the way that `server.mode` says.
 
-    Modes: "break" sends half of what it announced; "404", "503", "403" refuse; "no-range" ignores Range, "no-if-range"
-    only If-Range; "no-length" tells none, "chunked" sends chunks; "swap" changes body and tag first, "hang-up" closes
-    without an answer, "stall" sends half and waits for `server.gate`.
+    Modes: "" sends it whole; "half" ends after half of it; a number refuses; "no length" and "chunked" send no length;
+    "half chunked" ends without the mark of the last chunk; "stall" waits for `server.gate` after half.
     """
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        server = self.server
-        modes = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
-        server.requests.append((self.path, self.headers.get("Range"), self.headers.get("If-Range")))
+        mode = self.server.mode
+        self.server.requests.append(self.path)
         self.close_connection = True
-        if "swap" in modes:
-            server.body, server.tag = server.next_body, server.next_tag
-        refusal = next((mode for mode in modes if mode.isdigit()), None)
-        if refusal:
-            return self.send_error(int(refusal))
-        if "hang-up" in modes:
-            return None
-        return self._send(modes, self._start(modes))
-
-    def _start(self, modes):
-        """Returns the first byte to send."""
-        told = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
-        condition = self.headers.get("If-Range")
-        matches = condition in (None, self.server.tag, self.server.date) or "no-if-range" in modes
-        return int(told.group(1)) if told and matches and "no-range" not in modes else None
-
-    def _send(self, modes, start):
-        server, body = self.server, self.server.body
-        if start is not None and start >= len(body):
-            return self.send_error(416)
-        self.send_response(206 if start is not None else 200)
-        rest = body[start or 0 :]
-        if start is not None:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        if server.tag:
-            self.send_header("ETag", server.tag)
-        if server.date:
-            self.send_header("Last-Modified", server.date)
-        if "chunked" in modes:
+        if mode.isdigit():
+            return self.send_error(int(mode))
+        self.send_response(200)
+        if "chunked" in mode:
             self.send_header("Transfer-Encoding", "chunked")
-        elif "no-length" not in modes:
-            self.send_header("Content-Length", str(len(rest)))
+        elif mode != "no length":
+            self.send_header("Content-Length", str(len(BODY)))
         self.end_headers()
-        sent = rest[: len(rest) // 2] if modes & {"break", "stall"} else rest
-        server.served.append(len(sent))
-        if "chunked" in modes:
-            for piece in (sent[i : i + 50_000] for i in range(0, len(sent), 50_000)):
-                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-            sent = b"" if "break" in modes else b"0\r\n\r\n"
-        self.wfile.write(sent)
-        if "stall" in modes:
-            server.gate.wait(20)
-        return None
+        sent = BODY[: len(BODY) // 2] if "half" in mode else BODY
+        if "chunked" in mode:
+            sent = b"%x\r\n%s\r\n" % (len(sent), sent) + (b"" if "half" in mode else b"0\r\n\r\n")
+        if mode == "stall":
+            self.wfile.write(sent[: len(BODY) // 2])
+            self.server.gate.wait(20)
+            sent = sent[len(BODY) // 2 :]
+        return self.wfile.write(sent)
 
     def log_message(self, *_):
         pass
 
 
+class HuggingFace(http.server.BaseHTTPRequestHandler):
+    """Serves `BODY` as OWNER/REPO, with the headers that huggingface_hub reads; 404 for other addresses."""
+
+    def do_HEAD(self):
+        self.server.requests.append((self.command, self.path))
+        found = self.path.startswith("/owner/repo/resolve/")
+        self.send_response(200 if found else 404)
+        if not found:
+            self.send_header("X-Error-Code", "EntryNotFound")
+        self.send_header("ETag", '"one"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("Content-Length", str(len(BODY) if found else 0))
+        self.end_headers()
+        return found
+
+    def do_GET(self):
+        if self.do_HEAD():
+            self.wfile.write(BODY)
+
+    def log_message(self, *_):
+        pass
+
+
+def _serve(handler):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.mode, server.requests, server.gate = "", [], threading.Event()
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    return server
+
+
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """The misbehaving server; the cache is tmp_path/cache and no time is spent between attempts."""
-    monkeypatch.setenv(sources.CACHE_VARIABLE, str(tmp_path / "cache"))
-    monkeypatch.setattr(module, "PAUSE_SECONDS", 0.0)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.body, server.tag, server.date = BODY, '"one"', ""
-        server.next_body, server.next_tag = BODY[::-1], '"two"'
-        server.answers, server.requests, server.served = [set()], [], []
-        server.gate = threading.Event()
-        server.url = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    """A server of `BODY`; the cache is tmp_path/cache."""
+    monkeypatch.setenv(hub.CACHE_VARIABLE, str(tmp_path / "cache"))
+    with _serve(Handler) as server:
         yield server
         server.shutdown()
 
@@ -105,269 +96,111 @@ def _files(folder):
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-def _join(threads):
-    for thread in threads:
-        if not thread.ident:
-            thread.start()
-    for thread in threads:
-        thread.join(20)
-
-
-def _wait_until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def _fetch(server, name="w.npz"):
-    return sources.locate(f"{server.url}/{name}", SUFFIXES)
-
-
-def _fail(server, *words, name="w.npz"):
+def _fail(address, *words):
     with pytest.raises(InputError) as caught:
-        _fetch(server, name)
+        hub.fetch(address)
     message = str(caught.value)
     assert "\n" not in message and all(word in message for word in words), message
-    return message
 
 
-def test_a_file_is_downloaded_once_and_then_taken_from_the_cache(server, tmp_path, capsys):
-    file = _fetch(server, "a/R50%2Bx.npz")
+def test_fetch_downloads_once_and_then_uses_the_cache(server, tmp_path, capsys):
+    address = f"{server.url}/a/R50%2Bx.npz"
+    file = hub.fetch(address)
     assert file == tmp_path / "cache" / f"127.0.0.1:{server.server_port}" / "a" / "R50+x.npz"
     assert file.read_bytes() == BODY
-    assert _fetch(server, "a/R50%2Bx.npz") == file and len(server.requests) == 1
+    assert hub.fetch(address) == file and server.requests == ["/a/R50%2Bx.npz"]
     assert _files(tmp_path) == ["R50+x.npz"]
-    assert capsys.readouterr().err == f"downloading {server.url}/a/R50%2Bx.npz to {file}\n"  # no bar: no terminal
-
-
-@pytest.mark.parametrize(("tag", "date"), [('"one"', ""), ("", "Tue, 01 Dec 2020 00:00:00 GMT"), ('W/"weak"', "Tue")])
-def test_what_breaks_off_once_goes_on_where_it_was(server, tag, date, capsys):
-    server.tag, server.date, server.answers = tag, date, [{"break"}, set()]
-    assert _fetch(server).read_bytes() == BODY
-    assert [request[1:] for request in server.requests] == [(None, None), ("bytes=150000-", date or tag)]
-    assert server.served == [150_000, 150_000]
-    assert "broke off after 150,000 of 300,000 bytes" in capsys.readouterr().err
-
-
-def test_what_always_breaks_off_goes_on_at_the_next_start(server, tmp_path):
-    server.answers = [{"break"}] * module.ATTEMPTS + [set()]
-    _fail(server, f"{server.url}/w.npz", str(tmp_path / "cache"), "your copy instead of", "281,250 of 300,000")
-    assert _files(tmp_path) == ["w.npz.part", "w.npz.part.json"]
-    assert _fetch(server).read_bytes() == BODY
-    assert server.requests[-1][1] == "bytes=281250-" and sum(server.served) == len(BODY)
-    assert _files(tmp_path) == ["w.npz"]
-
-
-def test_a_whole_part_needs_no_server(server):
-    """As after a kill between the last byte and the renaming."""
-    file = _fetch(server)
-    file.rename(f"{file}.part")
-    Path(f"{file}.part.json").write_text(f'[{len(BODY)}, "x"]')
-    server.answers = [{"404"}]
-    assert _fetch(server).read_bytes() == BODY
-
-
-@pytest.mark.parametrize("note", [None, "", "{}", "[300000]", "null"])
-def test_a_part_of_unknown_origin_is_not_continued(server, tmp_path, note):
-    target = tmp_path / "w.npz"
-    target.with_name("w.npz.part").write_bytes(b"something else")
-    if note is not None:
-        target.with_name("w.npz.part.json").write_text(note)
-    module.download(f"{server.url}/w.npz", target)
-    assert target.read_bytes() == BODY and server.requests == [("/w.npz", None, None)]
-    assert _files(tmp_path) == ["w.npz"]
+    assert capsys.readouterr().err == f"downloading {address} to {file}\n"  # no progress bar outside a terminal
+    umask = os.umask(0o22)
+    os.umask(umask)
+    assert file.stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 @pytest.mark.parametrize(
-    ("tag", "answer"),
-    [('"one"', {"no-range"}), ("", set()), ('W/"weak"', set())],
-    ids=["Range ignored", "no validator", "weak validator alone"],
+    ("mode", "words"),
+    [
+        ("half", ["150,000 of 300,000 bytes"]),
+        ("half chunked", ["IncompleteRead"]),
+        ("no length", ["length"]),
+        ("404", ["404"]),
+        ("403", ["403"]),
+        ("503", ["503"]),
+    ],
 )
-def test_without_ranges_or_a_validator_it_starts_anew(server, tag, answer):
-    server.tag, server.answers = tag, [{"break"}, answer]
-    assert _fetch(server).read_bytes() == BODY
-    assert server.served == [150_000, 300_000]
+def test_fetch_failure_leaves_no_file_and_says_where_to_put_it(server, tmp_path, mode, words):
+    server.mode, address = mode, f"{server.url}/w.npz"
+    _fail(address, address, *words, f"put the file at {hub.cache_path(address)}", "path of your copy")
+    assert not _files(tmp_path)
+    server.mode = "chunked" if "chunked" in mode else ""
+    assert hub.fetch(address).read_bytes() == BODY
 
 
-@pytest.mark.parametrize("body", [BODY[::-1], BODY[::-1] + b"more", BODY[:200_000], BODY[:1000], BODY[:150_000]])
-@pytest.mark.parametrize("mode", ["no-if-range", "no-range", "obeys"])
-@pytest.mark.parametrize("at_once", [True, False], ids=["between attempts", "between starts"])
-def test_a_file_that_changed_is_never_spliced(server, tmp_path, body, mode, at_once):
-    server.next_body, swap = body, {"swap", mode}
-    server.answers = [{"break"}, swap, set()] if at_once else [*[{"break"}] * module.ATTEMPTS, swap, set()]
-    if not at_once:
-        _fail(server)
-    assert _fetch(server).read_bytes() == body
-    assert _files(tmp_path) == ["w.npz"]
-
-
-def test_a_file_that_changed_only_in_length_is_never_spliced(server):
-    """A server that confirms whatever validator it is asked for."""
-    server.next_body, server.next_tag = BODY[::-1] + b"x", server.tag
-    server.answers = [{"break"}, {"swap"}, set()]
-    assert _fetch(server).read_bytes() == server.next_body and len(server.requests) == 3
-
-
-def test_a_file_of_untold_length_is_refused_and_chunks_are_checked(server, tmp_path):
-    server.answers = [{"no-length"}]
-    _fail(server, "length")
-    assert len(server.requests) == 1 and not _files(tmp_path)
-    server.answers = [{"chunked", "break"}]
-    _fail(server)
-    assert "w.npz" not in _files(tmp_path)
-    server.answers = [{"chunked", "break"}, {"chunked"}]
-    assert _fetch(server).read_bytes() == BODY
-
-
-def test_refusals_are_final_and_overload_is_not(server, tmp_path):
-    server.answers = [{"404"}]
-    message = _fail(server, f"{server.url}/w.npz", "404", "your copy instead of")
-    assert str(tmp_path / "cache" / f"127.0.0.1:{server.server_port}" / "w.npz") in message
-    assert len(server.requests) == 1 and not _files(tmp_path)
-    server.answers = [{"503"}, {"hang-up"}, {"429"}, set()]
-    assert _fetch(server).read_bytes() == BODY
-    server.answers = [{"503"}]
-    _fail(server, "503", name="other.npz")
-    assert len(server.requests) == 1 + 4 + module.ATTEMPTS and _files(tmp_path) == ["w.npz"]
-
-
-def test_without_a_network_nothing_is_tried_again(server, tmp_path, monkeypatch):
+def test_fetch_without_network_takes_a_file_that_was_put_into_the_cache(server):
     server.shutdown()
     server.server_close()
-    monkeypatch.setattr(module.time, "sleep", lambda seconds: pytest.fail("waited"))
-    target = tmp_path / "cache" / f"127.0.0.1:{server.server_port}" / "w.npz"
-    _fail(
-        server,
-        f"{server.url}/w.npz",
-        "refused",
-        f"put the file at {target}",
-        f"your copy instead of {server.url}/w.npz",
-    )
-    assert not _files(tmp_path)
-    target.write_bytes(BODY)
-    assert _fetch(server) == target
+    address = f"{server.url}/w.npz"
+    _fail(address, address, "refused", f"put the file at {hub.cache_path(address)}")
+    hub.cache_path(address).write_bytes(BODY)
+    assert hub.fetch(address).read_bytes() == BODY
 
 
-class Bucket:
-    """A gs:// path as etils gives it, of a file that breaks off after a chunk unless it is whole."""
-
-    def __init__(self, whole, cache):
-        self.whole, self.cache, self.notes, self.length = whole, cache, [], len(BODY)
-
-    def open(self, _):
-        self.file = io.BytesIO(BODY[::-1])
-        return contextlib.nullcontext(self)
-
-    def stat(self):
-        return self
-
-    def read(self, size):
-        self.notes += self.cache.rglob("*.json")
-        if self.file.tell() and not self.whole:
-            raise RuntimeError("reset by peer\nand more")
-        return self.file.read(size)
-
-
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_bucket_that_is_not_public_is_read_with_the_users_credentials(server, tmp_path, monkeypatch, whole):
-    bucket = Bucket(whole, tmp_path)
-    monkeypatch.setattr(sources, "BUCKETS", server.url)
-    monkeypatch.setattr(module.epath, "Path", lambda path: {"gs://b/x y+.npz": bucket}[path])
-    server.answers = [{"break"}, {"403"}]
-    if whole:
-        assert sources.locate("gs://b/x y+.npz", SUFFIXES).read_bytes() == BODY[::-1]
-    else:
-        with pytest.raises(InputError, match=r"gs://b/x y.+ is not public, and reading it failed: reset by peer.; put"):
-            sources.locate("gs://b/x y+.npz", SUFFIXES)
-    assert server.requests[0][0] == "/b/x%20y%2B.npz" and not bucket.notes
-    assert _files(tmp_path) == ["x y+.npz"] * whole
-    server.answers = [{"403"}]
-    _fail(server, "403")
-
-
-def test_several_threads_bring_one_file(server, tmp_path):
-    target, start = tmp_path / "w.npz", threading.Barrier(3)
-    server.answers = [{"break"}, set()]
-
-    def run():
-        start.wait()
-        module.download(f"{server.url}/w.npz", target)
-
-    _join([threading.Thread(target=run) for _ in range(3)])
-    assert target.read_bytes() == BODY and sum(server.served) == len(BODY)
+def test_fetch_in_two_threads_downloads_into_two_temporary_files(server, tmp_path):
+    server.mode, address, results = "stall", f"{server.url}/w.npz", []
+    threads = [threading.Thread(target=lambda: results.append(hub.fetch(address))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while len(server.requests) < 2:
+        threading.Event().wait(0.01)
+    assert not hub.cache_path(address).exists()
+    server.gate.set()
+    for thread in threads:
+        thread.join(20)
+    assert results == [hub.cache_path(address)] * 2 and results[0].read_bytes() == BODY
     assert _files(tmp_path) == ["w.npz"]
 
 
-def test_who_waits_takes_over_from_a_process_that_is_killed(server, tmp_path):
-    target, part = tmp_path / "w.npz", tmp_path / "w.npz.part"
-    server.answers = [{"stall"}, set()]
-    code = "import sys, pathlib; from animesion_jax.hub import download as d; "
-    code += "d(sys.argv[1], pathlib.Path(sys.argv[2]))"
-    command = [sys.executable, "-c", code, f"{server.url}/w.npz", str(target)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as first:
-        assert "downloading" in first.stderr.readline()
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as second:
-            assert "waiting for another process" in second.stderr.readline()
-            _wait_until(lambda: part.stat().st_size == 2 * module.CHUNK)
-            assert not target.exists()
-            first.kill()
-            assert second.wait(20) == 0
-    server.gate.set()
-    assert target.read_bytes() == BODY and _files(tmp_path) == ["w.npz"]
-    assert [request[1] for request in server.requests] == [None, f"bytes={2 * module.CHUNK}-"]
+@pytest.mark.parametrize("query", ["", "?download=true"])
+def test_fetch_checks_the_checksum_in_torchvisions_names(server, tmp_path, query):
+    digest = hashlib.sha256(BODY).hexdigest()[:8]
+    assert hub.fetch(f"{server.url}/resnet18-{digest}.pth{query}").read_bytes() == BODY
+    _fail(f"{server.url}/resnet18-01234567.pth{query}", f"starts with {digest}", "not with 01234567")
+    assert len(_files(tmp_path)) == 1
 
 
-def test_who_waits_goes_on_when_the_first_gives_up(server, tmp_path, monkeypatch):
-    """The first removes its empty part, on which the second waits."""
-    server.answers = [{"404"}, set()]
-    target, results, said = tmp_path / "w.npz", [], []
-    monkeypatch.setattr(module, "print", lambda line, file: said.append(line), raising=False)
+def test_fetch_of_a_public_bucket_uses_https(server, monkeypatch):
+    monkeypatch.setattr(hub, "BUCKETS", server.url)
+    assert hub.fetch("gs://b/x y+.npz").read_bytes() == BODY
+    assert server.requests == ["/b/x%20y%2B.npz"]
 
-    def run():
-        try:
-            module.download(f"{server.url}/w.npz", target)
-        except OSError as error:
-            results.append(error.code)
 
-    with module._locked(tmp_path / "w.npz.part"):
-        threads = [threading.Thread(target=run) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        _wait_until(lambda: sum("waiting" in line for line in said) == len(threads))
-        (tmp_path / "w.npz.part").unlink()
-        # They wait on a file that is not at its path any more when they get the lock.
-    _join(threads)
-    assert results == [404] and target.read_bytes() == BODY and _files(tmp_path) == ["w.npz"]
-    assert len(server.requests) == 2
+@pytest.mark.parametrize("mode", ["401", "403"])
+def test_fetch_of_a_private_bucket_uses_etils(server, tmp_path, monkeypatch, mode):
+    monkeypatch.setattr(hub, "BUCKETS", server.url)
+    monkeypatch.setattr(hub.epath, "Path", {"gs://b/w.npz": hub.epath.Path(tmp_path / "bucket")}.__getitem__)
+    server.mode = mode
+    _fail("gs://b/w.npz", "gs://b/w.npz", "not public", "credentials failed", "No such file")
+    (tmp_path / "bucket").write_bytes(BODY[::-1])
+    assert hub.fetch("gs://b/w.npz").read_bytes() == BODY[::-1]
+    assert _files(tmp_path) == ["bucket", "w.npz"]
 
 
 @pytest.mark.parametrize(
     "path",
     ["/../../x.npz", "/%2e%2e/%2e%2e/x.npz", "//etc/x.npz", "/%2Fetc/x.npz", "/a/..%2f..%2f../x.npz", "/%00x.npz"],
 )
-def test_no_address_leaves_the_cache_folder(server, tmp_path, path):
+def test_fetch_never_writes_outside_the_cache_folder(server, tmp_path, path):
     folder = (tmp_path / "cache").resolve()
-    file = sources.locate(f"{server.url}{path}", SUFFIXES)
+    file = hub.fetch(f"{server.url}{path}")
     assert file.resolve().is_relative_to(folder) and file.read_bytes() == BODY
     assert all(each.is_relative_to(folder) for each in tmp_path.rglob("*.npz"))
-    assert sources.cache_path("https://../x.npz").resolve().is_relative_to(folder)
-    assert sources.cache_path("https://./../../x.npz").resolve().is_relative_to(folder)
+    assert hub.cache_path("https://../x.npz").resolve().is_relative_to(folder)
+    assert hub.cache_path("https://./../../x.npz").resolve().is_relative_to(folder)
 
 
-def test_addresses_do_not_share_a_file(server):
+def test_cache_path_differs_between_addresses(server):
     paths = ["a..b.npz", "a_b.npz", "../a.npz", "_/a.npz", "a.npz", "a.npz?v=1", "a.npz?v=2", "%5Fa.npz", "\\a.npz"]
-    assert len({sources.cache_path(f"https://h/{path}") for path in paths}) == len(paths)
-    server.answers = [set()]
-    assert _fetch(server, "é ü.npz?x=1").read_bytes() == BODY
-
-
-@pytest.mark.parametrize("query", ["", "?download=true"])
-def test_torchvisions_names_tell_the_digest(server, tmp_path, query):
-    digest = hashlib.sha256(BODY).hexdigest()[:8]
-    assert _fetch(server, f"resnet18-{digest}.pth{query}").read_bytes() == BODY
-    _fail(server, digest, "01234567", name=f"resnet18-01234567.pth{query}")
-    assert len(_files(tmp_path)) == 1 and len(server.requests) == 2
+    assert len({hub.cache_path(f"https://h/{path}") for path in paths}) == len(paths)
+    assert hub.fetch(f"{server.url}/é ü.npz?x=1").read_bytes() == BODY
 
 
 @pytest.mark.parametrize(
@@ -381,12 +214,48 @@ def test_torchvisions_names_tell_the_digest(server, tmp_path, query):
         ("https://127.0.0.1:1/", ["127.0.0.1:1", ".safetensors"]),
         ("https://[x/y.npz", ["https://[x/y.npz", "https://HOST"]),
         ("https://127.0.0.1:port/y.npz", ["port"]),
-        (f"https://127.0.0.1:1/{'x' * 300}.npz", ["too long"]),
+        ("hf://owner/model.safetensors", ["hf://OWNER/REPO[@REVISION]/FILE"]),
+        ("hf://owner/repo/../../x.npz", ["hf://owner/repo/../../x.npz", "path of your copy"]),
     ],
 )
-def test_what_cannot_be_fetched_is_said_in_one_line(server, tmp_path, path, words):
+def test_locate_refuses_what_it_cannot_fetch_in_one_line(server, tmp_path, path, words):
     with pytest.raises(InputError) as caught:
         sources.locate(path, SUFFIXES)
     message = str(caught.value)
     assert "\n" not in message and all(word in message for word in words), message
     assert not _files(tmp_path) and not server.requests
+
+
+FETCH_FROM_HUGGING_FACE = """
+import sys
+from animesion_jax import hub
+from animesion_jax.errors import InputError
+for address in sys.argv[1:]:
+    try:
+        print(hub.fetch(address).read_bytes().hex()[:8])
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_fetch_from_hugging_face_uses_its_library_and_its_cache(tmp_path):
+    with _serve(HuggingFace) as server:
+        environment = os.environ | {
+            "HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0",
+        }  # fmt: skip
+        addresses = ["hf://owner/repo/a/w.npz", "hf://owner/repo@v1/w.npz", "hf://owner/none/w.npz"]
+        command = [sys.executable, "-c", FETCH_FROM_HUGGING_FACE]
+        first = subprocess.run([*command, *addresses], env=environment, capture_output=True, text=True, check=True)
+        lines = first.stdout.splitlines()
+        assert lines[:2] == [BODY.hex()[:8]] * 2, first
+        assert "cannot download hf://owner/none/w.npz (RemoteEntryNotFoundError: 404" in lines[2]
+        assert "https://huggingface.co/owner/none/resolve/main/w.npz" in lines[2] and len(lines) == 3
+        assert ("GET", "/owner/repo/resolve/main/a/w.npz") in server.requests
+        assert ("HEAD", "/owner/repo/resolve/v1/w.npz") in server.requests
+        server.shutdown()
+    offline = environment | {"HF_HUB_OFFLINE": "1"}
+    addresses = ["hf://owner/repo/a/w.npz", "hf://owner/repo/other.npz"]
+    second = subprocess.run([*command, *addresses], env=offline, capture_output=True, text=True, check=True)
+    lines = second.stdout.splitlines()
+    assert lines[0] == BODY.hex()[:8]
+    assert len(lines) == 2 and "cannot download hf://owner/repo/other.npz" in lines[1], lines

@@ -1,35 +1,28 @@
-"""Where published weights come from: names, addresses, licences, and the cache that downloads go to."""
+"""Published weights by name: addresses and licences."""
 
 import difflib
-import hashlib
-import http.client
 import os
 import re
-import string
 import urllib.parse
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from animesion_jax.errors import InputError, first_line
-from animesion_jax.hub import download
+from animesion_jax import hub
+from animesion_jax.errors import InputError
 
-BUCKETS = "https://storage.googleapis.com"
-GOOGLE = f"{BUCKETS}/vit_models"
-TIMM = "https://huggingface.co/timm/{}/resolve/main/model.safetensors"
+GOOGLE = "https://storage.googleapis.com/vit_models"
 PYTORCH = "https://download.pytorch.org/models"
-# Overrides ~/.cache/animesion_jax.
-CACHE_VARIABLE = "ANIMESION_CACHE"
 
 
 class Source(NamedTuple):
-    """A published file of weights."""
+    """A published file of weights: an address for `hub.fetch` and the name of its licence."""
 
     url: str
     licence: str
 
 
-# Names for `config.pretrained`, by what a name stands for.
+# The names that `config.pretrained` takes.
 NAMED: dict[str, Source] = {
     **{
         f"google/{path}": Source(f"{GOOGLE}/{urllib.parse.quote(path)}.npz", "Apache-2.0")
@@ -50,7 +43,7 @@ NAMED: dict[str, Source] = {
         ]
     },
     **{
-        f"timm/resnet{depth}.tv_in1k": Source(TIMM.format(f"resnet{depth}.tv_in1k"), "BSD-3-Clause")
+        f"timm/resnet{depth}.tv_in1k": Source(f"hf://timm/resnet{depth}.tv_in1k/model.safetensors", "BSD-3-Clause")
         for depth in (18, 34, 50, 101, 152)
     },
     **{
@@ -61,7 +54,7 @@ NAMED: dict[str, Source] = {
     },
 }  # fmt: skip
 
-# What `MODEL,pretrained` starts from: for the paper's models, the files that the paper started from.
+# The start of `MODEL,pretrained`. The paper's models start from the same files as in the paper.
 DEFAULTS: dict[str, str] = {
     **{f"resnet{depth}": f"timm/resnet{depth}.tv_in1k" for depth in (18, 34, 50, 101, 152)},
     "vit_ti16": "google/augreg/Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0",
@@ -78,71 +71,32 @@ DEFAULTS: dict[str, str] = {
 }
 
 
-def is_remote(path: str) -> bool:
-    """Returns whether `path` is a name of `NAMED` or an address, not a local path."""
-    return path in NAMED or path.startswith(("https://", "http://", "gs://"))
-
-
-def cache_folder() -> Path:
-    """Returns where downloads are kept: $ANIMESION_CACHE or ~/.cache/animesion_jax."""
-    return Path(os.path.expanduser(os.environ.get(CACHE_VARIABLE) or "~/.cache/animesion_jax"))
-
-
 def locate(path: str, suffixes: Collection[str]) -> Path:
     """Returns the local file of a path, an address or a name of `NAMED`; downloads it on first use.
 
     Args:
-      path: what `config.pretrained` says.
-      suffixes: of the files that can be read, such as ".npz"; others are not downloaded.
+      path: value of `config.pretrained`.
+      suffixes: endings of readable files, such as ".npz"; files with other endings are not downloaded.
 
     Raises:
-      InputError: no such file or name, of another suffix, or it cannot be downloaded.
+      InputError: no such file or name, an ending that cannot be read, or a failed download.
     """
-    if not is_remote(path):
-        return _checked_suffix(path, _local(path), suffixes)
-    address = _address(path)
-    target = _checked_suffix(path, cache_path(address), suffixes)
-    try:
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            download(address, target, bucket_path=path if path.startswith("gs://") else None)
-    except (OSError, http.client.HTTPException) as error:
+    address = NAMED[path].url if path in NAMED else path
+    if not hub.is_address(address):
+        file = _local(path)
+        _check_suffix(path, file.name, suffixes)
+        return file
+    _check_suffix(path, re.split(r"[?#]", address)[0], suffixes)
+    return hub.fetch(address)
+
+
+def _check_suffix(path: str, name: str, suffixes: Collection[str]) -> None:
+    suffix = os.path.splitext(name)[1]
+    if suffix not in suffixes:
         raise InputError(
-            f"cannot download {address} ({first_line(error)}); put the file at {target}, or give the path of "
-            f"your copy instead of {path}"
-        ) from error
-    return target
-
-
-def cache_path(address: str) -> Path:
-    """Returns where the file behind an address is kept: HOST/PATH in the cache folder, and never outside of it.
-
-    Addresses that differ in more than that, in a query or in what no file name may have, get a hash of the address.
-
-    Raises:
-      InputError: the address has no valid form.
-    """
-    try:
-        parts = urllib.parse.urlsplit(address)
-    except ValueError as error:
-        raise InputError(
-            f"{address} is no address ({error}); allowed: https://HOST/FILE or gs://BUCKET/FILE"
-        ) from error
-    steps = [parts.netloc, *urllib.parse.unquote(parts.path.removeprefix("/")).split("/")]
-    safe = ["_" if step in ("", ".", "..") else re.sub(r"[\x00-\x1f\\]", "_", step) for step in steps]
-    if parts.query or safe != steps:
-        stem, suffix = os.path.splitext(safe[-1])
-        safe[-1] = f"{stem}-{hashlib.sha256(address.encode()).hexdigest()[:8]}{suffix}"
-    return cache_folder().joinpath(*safe)
-
-
-def _address(path: str) -> str:
-    """Returns the http or https address of a name, a gs:// path or an address, with no spaces or accents left."""
-    if path in NAMED:
-        return NAMED[path].url
-    if path.startswith("gs://"):
-        return f"{BUCKETS}/{urllib.parse.quote(path.removeprefix('gs://'))}"
-    return urllib.parse.quote(path, safe=string.punctuation)
+            f"cannot tell the layout of {path} from its ending '{suffix}'; allowed: {', '.join(suffixes)}, or the "
+            "workdir of a run"
+        )
 
 
 def _local(path: str) -> Path:
@@ -150,16 +104,7 @@ def _local(path: str) -> Path:
     if not file.is_file():
         near = difflib.get_close_matches(path, NAMED, 3, 0.5) or list(NAMED)[:3]
         raise InputError(
-            f"no weights at {file}; allowed: a local file, a run's workdir, gs://, https://, or a name of "
+            f"no weights at {file}; allowed: a local file, a run's workdir, hf://, gs://, https://, or a name of "
             f"animesion_jax/pretrained/sources.py such as {', '.join(near)}"
-        )
-    return file
-
-
-def _checked_suffix(path: str, file: Path, suffixes: Collection[str]) -> Path:
-    if file.suffix not in suffixes:
-        raise InputError(
-            f"cannot tell what weights are in {path}, whose name ends in '{file.suffix}'; allowed: "
-            f"{', '.join(suffixes)}, or the workdir of a run"
         )
     return file
