@@ -29,7 +29,7 @@ import jax  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", DEVICES)
 
-from animesion_jax.models import MODELS, family  # noqa: E402
+from animesion_jax.models import MODELS, family_of  # noqa: E402
 from benchmarks.command_line import DTYPES, positive  # noqa: E402
 from benchmarks.models import count_gflops, count_parameters, lower_step, nearest_size  # noqa: E402
 from configs import common  # noqa: E402
@@ -82,7 +82,7 @@ def all_reduced(lowered: jax.stages.Lowered) -> list[int]:
 def step_seconds(name: str, machine: Machine, chips: int, sent: float, flops: float) -> tuple[float, float]:
     """Returns the seconds in which some chips send a step's bytes, and those in which they compute."""
     sending = 2 * (chips - 1) / chips * sent / machine.bandwidth
-    return sending, flops / (chips * machine.flops * UTILISATION[family(name)])
+    return sending, flops / (chips * machine.flops * UTILISATION[family_of(name).name])
 
 
 def step_flops(name: str, flags: argparse.Namespace) -> float:

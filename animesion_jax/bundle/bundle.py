@@ -17,7 +17,7 @@ from animesion_jax.bundle.checks import checked_classes, checked_dict, checked_i
 from animesion_jax.bundle.msgpack_reader import read_tree
 from animesion_jax.errors import InputError, first_line
 from animesion_jax.files import write_whole
-from animesion_jax.models import abstract_variables, create_model
+from animesion_jax.models import HEAD, abstract_variables, create_model
 from animesion_jax.preprocessing import RESIZE
 
 FORMAT = "animesion"
@@ -98,7 +98,7 @@ class Bundle:
     @property
     def num_features(self) -> int:
         """The length of an embedding."""
-        return self.variables["params"]["head"]["kernel"].shape[0]
+        return self.variables["params"][HEAD]["kernel"].shape[0]
 
 
 def write_bundle(tree: dict[str, Any], output: str) -> epath.Path:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from animesion_jax.models import OPTIONS, family
+from animesion_jax.models import family_of
 
 # A ResNet's variables do not say its image size; what predict sets aside for an image should not be the file's to say.
 MAX_IMAGE_SIZE = 4096
@@ -37,7 +37,7 @@ def checked_classes(classes: Any) -> tuple[str, ...]:
 
 def checked_image_size(described: dict[str, Any], num_classes: int) -> int:
     """Returns the image size; raises ValueError for what `describe_run` would not write, such as a million layers."""
-    allowed = ("name", "num_classes", "image_size", "dtype", *OPTIONS[family(described["name"])])
+    allowed = ("name", "num_classes", "image_size", "dtype", *family_of(described["name"]).options)
     extra = [key for key in described if key not in allowed]
     if extra:
         raise ValueError(f"the model has an option {reprlib.repr(extra[0])}; allowed: {', '.join(allowed)}")

@@ -12,7 +12,7 @@ from animesion_jax.bundle.bundle import Bundle, metadata
 from animesion_jax.errors import InputError
 from animesion_jax.export.timm_names import timm_arguments, to_timm
 from animesion_jax.files import write_whole
-from animesion_jax.models import MODELS, family
+from animesion_jax.models import FAMILIES, family_of
 from animesion_jax.pretrained.merge import Arrays
 from animesion_jax.pretrained.torchvision import to_torchvision
 
@@ -32,11 +32,11 @@ class Layout(NamedTuple):
 
 
 LAYOUTS = {
-    "resnet": Layout(
+    "torchvision": Layout(
         to_torchvision,
         lambda model: (f"torchvision.models.{model['name']}", {"num_classes": model["num_classes"]}),
     ),
-    "vit": Layout(to_timm, lambda model: ("timm.create_model", timm_arguments(model))),
+    "timm": Layout(to_timm, lambda model: ("timm.create_model", timm_arguments(model))),
 }
 
 
@@ -47,15 +47,16 @@ def write_safetensors(bundle: Bundle, output: str) -> list[epath.Path]:
       InputError: a model that neither library has, or the output is a folder.
     """
     name = bundle.description["name"]
-    if family(name) not in LAYOUTS:
-        allowed = ", ".join(each for each in MODELS if family(each) in LAYOUTS)
+    family = family_of(name)
+    if family.export_layout is None:
+        allowed = ", ".join(model for each in FAMILIES.values() if each.export_layout for model in each.models)
         raise InputError(f"neither torchvision nor timm has {name}; allowed: {allowed}; or give --format=onnx")
     if bundle.description.get("pre_logits"):
         raise InputError(
             f"timm's {name} has no pre_logits layer, this one has; allowed: a model of pre_logits=False; or give "
             "--format=onnx"
         )
-    layout = LAYOUTS[family(name)]
+    layout = LAYOUTS[family.export_layout]
     function, arguments = layout.describe(bundle.description)
     if bundle.enrolled:
         log.warning(

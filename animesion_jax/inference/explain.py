@@ -18,8 +18,7 @@ from animesion_jax.errors import InputError
 from animesion_jax.files import replacing
 from animesion_jax.images import EXPLAINED, read_image
 from animesion_jax.inference.forward import character_logits, of_pixels
-from animesion_jax.models.shallownet import ShallowNet
-from animesion_jax.models.vit import VisionTransformer
+from animesion_jax.models import Rollout, family_of
 from animesion_jax.preprocessing import resize
 
 COLORMAP = "turbo"
@@ -34,7 +33,7 @@ Variables = dict[str, Any]
 Forward = Callable[[], jax.Array]
 
 
-def rollout(model: VisionTransformer, forward: Forward) -> tuple[jax.Array, jax.Array]:
+def rollout(layers: Sequence[str], has_class_token: bool, forward: Forward) -> tuple[jax.Array, jax.Array]:
     """Returns the logits, and how far attention carries each patch to the classifier.
 
     Attention rollout (Abnar and Zuidema, 2020, arXiv:2005.00928): the product over the layers of the mean of the heads'
@@ -42,80 +41,72 @@ def rollout(model: VisionTransformer, forward: Forward) -> tuple[jax.Array, jax.
     classifier takes the mean of the patches.
 
     Args:
-      model: what `forward` runs.
+      layers: paths of the attention modules in the model that `forward` runs, from the first to the last.
+      has_class_token: whether the classifier sees the first token instead of the mean of all.
       forward: of (batch, S, S, 3) images.
 
     Returns:
       (batch, characters) logits and a (batch, grid, grid) float32 map, not negative.
     """
-    seen: dict[tuple[str, ...], jax.Array] = {}
+    seen: dict[str, jax.Array] = {}
 
     def keep(method: Callable, arguments: tuple, options: dict, context: Any) -> Any:
         result = method(*arguments, **options)
         if context.module.name in ("query", "key") and context.method_name == "__call__":
-            seen[context.module.path[-3], context.module.name] = result
+            seen["/".join(context.module.path)] = result
         return result
 
     with nn.intercept_methods(keep):
         logits = forward()
     flow = None
-    for place in range(model.num_layers):
-        query, key = (seen[f"encoderblock_{place}", name] for name in ("query", "key"))
+    for layer in layers:
+        query, key = seen[f"{layer}/query"], seen[f"{layer}/key"]
         weights = nn.dot_product_attention_weights(query, key, force_fp32_for_softmax=True)
         weights = weights.astype(jnp.float32).mean(1)
         mixed = 0.5 * weights + 0.5 * jnp.eye(weights.shape[-1])
         flow = mixed if flow is None else mixed @ flow
-    token = model.pool == "token"
-    patches = flow[:, 0, 1:] if token else flow.mean(1)
+    patches = flow[:, 0, 1:] if has_class_token else flow.mean(1)
     grid = round(patches.shape[-1] ** 0.5)
     return logits, patches.reshape(-1, grid, grid)
 
 
-def grad_cam(model: nn.Module, forward: Forward, class_ids: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+def grad_cam(features: str, forward: Forward, class_ids: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
     """Returns the logits, and where the last convolutional features speak for a character.
 
     Grad-CAM (Selvaraju et al., 2017, arXiv:1610.02391): the features, weighted by the mean over the image of the
     gradient of the character's logit, summed over the channels; what speaks against it is cut off.
 
     Args:
-      model: a ResNet or a ShallowNet, which `forward` runs.
+      features: path of the module in the model that `forward` runs, whose output has places on the image.
       forward: of (batch, S, S, 3) images.
       class_ids: (batch,) integers, of the logits; None for the likeliest of each image.
 
     Returns:
       (batch, characters) logits and a (batch, H, W) float32 map, not negative.
     """
-    name = _last_features(model)
 
     def forward_with(added: jax.Array | float) -> tuple[jax.Array, jax.Array]:
-        features = None
+        seen = None
 
         def add(method: Callable, arguments: tuple, options: dict, context: Any) -> Any:
-            nonlocal features
+            nonlocal seen
             result = method(*arguments, **options)
-            if context.module.name == name and context.method_name == "__call__":
-                features = result = result + added
+            if "/".join(context.module.path) == features and context.method_name == "__call__":
+                seen = result = result + added
             return result
 
         with nn.intercept_methods(add):
             logits = forward()
-        return logits, features
+        return logits, seen
 
     shape = jax.eval_shape(forward_with, 0.0)[1]
-    logits, backward, features = jax.vjp(forward_with, jnp.zeros(shape.shape, shape.dtype), has_aux=True)
+    logits, backward, seen = jax.vjp(forward_with, jnp.zeros(shape.shape, shape.dtype), has_aux=True)
     if class_ids is None:
         class_ids = logits.argmax(-1)
     (gradient,) = backward(jax.nn.one_hot(class_ids, logits.shape[-1], dtype=logits.dtype))
     weights = gradient.astype(jnp.float32).mean((1, 2), keepdims=True)
     # ShallowNet's features are taken before their ReLU, a ResNet's are not negative anyway.
-    return logits, nn.relu((weights * nn.relu(features.astype(jnp.float32))).sum(-1))
-
-
-def _last_features(model: nn.Module) -> str:
-    """Returns the name of the module whose output is the last that has places on the image."""
-    if isinstance(model, ShallowNet):
-        return f"BatchNorm_{len(model.features) - 1}"
-    return f"layer{len(model.stage_sizes)}_{model.stage_sizes[-1] - 1}"
+    return logits, nn.relu((weights * nn.relu(seen.astype(jnp.float32))).sum(-1))
 
 
 class Explainer:
@@ -128,6 +119,7 @@ class Explainer:
     def __init__(self, bundle: Bundle):
         self.bundle = bundle
         self._variables = jax.device_put(bundle.variables)
+        self._method = family_of(bundle.description["name"]).explain
 
         def explain(
             variables: Variables, images: jax.Array, class_ids: jax.Array | None
@@ -136,9 +128,10 @@ class Explainer:
                 return character_logits(bundle, *of_pixels(bundle, variables, images))
 
             if self.follows_attention:
-                logits, maps = rollout(bundle.model, forward)
+                layers, token = self._method.layers(bundle.model), self._method.has_class_token(bundle.model)
+                logits, maps = rollout(layers, token, forward)
             else:
-                logits, maps = grad_cam(bundle.model, forward, class_ids)
+                logits, maps = grad_cam(self._method.features(bundle.model), forward, class_ids)
             most = maps.max((1, 2), keepdims=True)
             return jax.nn.softmax(logits), maps / jnp.where(most > 0, most, 1.0)
 
@@ -147,7 +140,7 @@ class Explainer:
     @property
     def follows_attention(self) -> bool:
         """Whether maps are of attention, the same whatever the class; otherwise they are of one class."""
-        return isinstance(self.bundle.model, VisionTransformer)
+        return isinstance(self._method, Rollout)
 
     def explain(self, image: np.ndarray, class_id: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns an image's probabilities and the map of what speaks for one of the characters.

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from animesion_jax.bundle.bundle import Bundle
+from animesion_jax.models import HEAD
 from animesion_jax.preprocessing import normalize
 
 Variables = dict[str, Any]
@@ -29,7 +30,7 @@ def logits_and_embeddings(model: nn.Module, variables: Variables, images: jax.Ar
 
     def keep(method: Callable, arguments: tuple, options: dict, context: Any) -> Any:
         nonlocal features
-        if context.module.name == "head" and context.method_name == "__call__":
+        if context.module.name == HEAD and context.method_name == "__call__":
             features = arguments[0].astype(jnp.float32)
         return method(*arguments, **options)
 

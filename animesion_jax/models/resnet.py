@@ -3,6 +3,7 @@
 "v1.5": a bottleneck strides in its 3x3 convolution. Module names are torchvision's, `layer1.0` written `layer1_0`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from animesion_jax.models.dropout import Dropout
+from animesion_jax.models.family import HEAD, Family, GradCam, Shapes, matches
 from animesion_jax.models.kernels.convolution import convolve
 
 # Units per stage, by depth (arXiv:1512.03385 table 1).
@@ -123,4 +125,32 @@ class ResNet(nn.Module):
                 x = ResidualUnit(64 * 2**stage, stride, self.bottleneck, conv, norm, name=name)(x)
         x = x.astype(jnp.float32).mean((1, 2))
         x = Dropout(self.dropout_rate)(x, train, positions)
-        return nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=head_init, name="head")(x)
+        return nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=head_init, name=HEAD)(x)
+
+
+def _identify(shapes: Shapes) -> str | None:
+    """Returns "resnet50" for its arrays, a description for those of an unpublished size, None for other models."""
+    if "params/conv1/kernel" not in shapes or "params/layer1_0/conv1/kernel" not in shapes:
+        return None
+    units = Counter(int(stage) for stage, _ in matches(shapes, r"params/layer(\d+)_(\d+)/"))
+    size = {
+        "stage_sizes": tuple(units[stage] for stage in sorted(units)),
+        "bottleneck": "params/layer1_0/conv3/kernel" in shapes,
+    }
+    depth = next((depth for depth, published in SIZES.items() if published == size), None)
+    return f"resnet{depth}" if depth else f"a ResNet of {size}"
+
+
+FAMILY = Family(
+    name="resnet",
+    models={f"resnet{depth}": partial(ResNet, **size) for depth, size in SIZES.items()},
+    options={"initializer": tuple(INITIALIZERS)},
+    dropout_rate=0.0,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    optimizer="sgd",
+    explain=GradCam(features=lambda model: f"layer{len(model.stage_sizes)}_{model.stage_sizes[-1] - 1}"),
+    weights={f"resnet{depth}": f"timm/resnet{depth}.tv_in1k" for depth in SIZES},
+    export_layout="torchvision",
+    identify=_identify,
+)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from animesion_jax.models.dropout import Dropout
+from animesion_jax.models.family import HEAD, Family, GradCam
 
 # As the paper's code starts its ResNets from scratch. Smaller than He's for the convolutions, whose BatchNorm makes
 # them learn the faster for it: on 335 test faces 70 % (three seeds) against 63 % (one) after 510 steps.
@@ -99,5 +100,18 @@ class ShallowNet(nn.Module):
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(nn.Dense(self.hidden_size, dtype=self.dtype, kernel_init=KERNEL_INIT)(x))
         x = Dropout(self.dropout_rate)(x, train, positions)
-        head = nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=KERNEL_INIT, name="head")
+        head = nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=KERNEL_INIT, name=HEAD)
         return head(x.astype(jnp.float32))
+
+
+FAMILY = Family(
+    name="shallownet",
+    models={"shallownet": ShallowNet},
+    options={},
+    dropout_rate=0.2,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+    optimizer="sgd",
+    explain=GradCam(features=lambda model: f"BatchNorm_{len(model.features) - 1}"),
+    identify=lambda shapes: "shallownet" if "params/Conv_0/kernel" in shapes else None,
+)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from animesion_jax.models.dropout import Dropout, drop
+from animesion_jax.models.family import HEAD
 from animesion_jax.models.hybrid import apply_stem, stem_stride
 from animesion_jax.models.kernels.attention import attend_fused, is_fused, pad_tokens
 from animesion_jax.models.kernels.convolution import convolve
@@ -231,4 +232,4 @@ class VisionTransformer(nn.Module):
         x = x[:, 0].astype(jnp.float32) if self.pool == "token" else x.astype(jnp.float32).mean(1)
         if self.pre_logits:
             x = jnp.tanh(nn.Dense(self.hidden_size, dtype=jnp.float32, name="pre_logits")(x))
-        return nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=nn.initializers.zeros, name="head")(x)
+        return nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=nn.initializers.zeros, name=HEAD)(x)

@@ -9,11 +9,11 @@ import numpy as np
 from flax import traverse_util
 
 from animesion_jax.errors import InputError, first_line
+from animesion_jax.models import FAMILIES, HEAD
 from animesion_jax.pretrained import variants
 from animesion_jax.pretrained.positions import resample_positions
 
-HEAD = "params/head/"
-PRE_LOGITS = "params/pre_logits/"
+CLASSIFIER = f"params/{HEAD}/"
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 
 Arrays = dict[str, np.ndarray]
@@ -86,18 +86,19 @@ def merge(weights: Weights, model_name: str, variables: dict[str, Any], keep_hea
         for name in [name for name in arrays if name.startswith(prefix)]:
             left_out[weights.keys[name]] = LeftOut(group_of(name), reason, arrays.pop(name).size)
 
-    head = arrays.get(f"{HEAD}kernel")
-    if not (keep_head and head is not None and head.shape == wanted[f"{HEAD}kernel"].shape):
-        for name in (name for name in wanted if name.startswith(HEAD)):
+    head = arrays.get(f"{CLASSIFIER}kernel")
+    if not (keep_head and head is not None and head.shape == wanted[f"{CLASSIFIER}kernel"].shape):
+        for name in (name for name in wanted if name.startswith(CLASSIFIER)):
             result[name], fates[name] = np.zeros(wanted[name].shape, np.float32), "re-initialised to zero"
-        leave_out(HEAD, f"the file's classifier {'' if head is None else head.shape}")
-    if not any(name.startswith(PRE_LOGITS) for name in wanted):
-        leave_out(PRE_LOGITS, "the model has no pre_logits")
-    if variants.has_other_grid(arrays, wanted):
-        name = variants.POSITIONS
-        old, tokens = arrays.pop(name), wanted[name].shape[1]
-        result[name] = resample_positions(weights.source, old, tokens, has_token=variants.CLS in wanted)
-        fates[name] = f"resampled, {old.shape[1]} to {tokens} tokens"
+        leave_out(CLASSIFIER, f"the file's classifier {'' if head is None else head.shape}")
+    for module in (module for family in FAMILIES.values() for module in family.optional):
+        if not any(name.startswith(f"params/{module}/") for name in wanted):
+            leave_out(f"params/{module}/", f"the model has no {module}")
+    for table, class_token in filter(None, (family.positions for family in FAMILIES.values())):
+        if variants.has_other_grid(table, arrays, wanted):
+            old, tokens = arrays.pop(table), wanted[table].shape[1]
+            result[table] = resample_positions(weights.source, old, tokens, has_token=class_token in wanted)
+            fates[table] = f"resampled, {old.shape[1]} to {tokens} tokens"
 
     offenders = list(weights.offenders)
     for name in (name for name in wanted if name not in fates):
@@ -135,7 +136,8 @@ def summarize(source: str, result: Arrays, fates: dict[str, str], left_out: dict
 
 
 def group_of(name: str) -> str:
-    """Returns the module that one of our names is in, in short: "Transformer/encoderblock_*", "layer1_*", "head"."""
+    """Returns a variable's module up to its first number: "Transformer/encoderblock_*", "layer1_*", "head"."""
     parts = name.split("/")[1:]
-    depth = 2 if parts[0] == "Transformer" else 1
-    return re.sub(r"_\d+$", "_*", "/".join(parts[:depth]))
+    module = parts[:-1] or parts
+    numbered = (place for place, part in enumerate(module, start=1) if part[-1].isdigit())
+    return re.sub(r"_\d+$", "_*", "/".join(module[: next(numbered, len(module))]))

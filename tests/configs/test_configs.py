@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from animesion_jax.cli.flags import load_config
-from animesion_jax.models import MODELS, abstract_variables
+from animesion_jax.models import MODELS, abstract_variables, family_of
 from animesion_jax.paper import SHORT_NAMES, TABLES
-from animesion_jax.pretrained.sources import DEFAULTS
 from animesion_jax.training import optim, steps
 from animesion_jax.workdir import run
 from tests.conftest import ROOT
@@ -80,7 +79,7 @@ def test_a_config_file_says_the_papers_figures_and_a_command_that_works(table):
 def test_every_model_has_a_config_in_every_file(table):
     options = ("", ",pretrained", ",faithful", ",recipe=modern", ",pretrained,recipe=modern")
     for model, option in itertools.product(MODELS, options):
-        if ",pretrained" in option and model not in DEFAULTS:
+        if ",pretrained" in option and model not in family_of(model).weights:
             continue
         config = _module(table).get_config(model + option)
         run.check_config(config)

@@ -15,7 +15,7 @@ from animesion_jax.errors import InputError
 from animesion_jax.images import find_images
 from animesion_jax.inference.explain import Explainer, explain_files, grad_cam, overlay, rollout
 from animesion_jax.main import main
-from animesion_jax.models import abstract_variables, create_model, init_variables
+from animesion_jax.models import FAMILIES, abstract_variables, create_model, init_variables
 from animesion_jax.preprocessing import resize
 from animesion_jax.pretrained import load_pretrained
 from tests import float64_vit
@@ -40,7 +40,11 @@ def test_rollout_is_the_papers_product_in_float64(pool, tmp_path):
     for weights in float64_vit.attention_weights(arrays, images):
         flow = (weights.mean(1) + np.eye(weights.shape[-1])) / 2 @ flow
     expected = flow[:, 0, 1:] if pool == "token" else flow.mean(1)
-    logits, maps = jax.jit(lambda variables: rollout(model, lambda: model.apply(variables, images)))(variables)
+    layers = FAMILIES["vit"].explain.layers(model)
+    assert len(layers) == 3 and FAMILIES["vit"].explain.has_class_token(model) == (pool == "token")
+    logits, maps = jax.jit(lambda variables: rollout(layers, pool == "token", lambda: model.apply(variables, images)))(
+        variables
+    )
     assert relative_difference(logits, float64_vit.forward(arrays, images)) <= 1e-5
     assert relative_difference(maps, expected.reshape(2, 3, 3)) <= 1e-5
 
@@ -56,11 +60,12 @@ def test_grad_cam_of_a_resnet_is_its_class_activation_map():
     chosen = np.array([4, 0, 2])
     kernel = np.float64(variables["params"]["head"]["kernel"])[:, chosen].T
     expected = np.maximum((features * kernel[:, None, None] / 64).sum(-1), 0)
-    logits, maps = jax.jit(lambda variables: grad_cam(model, lambda: model.apply(variables, images), chosen))(variables)
+    last = FAMILIES["resnet"].explain.features(model)
+    logits, maps = jax.jit(lambda variables: grad_cam(last, lambda: model.apply(variables, images), chosen))(variables)
     assert relative_difference(logits, jax.jit(model.apply)(variables, images)) <= 1e-5
     assert relative_difference(maps, expected) <= 1e-4
-    _, likeliest = grad_cam(model, lambda: model.apply(variables, images))
-    _, named = grad_cam(model, lambda: model.apply(variables, images), logits.argmax(-1))
+    _, likeliest = grad_cam(last, lambda: model.apply(variables, images))
+    _, named = grad_cam(last, lambda: model.apply(variables, images), logits.argmax(-1))
     np.testing.assert_array_equal(likeliest, named)
 
 
@@ -82,7 +87,8 @@ def test_grad_cam_of_shallownet_goes_by_the_gradient_behind_its_last_convolution
     gradient = gradient[:, :, None, :, None] * (windows == pooled[:, :, None, :, None])
     weights = gradient.reshape(features.shape).mean((1, 2), keepdims=True)
     expected = np.maximum((weights * np.maximum(features, 0)).sum(-1), 0)
-    _, maps = grad_cam(model, lambda: model.apply(variables, images), jnp.array([3, 3]))
+    last = FAMILIES["shallownet"].explain.features(model)
+    _, maps = grad_cam(last, lambda: model.apply(variables, images), jnp.array([3, 3]))
     assert relative_difference(maps, expected) <= 1e-4
 
 
@@ -157,7 +163,7 @@ def test_bad_input_of_explain_is_named(bundle_path, tmp_path, monkeypatch):
         patched.setattr(Image.Image, "save", _fail_read_only)
         next(explain_files(explainer, [tmp_path / "a" / "face.png"]))
     vit = create_model("vit_ti16", num_classes=2, image_size=32, **TINY_VIT)
-    bundle = Bundle(vit, init_variables(vit, 32, 0), ("A", "B"), 32, (0.5,) * 3, (0.5,) * 3, {}, {})
+    bundle = Bundle(vit, init_variables(vit, 32, 0), ("A", "B"), 32, (0.5,) * 3, (0.5,) * 3, {}, {"name": "vit_ti16"})
     with pytest.raises(InputError, match="--class_name=A: the model is a transformer"):
         next(explain_files(Explainer(bundle), [tmp_path / "a" / "face.png"], "A"))
 

@@ -17,7 +17,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from animesion_jax.errors import InputError
-from animesion_jax.models import MODELS, abstract_variables, create_model, family
+from animesion_jax.models import MODELS, abstract_variables, create_model, family_of
 from animesion_jax.pretrained import load_pretrained, sources
 from configs import dafre_128
 
@@ -186,7 +186,7 @@ def test_mean_pooled_files_have_no_class_token(tmp_path):
     file = _save(tmp_path / "w.npz", _published(tokens=4, cls=False))
     loaded = _flat(load_pretrained(file, *_model(pool="mean")))
     assert loaded["Transformer/posembed_input/pos_embedding"].shape == (1, 16, 8) and "cls" not in loaded
-    _refused(file, *_model(), "no class token", "--config.vit.pool=mean")
+    _refused(file, *_model(), "pool='mean', the model pool='token'", "--config.vit.pool=mean")
     _refused(_save(tmp_path / "t.npz", _published()), *_model(pool="mean"), "--config.vit.pool=token")
 
 
@@ -519,15 +519,15 @@ def test_our_own_files_must_fit_too(trained, bundle_path, tmp_path):
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_of_the_paper_has_published_weights(name):
     if name == "shallownet":
-        assert name not in sources.DEFAULTS
+        assert not family_of(name).weights
         with pytest.raises(ValueError, match="no published weights of 'shallownet'; allowed: resnet18"):
             dafre_128.get_config("shallownet,pretrained")
         return
     config = dafre_128.get_config(f"{name},pretrained")
     url, licence = sources.NAMED[config.pretrained]
-    assert config.pretrained == sources.DEFAULTS[name] and url.startswith("https://") and licence
+    assert config.pretrained == family_of(name).weights[name] and url.startswith(("https://", "hf://")) and licence
     assert (config.model, config.keep_head, config.vit.pool, config.vit.pre_logits) == (name, False, "token", False)
-    resnet = family(name) == "resnet"
+    resnet = family_of(name).name == "resnet"
     assert config.trainable == ("head" if resnet else "all")
     assert tuple(config.mean) == ((0.485, 0.456, 0.406) if resnet else (0.5, 0.5, 0.5))
     assert not dafre_128.get_config(name).pretrained

@@ -1,0 +1,93 @@
+"""The record of a model family: everything that the rest of the program knows about it."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+
+# Name of the classifier, the last layer of every model: a Dense module directly under the model.
+HEAD = "head"
+
+# Arrays or abstract arrays by "collection/module/.../leaf".
+Shapes = Mapping[str, Any]
+
+
+class Rollout(NamedTuple):
+    """Explain a model by attention rollout (Abnar and Zuidema, 2020, arXiv:2005.00928).
+
+    Attributes:
+      layers: returns the paths of a model's `nn.MultiHeadDotProductAttention` modules, from the first to the last.
+      has_class_token: returns whether the classifier sees the first token instead of the mean of all.
+    """
+
+    layers: Callable[[Any], Sequence[str]]
+    has_class_token: Callable[[Any], bool]
+
+
+class GradCam(NamedTuple):
+    """Explain a model by Grad-CAM (Selvaraju et al., 2017, arXiv:1610.02391).
+
+    Attributes:
+      features: returns the path of a model's last module with a (batch, height, width, channels) output.
+    """
+
+    features: Callable[[Any], str]
+
+
+class Positions(NamedTuple):
+    """A (1, tokens, width) table of position embeddings, which is resampled for another image size.
+
+    Attributes:
+      table: its variable.
+      class_token: the variable whose presence means that the first row belongs to a class token.
+    """
+
+    table: str
+    class_token: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of models.
+
+    Its modules take `num_classes`, `dtype`, `dropout_rate` and `axis_name` (the pmap axis of BatchNorm), have
+    `image_multiple` and `min_image_size` in pixels, end with a Dense layer named `HEAD`, and are called as
+    `model(images, train=False, positions=None)`.
+
+    Attributes:
+      name: also the name of the config section with the family's options.
+      models: constructors by model name.
+      options: allowed values by option of the constructors.
+      dropout_rate: default, in [0, 1).
+      mean, std: default normalisation per channel, of pixels in [0, 1].
+      optimizer: default, "sgd" or "adamw".
+      explain: the method of `explain`, and the modules that it reads.
+      weights: published weights that `pretrained` starts from (a name in pretrained/sources.py), by model name.
+      export_layout: library whose weight names `export` writes, "torchvision" or "timm"; None for none.
+      identify: returns the model's name, or a description, for arrays of this family; None for other arrays.
+      read_options: returns the options that the shapes of some arrays reveal; empty for arrays of another family.
+      optional: options that add a module of the same name, which a file may have and a model may lack.
+      positions: position embeddings; None for none.
+    """
+
+    name: str
+    models: Mapping[str, Callable[..., nn.Module]]
+    options: Mapping[str, tuple[Any, ...]]
+    dropout_rate: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    optimizer: str
+    explain: Rollout | GradCam
+    weights: Mapping[str, str] = field(default_factory=dict)
+    export_layout: str | None = None
+    identify: Callable[[Shapes], str | None] = lambda shapes: None
+    read_options: Callable[[Shapes], dict[str, Any]] = lambda shapes: {}
+    optional: tuple[str, ...] = ()
+    positions: Positions | None = None
+
+
+def matches(shapes: Shapes, pattern: str) -> set[tuple[str, ...]]:
+    """Returns the distinct groups of a regular expression at the start of the names."""
+    return {match.groups() for name in shapes if (match := re.match(pattern, name))}

@@ -1,0 +1,111 @@
+"""The record of the Vision Transformers and of Google's hybrids with a ResNet stem."""
+
+import math
+from collections import Counter
+from functools import partial
+from typing import Any
+
+from animesion_jax.models import hybrid, vit
+from animesion_jax.models.family import Family, Positions, Rollout, Shapes, matches
+from animesion_jax.models.vit import VisionTransformer
+
+# Published size and patch, by name.
+PATCHES = {
+    f"vit_{size}{patch}": (size, patch)
+    for size, patch in (
+        ("ti", 16), ("s", 16), ("s", 32), ("b", 16), ("b", 32), ("l", 16), ("l", 32), ("h", 14)
+    )
+}  # fmt: skip
+# Stem and size of the hybrids, whose patches are single places of the stem's output.
+HYBRIDS = {"r50_vit_b16": ("r50_b", "b"), "r26_vit_b32": ("r26", "b"), "r50_vit_l32": ("r50", "l")}
+
+CLASS_TOKEN = "params/cls"
+PRE_LOGITS = "params/pre_logits/kernel"
+EMBEDDING = "params/embedding/kernel"
+POSITIONS = "params/Transformer/posembed_input/pos_embedding"
+ATTENTION = "Transformer/encoderblock_{}/MultiHeadDotProductAttention_0"
+QUERY = f"params/{ATTENTION.format(0)}/query/kernel"
+MLP = "params/Transformer/encoderblock_0/MlpBlock_0/Dense_0/kernel"
+
+
+def _identify(shapes: Shapes) -> str | None:
+    """Returns "vit_b16" for its arrays, a description for those of an unpublished size, None for other models."""
+    dimensions = {EMBEDDING: 4, QUERY: 3, MLP: 2}
+    if not all(name in shapes and len(shapes[name].shape) == ndim for name, ndim in dimensions.items()):
+        return None
+    patch, hidden_size = shapes[EMBEDDING].shape[0], shapes[EMBEDDING].shape[-1]
+    size = {
+        "hidden_size": hidden_size,
+        "num_layers": len(matches(shapes, r"params/Transformer/encoderblock_(\d+)/")),
+        "num_heads": shapes[QUERY].shape[1],
+        "mlp_dim": shapes[MLP].shape[-1],
+    }
+    units = Counter(int(stage) for stage, _ in matches(shapes, r"params/block(\d+)/unit(\d+)/"))
+    stem_sizes = tuple(units[stage] for stage in sorted(units))
+    for name, model in MODELS.items():
+        if model.keywords == {"patch_size": patch, "stem_sizes": stem_sizes, **size}:
+            return name
+    return f"a ViT of patch {patch}, stem {stem_sizes}, {size}"
+
+
+def _read_options(shapes: Shapes) -> dict[str, Any]:
+    """Returns pool and pre_logits; without pool where damage hides it, and nothing for another family."""
+    if EMBEDDING not in shapes:
+        return {}
+    options = {"pre_logits": PRE_LOGITS in shapes}
+    table = shapes[POSITIONS].shape if POSITIONS in shapes else ()
+    if CLASS_TOKEN in shapes:
+        options["pool"] = "token"
+    elif len(table) == 3 and math.isqrt(table[1]) ** 2 == table[1]:
+        options["pool"] = "mean"
+    return options
+
+
+MODELS = {
+    **{
+        name: partial(VisionTransformer, patch_size=patch, stem_sizes=(), **vit.SIZES[size])
+        for name, (size, patch) in PATCHES.items()
+    },
+    **{
+        name: partial(VisionTransformer, patch_size=1, stem_sizes=hybrid.STEMS[stem], **vit.SIZES[size])
+        for name, (stem, size) in HYBRIDS.items()
+    },
+}
+
+FAMILY = Family(
+    name="vit",
+    models=MODELS,
+    options={
+        "pool": vit.POOLS,
+        "pre_logits": (False, True),
+        "gelu": tuple(vit.GELUS),
+        "dropout_places": tuple(vit.DROPOUT_PLACES),
+    },
+    dropout_rate=0.1,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+    optimizer="adamw",
+    explain=Rollout(
+        layers=lambda model: [ATTENTION.format(place) for place in range(model.num_layers)],
+        has_class_token=lambda model: model.pool == "token",
+    ),
+    # For the paper's models the files that the paper started from.
+    weights={
+        "vit_ti16": "google/augreg/Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0",
+        "vit_s16": "google/augreg/S_16-i21k-300ep-lr_0.001-aug_light1-wd_0.03-do_0.0-sd_0.0",
+        "vit_s32": "google/augreg/S_32-i21k-300ep-lr_0.001-aug_none-wd_0.1-do_0.0-sd_0.0",
+        "vit_b16": "google/imagenet21k/ViT-B_16",
+        "vit_b32": "google/imagenet21k/ViT-B_32",
+        "vit_l16": "google/imagenet21k/ViT-L_16",
+        "vit_l32": "google/imagenet21k/ViT-L_32",
+        "vit_h14": "google/imagenet21k/ViT-H_14",
+        "r50_vit_b16": "google/imagenet21k/R50+ViT-B_16",
+        "r26_vit_b32": "google/imagenet21k/R26+ViT-B_32",
+        "r50_vit_l32": "google/imagenet21k/R50+ViT-L_32",
+    },
+    export_layout="timm",
+    identify=_identify,
+    read_options=_read_options,
+    optional=("pre_logits",),
+    positions=Positions(POSITIONS, CLASS_TOKEN),
+)
