@@ -1,13 +1,13 @@
-r"""Pictures of one's own: a folder per character, or train/, validation/ and test/ with such folders.
+r"""Images of one's own: a folder per character, or train/, validation/ and test/ with such folders.
 
     python -m animesion_jax.main --config=configs/folder.py:vit_s16,pretrained \
         --config.folder=PATH --workdir=runs/mine
 
-The string after the colon is `MODEL[,pretrained][,recipe=modern]`. The first start builds a data set of the pictures
-below `config.data_dir` (tfds_builders/folder/README.md says how), later ones use it again.
+The string after the colon is `MODEL[,pretrained][,recipe=modern]`. The first start builds a data set of the images
+below `config.data_dir` (see tfds_builders/folder/README.md); later starts use it again.
 
-The recipe is the paper's at 128 px with what a small data set wants: smaller batches, so that there are updates enough,
-a cosine with a warm-up, and a pretrained ResNet that is trained whole.
+The recipe is the paper's at 128 px with three changes for a small data set: smaller batches give more updates, the
+learning rate follows a cosine with a warm-up, and a pretrained ResNet is trained whole.
 """
 
 import dataclasses

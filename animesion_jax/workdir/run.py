@@ -8,22 +8,17 @@ from typing import Any
 import flax.linen as nn
 import ml_collections
 from etils import epath
-from flax import traverse_util
 
+from animesion_jax.config import flatten, from_tree, may_change, resolve, to_tree
 from animesion_jax.errors import InputError
 from animesion_jax.files import read_json, write_json
-from animesion_jax.models import OPTIONS, abstract_variables, create_model, family
+from animesion_jax.models import abstract_variables, create_model, family_of
 from animesion_jax.training import optim, steps
 from animesion_jax.workdir.checkpoints import Checkpoints
-from animesion_jax.workdir.names import ADDED, CLASSES_FILE, CONFIG_FILE, RESULTS_FILE
+from animesion_jax.workdir.names import CLASSES_FILE, CONFIG_FILE, RESULTS_FILE
 
 # What a message tells to type.
 START = "python -m animesion_jax.main --config=CONFIG"
-# Fields that a second start in the same workdir may change.
-MAY_CHANGE = (
-    "data_dir", "data.cache", "epochs", "eval_batch_size", "log_every_steps", "checkpoint_every_steps",
-    "keep_last_checkpoints", "test_split", "default_weights",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,7 +26,7 @@ class Run:
     """A training run and one of its checkpoints.
 
     Attributes:
-      config: the config it was trained with.
+      config: the config it was trained with; no field is null.
       class_names: names by class id.
       model: the linen module.
       variables: its float32 variables.
@@ -50,11 +45,13 @@ class Run:
 
 
 def read_config(workdir: str) -> ml_collections.ConfigDict:
-    """Returns the config that a workdir was begun with; fields that it lacks since it is older are filled in."""
-    config = ml_collections.ConfigDict(read_json(epath.Path(workdir).expanduser() / CONFIG_FILE))
-    flat = traverse_util.flatten_dict(config.to_dict(), sep=".")
-    config.update_from_flattened_dict({name: value for name, value in ADDED.items() if name not in flat})
-    return config
+    """Returns the config that a workdir was begun with; InputError where it is damaged."""
+    path = epath.Path(workdir).expanduser() / CONFIG_FILE
+    tree = read_json(path)
+    try:
+        return from_tree(tree)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; restore it or take another --workdir") from error
 
 
 def read_classes(workdir: str) -> tuple[str, ...]:
@@ -73,23 +70,16 @@ def changed_fields(workdir: str, config: ml_collections.ConfigDict) -> dict[str,
     """Returns (old, new) of every field in which a config differs from the one that a workdir was begun with."""
     if not (epath.Path(workdir).expanduser() / CONFIG_FILE).exists():
         return {}
-    old, new = (
-        traverse_util.flatten_dict(json.loads(each.to_json()), sep=".") for each in (read_config(workdir), config)
-    )
+    old, new = (flatten(to_tree(each)) for each in (read_config(workdir), config))
     names = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
     return {name: (old.get(name), new.get(name)) for name in names}
 
 
 def changes_of_the_run(workdir: str, config: ml_collections.ConfigDict) -> str:
-    """Returns, in words, the fields that make another run of a config than the one its workdir was begun with.
-
-    Fields of `MAY_CHANGE` do not: they decide where the data is and how long and how often something is done, not what
-    is trained. How long does too where the learning rate follows a cosine to the last epoch, or a second
-    stage begins after it.
-    """
-    fixed = {"epochs"} if config.schedule == "cosine" or config.rebalance_epochs else set()
-    may_change = set(MAY_CHANGE) - fixed
-    differing = {name: pair for name, pair in changed_fields(workdir, config).items() if name not in may_change}
+    """Returns, in words, the fields that make a config another run than the one its workdir was begun with."""
+    flat, family = flatten(to_tree(config)), family_of(config.model)
+    changed = changed_fields(workdir, config).items()
+    differing = {name: pair for name, pair in changed if not may_change(name, flat, family)}
     return "; ".join(f"{name} was {old!r}, is {new!r}" for name, (old, new) in differing.items())
 
 
@@ -118,7 +108,8 @@ def results_of(
         check_same_run(workdir, config)
     elif changes_of_the_run(workdir, config):
         return None
-    return None if {"epochs", "test_split"} & set(changed_fields(workdir, config)) else read_json(results)
+    changed = changed_fields(workdir, config)
+    return None if {"epochs", "stages[0].epochs", "test_split"} & set(changed) else read_json(results)
 
 
 def save_description(workdir: str, config: ml_collections.ConfigDict, class_names: Sequence[str]) -> None:
@@ -137,6 +128,7 @@ def save_description(workdir: str, config: ml_collections.ConfigDict, class_name
 
 def build_model(config: ml_collections.ConfigDict, num_classes: int, axis_name: str | None = None) -> nn.Module:
     """Returns the model of a config."""
+    config = resolve(config, family_of(config.model))
     return create_model(
         config.model,
         num_classes=num_classes,
@@ -150,8 +142,8 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int, axis_name: 
 
 def model_options(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Returns the options of the model's family, which a config holds under the family's name."""
-    name = family(config.model)
-    return config[name].to_dict() if OPTIONS[name] else {}
+    family = family_of(config.model)
+    return config[family.name].to_dict() if family.options else {}
 
 
 def check_classes(trained: Sequence[str], given: Sequence[str], dataset: str) -> None:
@@ -178,6 +170,7 @@ def load(workdir: str, weights: str | None = None) -> Run:
         mend = f"allowed: {', '.join(below)}" if below else f"start one: {START} --workdir={folder}"
         raise InputError(f"{folder} is not a training run ({missing[0]} is missing); {mend}")
     config = read_config(workdir)
+    config = resolve(config, family_of(config.model))
     weights = weights or config.default_weights
     class_names = read_classes(workdir)
     model = build_model(config, len(class_names))
