@@ -1,4 +1,4 @@
-"""What the benchmarks' command lines have in common."""
+"""Choices and types that the benchmarks' command lines share."""
 
 import argparse
 
@@ -6,7 +6,7 @@ DTYPES = ("float32", "bfloat16")
 
 
 def positive(text: str) -> int:
-    """Returns the whole number above 0 that a flag was given; argparse names the flag where it is none."""
+    """Returns a flag's value as an integer of 1 or more; argparse adds the flag's name to the error."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number}; allowed: 1 or more")

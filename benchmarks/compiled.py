@@ -1,4 +1,4 @@
-"""Compiles the training step for a chip that is not at hand, and prints what it would compute, read and write there.
+"""Compiles the training step for an absent GPU or TPU and prints its FLOPs, bytes and least time.
 
 pip install 'jax[cuda13]'                        # for h200: XLA's compiler for GPUs, 4 GB; no GPU is needed
 python benchmarks/compiled.py --models vit_b16 resnet18 --image_size 224
@@ -6,14 +6,14 @@ python benchmarks/compiled.py --models vit_b16 --image_size 224 --without fused_
 pip install libtpu                               # for v3-8 and v4-8; no TPU is needed
 python benchmarks/compiled.py --chip v3-8 --models vit_b16 --image_size 128
 
-The step is the whole of training: augmentation, forward, backward, SGD with momentum, metrics.
+The step is the whole training step: augmentation, forward, backward, SGD with momentum, metrics.
 
-On a GPU every instruction of the compiled program takes as long as the slowest of its matrix products, at the rate that
-was measured on such a card, its bytes, at the memory's bandwidth, and its 32-bit integer operations, which random bits
-are made of. Their sum is a bound: no kernel reaches all of its chip. Bytes are those of all operands and results, as if
-no cache held any. Kernels are not tuned, since that takes the card; matrix products are cuBLAS's.
+GPU: an instruction takes the largest of three times: its matrix products at the rate measured on such a card, its bytes
+at the memory's bandwidth, and its 32-bit integer operations, of which random bits are made. The step's time is their
+sum. It is an estimate of the least time, since no kernel uses its chip fully. Every operand and result counts in full,
+as if nothing were cached. Kernels are not tuned, which needs the card; matrix products are cuBLAS's.
 
-On a TPU the seconds and the bytes are what XLA's own cost analysis expects of one core.
+TPU: seconds and bytes are XLA's own estimates for one core.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from pathlib import Path
 from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # for configs, which are no part of the package
+sys.path.insert(0, str(ROOT))  # for configs, which are not installed
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_enable_triton_gemm=false"
 
@@ -36,7 +36,8 @@ from jax.experimental import topologies  # noqa: E402
 
 from animesion_jax.models import MODELS, vit  # noqa: E402
 from benchmarks.hlo import Cost, Instruction, Rates, costs_of, parse  # noqa: E402
-from benchmarks.models import count_gflops, lower_step, nearest_size  # noqa: E402
+from benchmarks.models import count_gflops, nearest_size  # noqa: E402
+from benchmarks.step import lower_step  # noqa: E402
 from configs import dafre_128  # noqa: E402
 
 NUM_CLASSES = 3263  # DAF:re's
@@ -44,12 +45,12 @@ NUM_CLASSES = 3263  # DAF:re's
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """What a program is compiled for.
+    """A device that a program is compiled for.
 
     Attributes:
-      platform, topology: as `jax.experimental.topologies` calls them.
-      options: other arguments of `get_topology_desc`.
-      rates: of one device; bandwidth 0 where XLA's own estimate of the time is taken.
+      platform, topology: arguments of `jax.experimental.topologies.get_topology_desc`.
+      options: its other arguments.
+      rates: rates of one device; bandwidth 0 selects XLA's own estimate of the time.
     """
 
     platform: str
@@ -58,7 +59,7 @@ class Chip:
     rates: Rates
 
 
-# NVIDIA's figures of an H200: 132 multiprocessors of 64 integer operations a clock at 1.98 GHz, 4.8 TB/s, 141 GB.
+# NVIDIA's figures for an H200: 132 multiprocessors of 64 integer operations a clock at 1.98 GHz, 4.8 TB/s, 141 GB.
 H200 = """
 gpu_device_info {
   threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
@@ -74,20 +75,20 @@ platform_name: "CUDA"
 device_description_str: "NVIDIA H200"
 """
 CHIPS = {
-    # 790 TFLOP/s is what a large matrix product was measured to reach.
+    # A large matrix product was measured at 790 TFLOP/s.
     "h200": Chip("cuda", "", {"target_config": H200, "topology": "1x1x1"}, Rates(790e12, 4.8e12, 132 * 64 * 1.98e9)),
-    # Of a core: half a v3 chip's 123 TFLOP/s; of a v4 chip, whose two cores JAX counts as two devices here, 275.
+    # Rates of a core: half of a v3 chip's 123 TFLOP/s and half of a v4 chip's 275.
     "v3-8": Chip("tpu", "v3:2x2", {}, Rates(61.5e12)),
     "v4-8": Chip("tpu", "v4:2x2x1", {}, Rates(137.5e12)),
 }
-# What can be left out, to see what it does.
+# Parts that --without leaves out, to show their cost.
 PARTS = ("fused_attention", "dropout")
 
 
 def compile_step(
     flags: argparse.Namespace, name: str, image_size: int, devices: Sequence[jax.Device]
 ) -> jax.stages.Compiled:
-    """Returns the training step of a model, compiled for the devices of a chip."""
+    """Returns the training step of a model, compiled for a chip's devices."""
     chip = CHIPS[flags.chip]
     config = dafre_128.get_config(name)
     config.image_size, config.batch_size, config.dtype = image_size, flags.batch_size, flags.dtype
@@ -95,7 +96,7 @@ def compile_step(
     if "dropout" in flags.without:
         config.dropout_rate = 0.0
     fused = chip.platform == "cuda" and flags.dtype == "bfloat16" and "fused_attention" not in flags.without
-    # JAX asks the card that is there what it can.
+    # JAX asks the card for its abilities; answer for the absent one.
     kernels = "jax._src.cudnn.fused_attention_stablehlo"
     with (
         mock.patch.object(vit, "is_fused", lambda *_: fused),
@@ -108,7 +109,7 @@ def compile_step(
 
 
 def rows(flags: argparse.Namespace) -> Iterator[list[str]]:
-    """Yields the cells of the table; with `flags.top` prints what takes longest."""
+    """Yields the cells of each row; with `flags.top` prints the slowest instructions."""
     chip = CHIPS[flags.chip]
     rates = chip.rates
     devices = topologies.get_topology_desc(chip.topology, chip.platform, **chip.options).devices
@@ -140,7 +141,7 @@ def rows(flags: argparse.Namespace) -> Iterator[list[str]]:
 
 
 def print_top(count: int, run: list[tuple[str, Instruction, Cost]], rates: Rates) -> None:
-    """Prints which kinds of instructions take longest, the same of all layers added up."""
+    """Prints the slowest kinds of instructions; equal ones of several layers are summed."""
     groups = collections.defaultdict(list)
     for name, instruction, cost in run:
         shapes = " ".join(f"{dtype}{list(shape)}" for dtype, shape in instruction.shapes[:2])
@@ -152,20 +153,18 @@ def print_top(count: int, run: list[tuple[str, Instruction, Cost]], rates: Rates
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chip", choices=tuple(CHIPS), default="h200", help="default: h200")
     parser.add_argument("--models", nargs="+", choices=tuple(MODELS), default=("vit_b16",), help="default: vit_b16")
     parser.add_argument("--image_size", type=int, default=224, help="default: 224")
-    parser.add_argument("--batch_size", type=int, default=1024, help="of all devices; default: 1024")
+    parser.add_argument("--batch_size", type=int, default=1024, help="of all devices together; default: 1024")
     parser.add_argument("--grad_accumulation", type=int, default=1, help="parts of a batch; default: 1")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="default: bfloat16")
-    parser.add_argument("--without", nargs="+", choices=PARTS, default=(), help="what to leave out")
-    parser.add_argument("--top", type=int, default=0, help="also print so many kinds of instructions that take longest")
+    parser.add_argument("--without", nargs="+", choices=PARTS, default=(), help="parts to leave out")
+    parser.add_argument("--top", type=int, default=0, help="also print this many of the slowest instructions")
     flags = parser.parse_args()
-    print(
-        f"jax {jax.__version__}, {flags.chip}; ms of products, bytes and integers alone, then of the whole at least\n"
-    )
+    print(f"jax {jax.__version__}, {flags.chip}; ms of products, bytes and integers, then of the whole step\n")
     print("| model | px | batch | dtype | products | bytes | integers | GB moved | ms | MFU | images/s | GiB held |")
     print("|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|", flush=True)
     for row in rows(flags):

@@ -1,9 +1,9 @@
-"""Writes a manual folder of DAF:re at its real size, for benchmarks: a few hundred drawn faces, linked to every path.
+"""Writes a manual folder of DAF:re at its full size: a few hundred drawn faces, hard-linked to every path.
 
 python benchmarks/dafre_tree.py --output=/tmp/full_size/manual
 
-It holds both forms, `faces/` with `labels/` and raw DAF, of the same 463,437 images. The classes' sizes are long-tailed
-like DAF:re's and give exactly its splits; the contents repeat by hard links.
+The folder has both layouts of the same 463,437 images: `faces/` with `labels/`, and raw DAF. The classes' sizes are
+long-tailed like DAF:re's and give exactly its splits.
 """
 
 import argparse
@@ -15,29 +15,29 @@ from statistics import NormalDist
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))  # for `from tfds_builders import ...`
+sys.path.insert(0, str(ROOT))  # for tfds_builders
 
 from tfds_builders.common import splits  # noqa: E402
 from tfds_builders.toyfaces.drawing.characters import CHARACTERS  # noqa: E402
 from tfds_builders.toyfaces.drawing.faces import draw_image  # noqa: E402
 
-# DAF:re: its classes, and its images by split.
+# DAF:re's classes, and its images by split.
 CLASSES = 3_263
 SIZES = {"train": 322_947, "validation": 46_050, "test": 94_440}
 SMALLEST, MEDIAN = 20, 48
-# Raw DAF has so many rows and classes before the filters, and so many of sufficient confidence.
+# Raw DAF's rows and classes, before the filters and with sufficient confidence.
 ROWS, TAGS = 977_356, 49_087
 CONFIDENT_ROWS, CONFIDENT_TAGS = 561_557, 34_488
 NAMED_TAGS = 70_094
 LARGEST_IMAGE_ID = 3_000_000
 
 DRAWN = 300
-# Gives about 8 kB a file, as in DAF:re.
+# A file has about 8 kB, as in DAF:re.
 JPEG_QUALITY = 94
 
 
 def class_sizes() -> np.ndarray:
-    """Returns the (CLASSES,) numbers of images: 20 and a log-normal part, then changed by ones until all splits fit."""
+    """Returns the (CLASSES,) image counts: 20 plus a log-normal part, adjusted until the splits are DAF:re's."""
     normal = NormalDist()
     quantiles = np.asarray([normal.inv_cdf((i + 0.5) / CLASSES) for i in range(CLASSES)])
     narrow, wide = 0.0, 3.0
@@ -50,7 +50,7 @@ def class_sizes() -> np.ndarray:
 
 
 def _fit_splits(sizes: np.ndarray) -> np.ndarray:
-    """Returns the class sizes with images moved between classes until the rule gives the splits of DAF:re."""
+    """Moves images between classes until the split rule gives DAF:re's splits; returns the new (CLASSES,) sizes."""
     wanted = np.asarray(list(SIZES.values()))
     rng = np.random.default_rng(0)
     missing = wanted - np.sum([splits.split_sizes(int(size)) for size in sizes], axis=0)
@@ -68,7 +68,7 @@ def _fit_splits(sizes: np.ndarray) -> np.ndarray:
 
 
 def write_drawings(folder: Path) -> list[Path]:
-    """Writes the faces that all images are links to, and returns their paths."""
+    """Draws the faces that the images link to; returns their paths."""
     folder.mkdir(parents=True)
     paths = [folder / f"{number:03d}.jpg" for number in range(DRAWN)]
     for number, path in enumerate(paths):
@@ -77,7 +77,7 @@ def write_drawings(folder: Path) -> list[Path]:
 
 
 def link_images(folder: Path, image_ids: np.ndarray, digits: int, drawings: list[Path]) -> None:
-    """Fills `folder` with images, each in a folder named after the last three digits of its id."""
+    """Links images into `folder`, each below a folder named after the last three digits of its id."""
     for number in range(1000):
         (folder / f"{number:0{digits}d}").mkdir(parents=True)
     for place, image_id in enumerate(image_ids.tolist()):
@@ -85,7 +85,7 @@ def link_images(folder: Path, image_ids: np.ndarray, digits: int, drawings: list
 
 
 def write_labels(folder: Path, image_ids: np.ndarray, classes: np.ndarray) -> None:
-    """Writes the released label files, which list class after class."""
+    """Writes the released label files, sorted by class."""
     folder.mkdir(parents=True)
     lines: dict[str, list[str]] = {split: [] for split in SIZES}
     order = np.argsort(classes, kind="stable")
@@ -101,8 +101,7 @@ def write_labels(folder: Path, image_ids: np.ndarray, classes: np.ndarray) -> No
 def raw_tags(classes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Returns the (NAMED_TAGS,) ascending, sparse tag ids and the (ROWS,) tag id of every row.
 
-    The first rows are the images of DAF:re, then come those of classes that are too small, then those of which the
-    detector is not sure.
+    The rows are first DAF:re's images, then images of classes that are too small, then images of low confidence.
     """
     tag_ids = np.sort(rng.choice(10 * NAMED_TAGS, NAMED_TAGS, replace=False))
     used = rng.permutation(tag_ids)[:TAGS]
@@ -127,7 +126,7 @@ def write_raw(folder: Path, image_ids: np.ndarray, classes: np.ndarray, rng: np.
 
 
 def write_tree(manual: Path) -> None:
-    """Writes the manual folder, which may not exist yet."""
+    """Writes the manual folder; it must not exist."""
     rng = np.random.default_rng(0)
     classes = np.repeat(np.arange(CLASSES), class_sizes())
     image_ids = rng.choice(LARGEST_IMAGE_ID, ROWS, replace=False)
@@ -140,9 +139,9 @@ def write_tree(manual: Path) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="new folder to fill; TFDS's --manual_dir")
+    parser.add_argument("--output", type=Path, required=True, help="new folder to write; TFDS's --manual_dir")
     flags = parser.parse_args()
     if flags.output.exists():
         parser.error(f"{flags.output} exists; allowed: a new folder")

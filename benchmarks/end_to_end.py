@@ -1,12 +1,11 @@
-"""Prints how fast training is with its data, as a part of how fast its steps are without: for each cache.
+"""Prints the speed of training with its data, relative to the speed of its steps alone, for each cache.
 
 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \\
     python benchmarks/end_to_end.py --config=configs/dafre_128.py:vit_b32 --config.data_dir=DATA
 
-The first epoch, which fills caches and compiles, does not count. After it, rounds of steps on the next batches of the
-data take turns with rounds of as many steps on one batch that lies on the device, so that a machine that is busy for a
-while is busy for both; the median of the rounds' quotients is printed. Neither evaluates or saves. The
-variable is what `train` starts itself with (animesion_jax/huge_pages.py).
+GLIBC_TUNABLES is the Makefile's setting. The first epoch fills caches and compiles; it does not count. Then rounds of
+steps on batches of the data alternate with rounds of as many steps on one batch that lies on the device. So other load
+on the machine slows both. The median of the rounds' quotients is printed. No round evaluates or saves.
 """
 
 import itertools
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # for configs, which are no part of the package
+sys.path.insert(0, str(ROOT))  # for configs, which are not installed
 from animesion_jax.errors import InputError  # noqa: E402
 
 CACHES = ("none", "encoded", "decoded", "device")
@@ -27,13 +26,13 @@ SECONDS_PER_ROUND = 4.0
 
 
 def endless(trainer: Any) -> Iterator[Any]:
-    """Yields what the training steps take, epoch after epoch."""
+    """Yields the batches of the training steps, epoch after epoch."""
     for step in itertools.count(step=trainer.steps_per_epoch):
         yield from trainer.batches(step)
 
 
 class Steps:
-    """A training state and the program that advances it, on some batches."""
+    """A training state, its compiled step, and the batches that it consumes."""
 
     def __init__(self, trainer: Any, batches: Iterator[Any]):
         self._batches = batches
@@ -43,7 +42,7 @@ class Steps:
         self._state, _ = self._program(self._state, first)
 
     def seconds(self, count: int) -> float:
-        """Returns what the next steps take."""
+        """Runs `count` steps; returns their seconds."""
         import jax
 
         started = time.perf_counter()
@@ -54,7 +53,7 @@ class Steps:
 
 
 def synthetic(config: Any) -> dict[str, Any]:
-    """Returns a batch of noise."""
+    """Returns a batch of random pixels."""
     import numpy as np
 
     side = config.image_size + config.crop_margin
@@ -67,7 +66,7 @@ def synthetic(config: Any) -> dict[str, Any]:
 
 
 def print_table(argv: Sequence[str]) -> None:
-    """Measures what a command line of `train` says, without --workdir; InputError says what is wrong with it."""
+    """Measures the config of a `train` command line without --workdir; raises InputError if it is wrong."""
     import jax
 
     from animesion_jax.cli.flags import load_config
@@ -96,7 +95,7 @@ def print_table(argv: Sequence[str]) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    """The command line."""
+    """Runs the command line."""
     if {"-h", "--help"} & set(argv):
         print(__doc__)
         return

@@ -1,10 +1,10 @@
-"""Builds DAF:re at its full size and reads it once: prints the time, the rate and the peak of memory of every step.
+"""Builds DAF:re at its full size and reads it once; prints the time, rate and peak memory of each step.
 
 python benchmarks/full_size.py --folder=/tmp/full_size
 python benchmarks/full_size.py --folder=/tmp/full_size --steps none encoded
 
-The manual folder is drawn by `dafre_tree.py`. Every step is a process of its own, whose whole time counts, imports
-included; the peak is the largest resident memory that the kernel saw of it. FOLDER needs 12 GB.
+`dafre_tree.py` draws the manual folder. Each step runs in its own process. The seconds are those of the whole process
+with its imports; the peak is the kernel's largest resident set size. FOLDER needs 12 GB.
 """
 
 import argparse
@@ -24,7 +24,7 @@ STEPS = ("tree", *BUILDS, *CACHES)
 
 
 def command(step: str, folder: Path, batch_size: int) -> tuple[list[str | Path], Path, int]:
-    """Returns the command of a step, where to run it, and how many images it goes through."""
+    """Returns (command, working directory, number of images) of a step."""
     manual, data = folder / "manual", folder / "built"
     if step == "tree":
         return [sys.executable, HERE / "dafre_tree.py", f"--output={manual}"], HERE, IMAGES
@@ -37,11 +37,11 @@ def command(step: str, folder: Path, batch_size: int) -> tuple[list[str | Path],
 
 
 def measure(arguments: list[str | Path], cwd: Path, log: Path) -> tuple[float, float]:
-    """Runs a command, its output into `log`, and returns its seconds and the peak of its resident memory in GiB."""
+    """Runs a command with its output in `log`; returns its seconds and its peak resident memory in GiB."""
     started = time.perf_counter()
     with log.open("w") as output:
         process = subprocess.Popen(arguments, cwd=cwd, stdout=output, stderr=subprocess.STDOUT)
-        # The kernel's own count misses no peak between two samples. It starts from this process's, which is small.
+        # The kernel's count misses no peak. It starts at this process's own, which is small.
         _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"{' '.join(map(str, arguments))} failed; see {log}")
@@ -49,11 +49,11 @@ def measure(arguments: list[str | Path], cwd: Path, log: Path) -> tuple[float, f
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="for the manual folder, the built data and the logs")
+    parser.add_argument("--folder", type=Path, required=True, help="for the manual folder, the built data and logs")
     parser.add_argument("--steps", nargs="+", default=STEPS, choices=STEPS, help="default: all, in this order")
-    parser.add_argument("--batch_size", type=int, default=64, help="images of a batch when reading; default: 64")
+    parser.add_argument("--batch_size", type=int, default=64, help="images per batch when reading; default: 64")
     flags = parser.parse_args()
     folder = flags.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)

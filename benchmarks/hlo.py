@@ -1,4 +1,4 @@
-"""What a compiled program computes, reads and writes, counted in XLA's text of it."""
+"""Counts the FLOPs, bytes and integer operations of a compiled program in its HLO text."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 NUM_BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4,
              "s64": 8, "u64": 8, "f64": 8}  # fmt: skip
 INTEGER_OPERATIONS = {"add", "subtract", "multiply", "and", "or", "xor", "shift-left", "shift-right-logical"}
-# Instructions that run nothing.
+# Instructions that cost nothing.
 NAMES = {"parameter", "constant", "bitcast", "get-tuple-element", "tuple", "after-all"}
 
 
@@ -17,9 +17,9 @@ class Instruction:
     """A line of a compiled program.
 
     Attributes:
-      shapes: (dtype, dimensions) of what it returns, more than one of a tuple.
-      operation: such as "fusion" or "custom-call".
-      operands: names of the instructions that it reads.
+      shapes: (dtype, dimensions) of each result; a tuple has several.
+      operation: the opcode, such as "fusion" or "custom-call".
+      operands: names of the instructions whose results it reads.
       attributes: the rest of the line.
     """
 
@@ -30,12 +30,12 @@ class Instruction:
 
     @property
     def num_bytes(self) -> int:
-        """The size of what it returns."""
+        """Bytes of the results."""
         return sum(NUM_BYTES[dtype] * math.prod(shape) for dtype, shape in self.shapes)
 
     @property
     def source(self) -> str:
-        """What of the model it belongs to, without the number of the layer."""
+        """The part of the model it belongs to, without the layer's number."""
         found = re.search(r'op_name="([^"]*)"', self.attributes)
         return re.sub(r"(encoderblock|layer\d)_\d+", r"\1", found[1]) if found else ""
 
@@ -44,7 +44,7 @@ Computation = dict[str, Instruction]
 
 
 def parse(text: str) -> tuple[Computation, dict[str, Computation]]:
-    """Returns the entry and all computations, by name, of a compiled program's text."""
+    """Parses HLO text; returns the entry computation, and all computations by name."""
     computations: dict[str, Computation] = {}
     entry: Computation = {}
     current: Computation = {}
@@ -66,11 +66,11 @@ def parse(text: str) -> tuple[Computation, dict[str, Computation]]:
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """What a device does in a second at most.
+    """Peak rates of a device, per second.
 
     Attributes:
-      flops: of bfloat16 matrix products, multiply and add counted as two.
-      bandwidth: bytes of its memory.
+      flops: FLOPs of bfloat16 matrix products; a multiply-add counts as two.
+      bandwidth: bytes read from or written to its memory.
       integers: 32-bit integer operations.
     """
 
@@ -81,21 +81,21 @@ class Rates:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What an instruction takes: floating-point operations of products, bytes, 32-bit integer operations."""
+    """The cost of an instruction: FLOPs of products, bytes, and 32-bit integer operations."""
 
     flops: int
     num_bytes: int
     integers: int
 
     def seconds(self, rates: Rates) -> float:
-        """Returns how long it takes at least."""
+        """Returns the least time of the instruction."""
         return max(self.flops / rates.flops, self.num_bytes / rates.bandwidth, self.integers / rates.integers)
 
 
 def costs_of(
     computation: Computation, computations: dict[str, Computation], times: int = 1
 ) -> Iterator[tuple[str, Instruction, Cost]]:
-    """Yields the name and cost of all that a computation runs, `times` over; those of a loop as often as it turns."""
+    """Yields (name, instruction, cost) of all that a computation runs; a loop's body counts once per iteration."""
     for name, instruction in computation.items():
         if instruction.operation == "while":
             turns = re.search(r'"known_trip_count":\{"n":"(\d+)"', instruction.attributes)
@@ -121,7 +121,7 @@ def _flops(instruction: Instruction, computation: Computation) -> int:
     elif "__cudnn$conv" in attributes:
         return _convolution_flops(instruction, computation)
     elif "__cudnn$fmha" in attributes:
-        # (batch, tokens, heads, width) queries: two products with all keys; five for the gradient, one of them anew.
+        # (batch, tokens, heads, width) queries: two products forward; five backward, one of them recomputed.
         batch, tokens, heads, width = computation[instruction.operands[0]].shapes[0][1]
         return (10 if "Backward" in attributes else 4) * batch * heads * tokens**2 * width
     else:
@@ -131,7 +131,7 @@ def _flops(instruction: Instruction, computation: Computation) -> int:
 
 
 def _convolution_flops(instruction: Instruction, computation: Computation) -> int:
-    """Of cuDNN's three: forward and gradients have the same products, of places of the result and kernels."""
+    """Returns the FLOPs of a cuDNN convolution or of either of its gradients; all three have the same products."""
     shapes = [computation[name].shapes[0][1] for name in instruction.operands[:2]]
     result = instruction.shapes[0][1]
     places, kernel = {

@@ -1,12 +1,12 @@
-"""Prints the images per second of the input pipeline alone, for each cache, and of two others beside it.
+"""Prints the images per second of the input pipeline alone, for each cache, and of two peers.
 
 python benchmarks/input_pipeline.py --dataset=toyfaces --data_dir=runs/demo/data
 python benchmarks/input_pipeline.py --dataset=dafre/min20 --data_dir=DATA --peers tf.data DataLoader
 
-Ours ends with uint8 batches in host memory, augmented later on the device. "tf.data" is TensorFlow's usual pipeline,
-with crop, flip and colour jitter on the host; "DataLoader" that of PyTorch, as the paper's framework had it: Pillow and
-torchvision's transforms in a process per core (needs torch and torchvision). Both read the same records, which are in
-memory for the DataLoader, and shuffle, and end with normalised float batches.
+Our pipeline ends with uint8 batches in host memory; the device augments them later. "tf.data" is TensorFlow's usual
+pipeline with crop, flip and colour jitter on the host. "DataLoader" is PyTorch's, as in the paper's framework: Pillow
+and torchvision's transforms in one process per core (needs torch and torchvision). Both read the same records, shuffle,
+and end with normalised float batches. The DataLoader's records are in memory.
 """
 
 import argparse
@@ -24,10 +24,10 @@ import tensorflow as tf
 
 CACHES = ("none", "encoded", "decoded")
 PEERS = ("tf.data", "DataLoader")
-# The decoded cache hands out 20,000 images within a tenth of a second, too short to be timed.
-LEAST_SECONDS = 3.0
+# The decoded cache yields 20,000 images in a tenth of a second, too short to time.
+MIN_SECONDS = 3.0
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # for configs and tests, which are no part of the package
+sys.path.insert(0, str(ROOT))  # for configs and tests, which are not installed
 
 from animesion_jax.data.datasets import Dataset, load_dataset  # noqa: E402
 from animesion_jax.data.decode import decode_and_resize  # noqa: E402
@@ -39,7 +39,7 @@ from configs import common  # noqa: E402
 
 
 def ours(config: ml_collections.ConfigDict, dataset: Dataset) -> Iterator[Any]:
-    """Returns our endless batches."""
+    """Returns endless batches of our pipeline."""
     return TrainData(config, dataset).batches()
 
 
@@ -108,13 +108,13 @@ def data_loader(config: ml_collections.ConfigDict, dataset: Dataset) -> Iterator
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="toyfaces", help="TFDS name; default: toyfaces")
     parser.add_argument("--data_dir", required=True, help="where the data set was built")
     parser.add_argument("--image_size", type=positive, default=128, help="side of the model's input; default: 128")
-    parser.add_argument("--batch_size", type=positive, default=64, help="images of a batch; default: 64")
-    parser.add_argument("--images", type=int, default=20_000, help="least number of images to time; default: 20,000")
+    parser.add_argument("--batch_size", type=positive, default=64, help="images per batch; default: 64")
+    parser.add_argument("--images", type=int, default=20_000, help="time at least this many images; default: 20,000")
     parser.add_argument("--caches", nargs="*", default=CACHES, choices=CACHES, help="default: all three")
     parser.add_argument("--peers", nargs="*", default=(), choices=PEERS, help="default: none")
     flags = parser.parse_args()
@@ -136,7 +136,7 @@ def main() -> None:
         next(batches)
         filled = time.perf_counter()
         steps, seconds = 0, 0.0
-        while (steps + 1) * config.batch_size <= flags.images or seconds < LEAST_SECONDS:
+        while (steps + 1) * config.batch_size <= flags.images or seconds < MIN_SECONDS:
             next(batches)
             steps, seconds = steps + 1, time.perf_counter() - filled
         label = f"cache '{name}'" if name in CACHES else name

@@ -1,13 +1,13 @@
-"""Prints how fast `predict` names the images of a folder, beside the same model in ONNX Runtime and PyTorch.
+"""Prints the speed of `predict` on a folder of images, beside the same model in ONNX Runtime and PyTorch.
 
 python benchmarks/predict.py FOLDER --bundle=demo.msgpack
 python benchmarks/predict.py FOLDER --bundle=vit.msgpack --peers onnxruntime torch  # torch with timm and torchvision
 
-Every line is a process of its own, started twice: for one image, whose time is the start-up, and for all of them. The
-rate is that of the rest in the time that they take longer; memory is the largest resident one that the kernel saw.
-Compiled programs of ours are kept from an earlier start, as they are for a user. The peers are what `export` writes
-and docs/export.md runs, in batches of the same size, with threads that decode and resize by Pillow while the model
-runs; the last column is the largest difference of a probability from ours, which is Pillow's rounding.
+Each program runs twice in its own process: with one image, whose time is the start-up, and with all images. The rate is
+the remaining images over the additional time. Memory is the kernel's largest resident set size. Our compiled programs
+are cached by an earlier run, as for a user. The peers run the files of `export` as docs/export.md does, with the same
+batch size; threads decode and resize with Pillow while the model runs. The last column is the largest difference of a
+probability from ours; Pillow's rounding causes it.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # for tests and the other benchmarks, which are no part of the package
+sys.path.insert(0, str(ROOT))  # for tests and the other benchmarks, which are not installed
 
 from benchmarks.command_line import positive  # noqa: E402
 
@@ -87,7 +87,7 @@ def torch_model(file: str) -> tuple[Callable, int]:
 
 
 def run_peer(kind: str, file: str, files: Sequence[str], batch_size: int, output: str) -> None:
-    """Writes the likeliest character's probability of every image."""
+    """Writes each image's largest probability to `output`, as JSON."""
     probabilities, size = {"onnxruntime": onnxruntime_model, "torch": torch_model}[kind](file)
     likeliest = []
     for images in batches(files, size, batch_size):
@@ -96,25 +96,25 @@ def run_peer(kind: str, file: str, files: Sequence[str], batch_size: int, output
 
 
 def timed(command: Sequence[str]) -> tuple[float, float]:
-    """Returns the seconds of a command and its largest resident memory in MiB; RuntimeError where it fails."""
+    """Runs a command; returns its seconds and peak resident memory in MiB. Raises RuntimeError if it fails."""
     started = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said)
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            said.seek(0)
-            raise RuntimeError((said.read().strip().splitlines() or [f"exit status {process.returncode}"])[-1])
+            output.seek(0)
+            raise RuntimeError((output.read().strip().splitlines() or [f"exit status {process.returncode}"])[-1])
     return seconds, usage.ru_maxrss / 1024
 
 
 def command_of(kind: str, file: str, images: Sequence[str], batch_size: int, output: str) -> list[str]:
-    """Returns the command that names images."""
+    """Returns the command that classifies images."""
     if kind == "ours":
         module = [sys.executable, "-m", "animesion_jax.main", "predict", f"--bundle={file}", f"--output={output}"]
         return [*module, f"--batch_size={batch_size}", "--top_k=1", *images]
-    # By a file: a command line may not be as long as their names.
+    # Pass the paths in a file; together they may exceed the limit of a command line.
     listed = Path(f"{output}.images")
     listed.write_text(json.dumps(images))
     case = {"kind": kind, "file": file, "images": str(listed), "batch_size": batch_size, "output": output}
@@ -122,7 +122,7 @@ def command_of(kind: str, file: str, images: Sequence[str], batch_size: int, out
 
 
 def likeliest_of(kind: str, output: str) -> list[float]:
-    """Returns what a command wrote: the likeliest character's probability of every image."""
+    """Reads a command's output; returns each image's largest probability."""
     text = Path(output).read_text()
     if kind != "ours":
         return json.loads(text)
@@ -141,12 +141,14 @@ def export(bundle: str, kind: str, folder: Path) -> str:
 
 
 def images_of(folder: str) -> list[str]:
-    """Returns the absolute paths of a folder's images; ends the program for less than two, of which there is no rate.
+    """Returns the absolute paths of a folder's images; exits if there are fewer than two.
 
-    A process of its own looks for them: what a child's memory is measured as is at least its parent's, which is to
-    stay without JAX.
+    A child process finds them, so that this process does not import JAX: a child's measured memory is at least its
+    parent's.
     """
-    code = "import sys, animesion_jax.inference.recognizer as p; print(*p.find_images(sys.argv[1:]), sep='\\0', end='')"
+    code = (
+        "import sys; from animesion_jax.images import find_images; print(*find_images(sys.argv[1:]), sep='\\0', end='')"
+    )
     found = subprocess.run(
         [sys.executable, "-c", code, str(Path(folder).resolve())], cwd=ROOT, capture_output=True, text=True
     )
@@ -154,12 +156,12 @@ def images_of(folder: str) -> list[str]:
     if found.returncode:
         sys.exit(f"predict.py: error: {found.stderr.strip().splitlines()[-1].partition(': ')[2]}")
     if len(images) < 2:
-        sys.exit(f"predict.py: error: {folder} is not two images or more; allowed: a folder of them")
+        sys.exit(f"predict.py: error: {folder} has fewer than two images; give a folder with more")
     return images
 
 
 def print_table(flags: argparse.Namespace) -> None:
-    """Prints a line per program."""
+    """Prints a row per program."""
     images = images_of(flags.folder)
     print(f"{len(images)} images, batches of {flags.batch_size}\n")
     print("| of | start-up s | images/s | memory MiB | ours by peer | largest difference |")
@@ -169,7 +171,7 @@ def print_table(flags: argparse.Namespace) -> None:
         for kind in ("ours", *flags.peers):
             try:
                 file = str(Path(flags.bundle).resolve()) if kind == "ours" else export(flags.bundle, kind, folder)
-                # The first start of ours compiles, for either batch size.
+                # Our first run compiles, for either batch size.
                 for attempt in range(2 if kind == "ours" else 1):
                     one, every = (str(folder / f"{kind}.{count}.{attempt}.jsonl") for count in ("one", "every"))
                     start_up, _ = timed(command_of(kind, file, images[:1], flags.batch_size, one))
@@ -192,9 +194,9 @@ def print_table(flags: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", help="folder of images that can all be read")
+    parser.add_argument("folder", nargs="?", help="folder of readable images")
     parser.add_argument("--bundle", help="file written by export")
     parser.add_argument("--peers", nargs="*", default=(), choices=tuple(FORMATS), help="default: none")
     parser.add_argument("--batch_size", type=positive, default=32, help="images per forward pass; default: 32")
@@ -205,7 +207,7 @@ def main() -> None:
         run_peer(flags.one["kind"], flags.one["file"], files, flags.one["batch_size"], flags.one["output"])
         return
     if not flags.folder or not flags.bundle:
-        parser.error("--bundle and a folder of images are needed")
+        parser.error("give a folder of images and --bundle")
     print_table(flags)
 
 

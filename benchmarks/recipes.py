@@ -1,15 +1,14 @@
-"""Trains the paper's recipe, every newer option alone, and several: prints test accuracies, mean ± sd over seeds.
+"""Trains the paper's recipe, each newer option alone, and combinations; prints test accuracies, mean ± sd over seeds.
 
 python benchmarks/recipes.py --data_dir=DATA --workdir=runs/recipes
 python benchmarks/recipes.py --data_dir=DATA --workdir=runs/recipes --models resnet18 --variants paper all --seeds 0
 python benchmarks/recipes.py --data_dir=DATA --workdir=runs/recipes --variants optimizer+ema
 python benchmarks/recipes.py --table
 
-Every run is a workdir of its own below WORKDIR, `MODEL-VARIANT-SEED`, trained and evaluated (last weights, --per_class)
-by the program's own commands, and a line of RESULTS, which the tables are made of. One that has its line is not done
-again, one that was interrupted goes on. The first seed of every variant comes first. Several such processes share the
-work: each takes runs that no other has. The whole study takes days on two cores; RESULTS carries it from one machine to
-the next.
+Each run has a workdir WORKDIR/MODEL-VARIANT-SEED and, when it is done, a line in RESULTS, from which the tables are
+made. `train` and `evaluate --weights=last --per_class` do the work. A second start skips runs that have their line and
+resumes interrupted ones. Several processes share the work: each takes runs that no other has locked. The first seed of
+every variant runs first. The whole study takes days on two cores.
 """
 
 import argparse
@@ -27,18 +26,18 @@ import ml_collections
 from flax import traverse_util
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # for configs, which are no part of the package
+sys.path.insert(0, str(ROOT))  # for configs, which are not installed
 
 from configs import dafre_128  # noqa: E402
 from configs.modern_recipe import apply_modern  # noqa: E402
 
 MODELS = ("resnet18", "vit_s16")
-# What `recipe=modern` has of these is taken from it, another optimizer by model.
+# Options whose values are those of `recipe=modern`, as fields of a config.
 MODERN = {
     "optimizer": ("optimizer", "learning_rate", "weight_decay", "schedule", "warmup_epochs"),
     "rebalancing": ("rebalance_epochs",),
 }
-# What else has become usual, as fields of a config.
+# Further options, as fields of a config.
 OTHERS = {
     # DeiT's, and timm's ResNets'.
     "erasing": {"augment.erasing": 0.25},
@@ -47,14 +46,15 @@ OTHERS = {
     "cutmix": {"cutmix": 1.0},
     # Szegedy et al.
     "label_smoothing": {"label_smoothing": 0.1},
-    # Menon et al.: what makes the mean of the classes' accuracies best.
+    # Menon et al.: optimal for the mean of the classes' accuracies.
     "logit_adjustment": {"logit_adjustment": 1.0},
-    # Less in a short run, see optim.update_average.
+    # optim.update_average lowers it in short runs.
     "ema": {"ema_decay": 0.999},
 }
-# What the paper's recipe is given one at a time.
+# Options that are added to the paper's recipe one at a time.
 OPTIONS = ("optimizer", *OTHERS, "rebalancing")
-# Variants of a name of their own; others are options joined by "+". Of the two that balance the classes all have one.
+# Named variants; others are options joined by "+". Rebalancing and logit adjustment both balance the classes, so each
+# variant has one of them.
 COMBINATIONS = {
     "paper": (),
     "all": tuple(name for name in OPTIONS if name != "rebalancing"),
@@ -62,34 +62,34 @@ COMBINATIONS = {
 }
 VARIANTS = ("paper", *OPTIONS, "optimizer+logit_adjustment", "optimizer+rebalancing", "all", "all_rebalancing")
 COLUMNS = ("top1_accuracy", "macro_accuracy", "many_shot", "medium_shot", "few_shot")
-# What a line of the results says of a run besides its accuracies. Lines of other values are of other studies.
+# Keys of a line in RESULTS besides the accuracies. Lines with other values belong to other studies.
 STUDY = ("dataset", "image_size", "batch_size", "epochs")
 RUN = ("model", "variant", "seed")
 RESULTS = ROOT / "docs" / "recipes.jsonl"
 
 
 def flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns the fields of a config by dotted name."""
+    """Returns a config's fields by dotted name."""
     return traverse_util.flatten_dict(config.to_dict(), sep=".")
 
 
 def options_of(variant: str) -> tuple[str, ...]:
-    """Returns the names of the options that a variant has."""
+    """Returns the names of a variant's options."""
     return COMBINATIONS[variant] if variant in COMBINATIONS else tuple(variant.split("+"))
 
 
 def known_variant(name: str) -> str:
-    """Returns the name of a variant given on the command line."""
+    """Returns a --variants value; raises ArgumentTypeError if it names an unknown option."""
     unknown = [option for option in options_of(name) if option not in OPTIONS]
     if unknown:
         raise argparse.ArgumentTypeError(
-            f"'{name}' has no meaning; allowed: {', '.join(COMBINATIONS)}, or {', '.join(OPTIONS)}, joined by '+'"
+            f"unknown variant '{name}'; allowed: {', '.join(COMBINATIONS)}, or {', '.join(OPTIONS)}, joined by '+'"
         )
     return name
 
 
 def overrides(model: str, variant: str, epochs: int) -> dict[str, Any]:
-    """Returns the fields in which a run differs from `configs/dafre_128.py:MODEL`, by dotted name."""
+    """Returns the fields that differ from `configs/dafre_128.py:MODEL`, by dotted name."""
     plain = dafre_128.get_config(model)
     config = plain.copy_and_resolve_references()
     config.decay_epochs = max(plain.decay_epochs * epochs // plain.epochs, 1)
@@ -103,7 +103,7 @@ def overrides(model: str, variant: str, epochs: int) -> dict[str, Any]:
 
 
 def run_command(arguments: list[str], log: Path) -> str:
-    """Runs `animesion_jax.main` with its messages appended to `log` and returns what it prints."""
+    """Runs `animesion_jax.main` with stderr appended to `log`; returns its stdout."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
@@ -117,14 +117,14 @@ def run_command(arguments: list[str], log: Path) -> str:
 
 
 def train_and_evaluate(workdir: Path, run: dict[str, Any], flags: argparse.Namespace) -> dict[str, Any]:
-    """Trains a run, or goes on with it, and returns its line of the results."""
+    """Trains or resumes a run and evaluates it; returns its line of RESULTS."""
     log = workdir.with_name(f"{workdir.name}.log")
     fields = overrides(run["model"], run["variant"], flags.epochs) | {
         "dataset": flags.dataset, "data_dir": str(flags.data_dir.resolve()), "image_size": flags.image_size,
         "crop_margin": flags.crop_margin, "batch_size": flags.batch_size, "seed": run["seed"],
-        # A study has no use for resuming within an epoch.
+        # Resuming at the last epoch is enough.
         "checkpoint_every_steps": 0,
-        # The 335 test images in two batches; the 153 that are evaluated after every epoch are not padded to 256.
+        # Fits the 335 test images in two batches and the 153 validation images in one.
         "eval_batch_size": 168,
     }  # fmt: skip
     given = [f"--config.{name}={value}" for name, value in fields.items()]
@@ -135,26 +135,26 @@ def train_and_evaluate(workdir: Path, run: dict[str, Any], flags: argparse.Names
 
 
 def read_results(file: Path) -> list[dict[str, Any]]:
-    """Returns the lines of the results so far."""
+    """Returns the lines of RESULTS."""
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def study_of(flags: argparse.Namespace) -> dict[str, Any]:
-    """Returns what the runs of a study have in common."""
+    """Returns the values that all runs of a study share."""
     return {name: getattr(flags, name) for name in STUDY}
 
 
 def is_done(run: dict[str, Any], flags: argparse.Namespace) -> bool:
-    """Returns whether a run has its line."""
+    """Returns whether RESULTS has the run."""
     return any({name: row[name] for name in run} == run for row in read_results(flags.results))
 
 
 def train_all(runs: Iterable[tuple[str, str, int]], flags: argparse.Namespace) -> None:
-    """Trains the runs that are not done and that no other process has taken; one that fails is left out."""
+    """Trains the runs that are neither done nor locked by another process; reports and skips those that fail."""
     for model, variant, seed in runs:
         run = study_of(flags) | dict(zip(RUN, (model, variant, seed), strict=True))
         workdir = flags.workdir / f"{model}-{variant}-{seed}"
-        # The system lets go of a lock when its process ends, however it ends.
+        # The system releases the lock when the process ends, even if it is killed.
         with workdir.with_name(f"{workdir.name}.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -173,14 +173,14 @@ def train_all(runs: Iterable[tuple[str, str, int]], flags: argparse.Namespace) -
 
 
 def accuracy(evaluation: dict[str, Any], column: str) -> float | None:
-    """Returns an accuracy in percent, rounded to a hundredth; None where no class is of a group."""
+    """Returns an accuracy in percent, rounded to 0.01; None if the group has no class."""
     value = evaluation[column]
     value = value["top1_accuracy"] if isinstance(value, dict) else value
     return None if value is None else round(100 * value, 2)
 
 
 def cell(values: list[float | None]) -> str:
-    """Returns mean ± sample standard deviation over seeds."""
+    """Formats mean ± sample standard deviation over seeds."""
     if None in values:
         return "—"
     mean = f"{statistics.fmean(values):.2f}"
@@ -188,7 +188,7 @@ def cell(values: list[float | None]) -> str:
 
 
 def table(rows: list[dict[str, Any]], models: Iterable[str], variants: Iterable[str]) -> Iterator[str]:
-    """Yields the lines of a Markdown table per model, of all seeds that have a line."""
+    """Yields the lines of a Markdown table per model."""
     for model in models:
         yield f"\n{model}\n\n| variant | {' | '.join(COLUMNS)} | seeds |"
         yield f"|---|{'---:|' * (len(COLUMNS) + 1)}"
@@ -200,7 +200,7 @@ def table(rows: list[dict[str, Any]], models: Iterable[str], variants: Iterable[
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", type=Path, help="where the data set is built")
     parser.add_argument("--workdir", type=Path, help="folder for the workdirs of all runs")
@@ -209,18 +209,18 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help=f"default: {' '.join(MODELS)}")
     parser.add_argument(
         "--variants", nargs="+", type=known_variant, metavar="VARIANT",
-        help=f"of {', '.join(COMBINATIONS)}, or of {', '.join(OPTIONS)}, joined by '+'; default: {' '.join(VARIANTS)}",
+        help=f"{', '.join(COMBINATIONS)}, or some of {', '.join(OPTIONS)} joined by '+'; default: {' '.join(VARIANTS)}",
     )  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2), help="default: 0 1 2")
-    parser.add_argument("--epochs", type=int, default=30, help="of every run, before any second stage; default: 30")
+    parser.add_argument("--epochs", type=int, default=30, help="of the first stage; default: 30")
     parser.add_argument("--image_size", type=int, default=64, help="default: 64")
     parser.add_argument("--crop_margin", type=int, default=16, help="default: 16")
     parser.add_argument("--batch_size", type=int, default=64, help="default: 64")
-    parser.add_argument("--table", action="store_true", help="train nothing, print what there is")
+    parser.add_argument("--table", action="store_true", help="train nothing; print the tables")
     flags = parser.parse_args()
     if not flags.table:
         if flags.data_dir is None or flags.workdir is None:
-            parser.error("training needs --data_dir and --workdir; --table prints what there is")
+            parser.error("give --data_dir and --workdir to train, or --table")
         flags.workdir = flags.workdir.resolve()
         flags.workdir.mkdir(parents=True, exist_ok=True)
         variants = flags.variants or VARIANTS

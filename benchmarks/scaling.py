@@ -1,13 +1,12 @@
-"""Prints how the cost of a training step grows: with devices on paper, with the batch as the compiler plans its memory.
+"""Prints how the cost of a training step grows with devices (estimated) and with the batch (as compiled).
 
-python benchmarks/scaling.py communication     # bytes all-reduced a step, and what they cost on three machines
-python benchmarks/scaling.py devices           # images/s of 1 to 8 chips of each, by the same reckoning
-python benchmarks/scaling.py memory            # bytes of the step's buffers against the batch; compiles, runs nothing
+python benchmarks/scaling.py communication     # bytes of a step's all-reduces, and their cost on three machines
+python benchmarks/scaling.py devices           # images/s of 1 to 8 chips, by the same estimate
+python benchmarks/scaling.py memory            # bytes of a step's buffers by batch size; compiles, runs nothing
 
-The bytes are counted in the lowered step of eight devices (a simulated CPU's), which the numbers of parameters and of
-batch statistics have to explain. A device sends 2 (n - 1) / n of them through its links, and the time is that over
-their bandwidth; computing takes 3 x the forward FLOPs at the assumed share of the chip's peak. Nothing here is measured
-on these machines: `MACHINES` and `UTILISATION` are the assumptions.
+The bytes are counted in the lowered step of eight simulated CPU devices. A ring all-reduce over n devices sends
+2 (n - 1) / n of them over each device's links. Computing takes 3 x the forward FLOPs at an assumed share of the peak.
+Nothing is measured on these machines: `MACHINES` and `UTILISATION` are assumptions.
 """
 
 import argparse
@@ -22,7 +21,7 @@ from typing import Any
 
 DEVICES = 8
 os.environ["JAX_PLATFORMS"] = "cpu"
-# For configs and the other benchmarks, which are no part of the package.
+# For configs and the other benchmarks, which are not installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import jax  # noqa: E402
@@ -31,24 +30,25 @@ jax.config.update("jax_num_cpu_devices", DEVICES)
 
 from animesion_jax.models import MODELS, family_of  # noqa: E402
 from benchmarks.command_line import DTYPES, positive  # noqa: E402
-from benchmarks.models import count_gflops, count_parameters, lower_step, nearest_size  # noqa: E402
+from benchmarks.models import count_gflops, count_parameters, nearest_size  # noqa: E402
+from benchmarks.step import lower_step  # noqa: E402
 from configs import common  # noqa: E402
 
 NUM_CLASSES = 3263  # DAF:re's
-# Forward and backward over the peak, by family; what benchmarks/train_step.py measures.
+# MFU by family, as benchmarks/train_step.py measures it.
 UTILISATION = {"vit": 0.4, "resnet": 0.2, "shallownet": 0.1}
 ALL_REDUCE = re.compile(r'"stablehlo\.all_reduce"\(.*?\}\) : \(tensor<([0-9x]*)x?(f32|i32)>\)', re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Some chips and what a chip can do.
+    """Chips and their rates.
 
     Attributes:
-      chips: how many there are.
-      flops: peak of bfloat16 products per second and chip.
+      chips: number of chips.
+      flops: peak bfloat16 FLOP/s of a chip.
       bandwidth: bytes per second that a chip sends in an all-reduce.
-      source: where these are from.
+      source: source of these figures.
     """
 
     chips: int
@@ -67,31 +67,31 @@ MACHINES = {
 
 
 def lowered_step(name: str, image_size: int, batch_size: int, dtype: str, devices: int) -> jax.stages.Lowered:
-    """Returns the training step of a model, lowered for some devices without any weights."""
+    """Returns the training step of a model, lowered from shapes alone for some devices."""
     config = common.get_config()
     config.model, config.image_size, config.dtype, config.batch_size = name, image_size, dtype, batch_size
     return lower_step(config, NUM_CLASSES, jax.local_devices()[:devices])
 
 
 def all_reduced(lowered: jax.stages.Lowered) -> list[int]:
-    """Returns the bytes of every all-reduce of a lowered step."""
+    """Returns the bytes of each all-reduce in a lowered step."""
     found = ALL_REDUCE.findall(lowered.as_text())
     return [4 * math.prod(int(side) for side in shape.split("x") if side) for shape, _ in found]
 
 
 def step_seconds(name: str, machine: Machine, chips: int, sent: float, flops: float) -> tuple[float, float]:
-    """Returns the seconds in which some chips send a step's bytes, and those in which they compute."""
+    """Returns the seconds of a step's all-reduces, and of its computation, on some chips."""
     sending = 2 * (chips - 1) / chips * sent / machine.bandwidth
     return sending, flops / (chips * machine.flops * UTILISATION[family_of(name).name])
 
 
 def step_flops(name: str, flags: argparse.Namespace) -> float:
-    """Returns the FLOPs of a step of all devices: three times those of the forward pass."""
+    """Returns the FLOPs of a step on all devices: three times the forward pass's."""
     return 3e9 * count_gflops(name, flags.image_size, NUM_CLASSES) * flags.batch_size
 
 
 def print_devices(flags: argparse.Namespace) -> None:
-    """Prints the images per second of 1 to 8 chips, which share one batch."""
+    """Prints the images per second of 1 to 8 chips that share one batch."""
     counts = (1, 2, 4, 8)
     shown = " | ".join(str(count) for count in counts)
     print(f"| model | chip | {shown} | of 8 times one |\n|---|---|{'---:|' * len(counts)}---:|")
@@ -105,7 +105,7 @@ def print_devices(flags: argparse.Namespace) -> None:
 
 
 def print_communication(flags: argparse.Namespace) -> None:
-    """Prints the cost of the all-reduce for every model and machine."""
+    """Prints the cost of the all-reduces for each model and machine."""
     for name, machine in MACHINES.items():
         print(f"{name}: {machine.source}")
     columns = (
@@ -119,7 +119,7 @@ def print_communication(flags: argparse.Namespace) -> None:
         flops = step_flops(name, flags)
         for kind, machine in MACHINES.items():
             sending, computing = step_seconds(name, machine, machine.chips, sum(sizes), flops)
-            # None of it hidden behind the backward pass.
+            # The all-reduces do not overlap the backward pass.
             seconds = sending + computing
             cells = [
                 name, str(len(sizes)), f"{sum(sizes) / 1e6:,.1f}", f"{4 * parameters / 1e6:,.1f}", kind,
@@ -130,7 +130,7 @@ def print_communication(flags: argparse.Namespace) -> None:
 
 
 def print_memory(flags: argparse.Namespace) -> None:
-    """Prints the bytes of a compiled step's buffers, on one device, for growing batches."""
+    """Prints the bytes of a compiled step's buffers on one device, by batch size."""
     print("| model | dtype | batch | state, GiB | buffers, GiB | MiB an image |\n|---|---|---:|---:|---:|---:|")
     for name in flags.models:
         points: list[tuple[int, int]] = []
@@ -146,7 +146,7 @@ def print_memory(flags: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=("communication", "devices", "memory"))
     models = ("shallownet", "resnet18", "resnet152", "vit_b32", "vit_b16", "vit_l16")
@@ -154,15 +154,15 @@ def main() -> None:
         "--models", nargs="+", default=models, choices=tuple(MODELS), help=f"default: {' '.join(models)}"
     )
     parser.add_argument("--image_size", type=positive, default=128, help="default: 128")
-    parser.add_argument("--batch_size", type=positive, default=1024, help="of all devices; default: 1024")
+    parser.add_argument("--batch_size", type=positive, default=1024, help="of all devices together; default: 1024")
     parser.add_argument(
-        "--batches", nargs="+", type=positive, default=(16, 64, 256), help="of memory; default: 16 64 256"
+        "--batches", nargs="+", type=positive, default=(16, 64, 256), help="for memory; default: 16 64 256"
     )
-    parser.add_argument("--dtype", default="float32", choices=DTYPES, help="of memory; default: float32")
+    parser.add_argument("--dtype", default="float32", choices=DTYPES, help="for memory; default: float32")
     flags = parser.parse_args()
     for name in flags.models:
         if nearest_size(name, flags.image_size) != flags.image_size:
-            parser.error(f"--image_size {flags.image_size} is none of {name}'s; allowed: a multiple of its patches")
+            parser.error(f"--image_size is {flags.image_size}; allowed for {name}: multiples of its patch size")
     if flags.table != "memory" and flags.batch_size % DEVICES:
         parser.error(f"--batch_size is {flags.batch_size}; allowed: a multiple of {DEVICES}")
     tables = {"communication": print_communication, "devices": print_devices, "memory": print_memory}

@@ -1,9 +1,9 @@
-"""Prints how long clients that all ask at once wait for `serve`: p50, p95 and the slowest of all requests.
+"""Prints the latency of `serve` under concurrent clients: p50, p95 and the slowest of all requests.
 
 python benchmarks/serve.py --bundle=demo.msgpack --clients=8 --requests=200 runs/demo/faces
 
-Every client sends its next image when it has the answer to the last, over a connection of its own. The exit status is 1
-when an answer was lost or was not what `predict` says.
+Each client sends its next image when it has the last answer, over a new connection. The exit status is 1 if an answer
+is missing or differs from `predict`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from animesion_jax.inference.recognizer import load
 
 
 def request(address: str, image: Path) -> tuple[str, float]:
-    """Returns the character that the server names on an image, and the seconds until it did."""
+    """Sends an image; returns the likeliest character and the seconds until the answer."""
     boundary = uuid.uuid4().hex
     part = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{image.name}"\r\n\r\n'
     body = part.encode() + image.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
@@ -36,7 +36,7 @@ def request(address: str, image: Path) -> tuple[str, float]:
 
 
 def main() -> int:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", help="images or folders of them, sent in turn")
     parser.add_argument("--bundle", required=True, help="file written by export")

@@ -1,14 +1,13 @@
-"""Trains for 2,000 steps while its memory is sampled: prints what it holds by step, and the growth after warm-up.
+"""Trains for 2,000 steps and samples the process's memory; prints it by step, and its growth after warm-up.
 
 python benchmarks/soak.py --data_dir=runs/demo/data
 
-The run is an ordinary one of ShallowNet on toyfaces, with an evaluation and a checkpoint after each of its 91 epochs of
-22 steps. The first quarter of the steps is warm-up; growth is the median of the last quarter over that of the second.
+The run trains ShallowNet on toyfaces, with an evaluation and a checkpoint after each of 91 epochs of 22 steps. Growth
+is the median of the last quarter of the steps over the median of the second quarter; the first is warm-up.
 
-"resident" is anonymous resident memory: the pages of libraries are resident or not as the kernel likes. glibc is made
-to use one heap for all threads and to give free pages back before every sample; left alone it keeps some 200 MiB of the
-compilations for hundreds of steps, and shares what is free among dozens of heaps as chance has it, by 5% and more.
-"allocated" is what that heap has handed out. Python's small objects are in the first figure only.
+"resident" is anonymous resident memory; pages of libraries do not count. glibc uses one heap for all threads and
+returns free pages before each sample. With its defaults it keeps about 200 MiB of the compilations for hundreds of
+steps. "allocated" is the heap's memory in use. Python's small objects count only as resident.
 """
 
 import argparse
@@ -22,13 +21,13 @@ from typing import NamedTuple
 
 LIBC = ctypes.CDLL("libc.so.6")
 M_ARENA_MAX = -8  # malloc.h
-# Before anything is imported that starts threads.
+# Set it before an import starts threads.
 LIBC.mallopt(M_ARENA_MAX, 1)
 
 import psutil  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # for `from animesion_jax.main import ...`
+sys.path.insert(0, str(ROOT))  # for the package, if it is not installed
 
 from animesion_jax.main import main as animesion  # noqa: E402
 from animesion_jax.workdir.metrics_log import read_rows  # noqa: E402
@@ -37,11 +36,11 @@ CONFIG = ROOT / "configs" / "demo.py"
 STEPS_PER_EPOCH = 22
 SECONDS_BETWEEN_SAMPLES = 0.25
 MAX_GROWTH = 0.01
-LEAST_STEPS = 1000
+MIN_STEPS = 1000
 
 
 class Mallinfo(ctypes.Structure):
-    """What glibc's mallinfo2 returns."""
+    """The result of glibc's mallinfo2."""
 
     _fields_ = [
         (name, ctypes.c_size_t)
@@ -64,7 +63,7 @@ LIBC.mallinfo2.restype = Mallinfo
 
 
 class Sample(NamedTuple):
-    """MiB that the process holds when `step` was the last in its journal."""
+    """Memory in MiB, and the last step in metrics.jsonl at that time."""
 
     step: int
     resident: float
@@ -72,7 +71,7 @@ class Sample(NamedTuple):
 
 
 class Sampler(threading.Thread):
-    """Takes samples of this process from the first row of a workdir's journal on."""
+    """Samples this process's memory once metrics.jsonl has a row."""
 
     def __init__(self, workdir: str):
         super().__init__(daemon=True)
@@ -81,7 +80,7 @@ class Sampler(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Takes samples until told to stop."""
+        """Samples until `stop` is called."""
         process = psutil.Process()
         while not self._ended.wait(SECONDS_BETWEEN_SAMPLES):
             rows = read_rows(self._workdir)
@@ -92,7 +91,7 @@ class Sampler(threading.Thread):
                 self.samples.append(Sample(rows[-1]["step"], *(size / 2**20 for size in sizes)))
 
     def stop(self) -> None:
-        """Takes no more samples."""
+        """Stops sampling."""
         self._ended.set()
         self.join()
 
@@ -103,14 +102,14 @@ class Sampler(threading.Thread):
 
 
 def main() -> None:
-    """The command line; the exit status is 1 if resident memory grows by 1% or more."""
+    """Runs the command line; the exit status is 1 if resident memory grows by 1% or more."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", type=Path, required=True, help="where toyfaces was built")
     parser.add_argument("--steps", type=int, default=2000, help="rounded up to whole epochs; default: 2,000")
     parser.add_argument("--cache", default="auto", help="config.data.cache; default: auto")
     flags = parser.parse_args()
-    if flags.steps < LEAST_STEPS:
-        parser.error(f"--steps is {flags.steps}; allowed: {LEAST_STEPS} or more, for samples in every tenth")
+    if flags.steps < MIN_STEPS:
+        parser.error(f"--steps is {flags.steps}; allowed: {MIN_STEPS} or more, so that each tenth has samples")
     with tempfile.TemporaryDirectory() as workdir:
         sampler = Sampler(workdir)
         sampler.start()

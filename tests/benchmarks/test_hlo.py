@@ -1,4 +1,4 @@
-"""What `benchmarks/compiled.py` counts in a compiled program, against formulas."""
+"""`benchmarks/hlo.py` against formulas."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.hlo import Cost, Rates, costs_of, parse
 
-# Two lines a kernel: the shapes are those of XLA's own text, everything that is not looked at is left out.
+# Shapes as in XLA's own text; attributes that the parser does not read are left out.
 GPU = """HloModule jit_step, is_scheduled=true
 
 %fused_bits (param_0.1: u32[1024,64]) -> u32[1024,64] {
@@ -52,7 +52,7 @@ def executed():
 @pytest.mark.parametrize(
     "name, expected",
     [
-        # cuDNN's work space counts as bytes.
+        # cuDNN's workspace counts as bytes.
         ("cudnn-conv.1", Cost(CONVOLUTION, IMAGES + KERNEL + FEATURES + 16, 0)),
         ("cudnn-conv.2", Cost(CONVOLUTION, IMAGES + KERNEL + FEATURES, 0)),
         ("cudnn-conv.3", Cost(CONVOLUTION, IMAGES + KERNEL + FEATURES, 0)),
@@ -62,21 +62,21 @@ def executed():
         ("fusion.1", Cost(0, 2 * BITS, 2 * 1024 * 64)),
     ],
 )
-def test_a_kernel_costs_what_its_shapes_say(executed, name, expected):
+def test_cost_of_each_kernel_follows_from_its_shapes(executed, name, expected):
     assert executed[name][1] == expected
 
 
-def test_only_what_runs_is_counted(executed):
+def test_costs_leave_out_parameters_and_tuple_elements(executed):
     assert [name for name in executed if not name.startswith(("cudnn", "gemm", "fmha", "fusion"))] == []
     assert executed["cudnn-conv.1"][0].source == "jit(step)/layer1/conv1"
 
 
-def test_an_instruction_takes_as_long_as_its_slowest_part():
+def test_cost_seconds_are_those_of_the_slowest_part():
     rates = Rates(flops=100.0, bandwidth=10.0, integers=1.0)
     assert [cost.seconds(rates) for cost in (Cost(700, 10, 1), Cost(100, 60, 1), Cost(100, 10, 5))] == [7.0, 6.0, 5.0]
 
 
-def test_a_loop_costs_as_often_as_it_turns():
+def test_costs_of_a_loop_body_count_once_per_iteration():
     def turns(x, kernels):
         return jax.lax.scan(lambda x, kernel: (jnp.tanh(x @ kernel), None), x, kernels)[0]
 

@@ -1,15 +1,15 @@
-"""Prints how well a bundle tells unknown characters from known ones, and how well they are enrolled from a few images.
+"""Prints how well a bundle separates unknown characters from known ones, and how well a few images enrol them.
 
-python benchmarks/strangers.py split --dataset=toyfaces --data_dir=DATA --held_out=10 --output=strangers
-python -m animesion_jax.main --config=... --config.folder=strangers/known --workdir=RUN     # configs/folder.py
+python benchmarks/unknown_characters.py split --dataset=toyfaces --data_dir=DATA --held_out=10 --output=faces
+python -m animesion_jax.main --config=configs/folder.py:shallownet --config.folder=faces/known --workdir=RUN
 python -m animesion_jax.main export --workdir=RUN --output=known.msgpack
-python benchmarks/strangers.py measure --bundle=known.msgpack strangers
+python benchmarks/unknown_characters.py measure --bundle=known.msgpack faces
 
-`split` writes the images of a built data set as files: OUTPUT/known/SPLIT/CHARACTER for training, and those of the
-characters held out, drawn by a fixed seed, to OUTPUT/strangers/SPLIT/CHARACTER. `measure` prints, of the test images:
-the area under the ROC curve of the confidence in the likeliest character, known against strangers; what the bundle's
-threshold accepts and rejects; and the accuracies before and after all strangers were enrolled at once from 1, 5 and 10
-training images each, mean ± standard deviation over draws of these, the last one the mean over all characters.
+`split` holds characters out, chosen by a fixed seed, and writes a built data set's images as files:
+OUTPUT/known/SPLIT/CHARACTER for training, OUTPUT/unknown/SPLIT/CHARACTER for the held-out characters. `measure` prints,
+for the test images, the AUROC of the largest probability (known against unknown) and the error rates at the bundle's
+threshold. It then enrols all unknown characters at once from 1, 5 and 10 training images each and prints the
+accuracies before and after, mean ± standard deviation over draws of the images.
 """
 
 import argparse
@@ -22,21 +22,21 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from animesion_jax.bundle.bundle import Bundle, Enrolled, load_bundle
+from animesion_jax.bundle import Bundle, Enrolled, load_bundle
 from animesion_jax.images import find_images
 from animesion_jax.inference.batches import apply_to_files
 from animesion_jax.inference.forward import character_logits, of_pixels
 from animesion_jax.inference.sort_images import folder_name
 
 SEED = 0
-FEWEST_IMAGES = 20
+MIN_IMAGES = 20
 SHOTS = (0, 1, 5, 10)
 DRAWS = 10
 BATCH_SIZE = 64
 
 
 def split(flags: argparse.Namespace) -> None:
-    """Writes the images of a data set, known and held-out characters apart."""
+    """Writes the images of a data set: held-out characters below unknown/, all others below known/."""
     import tensorflow_datasets as tfds
 
     from animesion_jax.data.datasets import load_dataset
@@ -45,10 +45,10 @@ def split(flags: argparse.Namespace) -> None:
     examples = {name: dataset.examples(name) for name in dataset.builder.info.splits}
     counts = np.bincount(examples["train"].labels(), minlength=len(dataset.class_names))
     order = np.random.default_rng(SEED).permutation(len(counts))
-    held_out = set([class_id for class_id in order if counts[class_id] >= FEWEST_IMAGES][: flags.held_out])
+    held_out = set([class_id for class_id in order if counts[class_id] >= MIN_IMAGES][: flags.held_out])
     for name, each in examples.items():
         for number, record in enumerate(tfds.as_numpy(each.records(0, each.num_examples))):
-            kind = "strangers" if record["label"] in held_out else "known"
+            kind = "unknown" if record["label"] in held_out else "known"
             folder = flags.output / kind / name / folder_name(dataset.class_names[record["label"]])
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{number:06d}.jpg").write_bytes(record["image"])
@@ -58,29 +58,27 @@ def split(flags: argparse.Namespace) -> None:
 def measure(flags: argparse.Namespace) -> None:
     """Prints the tables."""
     bundle = load_bundle(flags.bundle)
-    known, strangers = (Images(bundle, flags.folder / kind) for kind in ("known", "strangers"))
-    test = strangers.of("test")
+    known, unknown = (Images(bundle, flags.folder / kind) for kind in ("known", "unknown"))
+    test = unknown.of("test")
     confidences = [probabilities(bundle, each).max(1) for each in (known.of("test"), test)]
     truth = np.repeat([1, 0], [len(each) for each in confidences])
     calibration = bundle.calibration
-    print(
-        "| known | strangers | test images | top-1 of known | AUROC | false accepts expected | seen | false rejects |"
-    )
+    print("| known | unknown | test images | top-1 of known | AUROC | false accepts expected | seen | false rejects |")
     print("|---:|---:|---:|---:|---:|---:|---:|---:|")
     print(
-        f"| {len(bundle.classes)} | {len(strangers.names)} | {len(confidences[0])} + {len(confidences[1])} "
+        f"| {len(bundle.classes)} | {len(unknown.names)} | {len(confidences[0])} + {len(confidences[1])} "
         f"| {100 * right(bundle, known.of('test')).mean():.1f} "
         f"| {roc_auc_score(truth, np.concatenate(confidences)):.3f} | {100 * calibration.false_accept_rate:.1f} "
         f"| {100 * np.mean(confidences[1] >= calibration.threshold):.1f} "
         f"| {100 * np.mean(confidences[0] < calibration.threshold):.1f} |"
     )
-    print("\n| images each | strangers named rightly | known named rightly | mean over all characters |")
+    print("\n| images each | top-1 of unknown | top-1 of known | mean over all characters |")
     print("|---:|---:|---:|---:|")
     tests = (test, known.of("test"))
     for shots in SHOTS:
         rows = []
         for draw in range(DRAWS if shots else 1):
-            extended = enrolled(bundle, strangers.of("train"), shots, draw) if shots else bundle
+            extended = enrolled(bundle, unknown.of("train"), shots, draw) if shots else bundle
             rights = [right(extended, each) for each in tests]
             by_character = [
                 hits[each.names == name].mean()
@@ -93,7 +91,7 @@ def measure(flags: argparse.Namespace) -> None:
 
 
 class Part(NamedTuple):
-    """Some images: (n, classes) logits, (n, features) embeddings, and (n,) names of folders."""
+    """Outputs for n images: (n, classes) logits, (n, features) embeddings, and the (n,) folder names."""
 
     logits: np.ndarray
     embeddings: np.ndarray
@@ -101,10 +99,10 @@ class Part(NamedTuple):
 
 
 class Images:
-    """What a bundle's model makes of the images below FOLDER/SPLIT/CHARACTER.
+    """The outputs of a bundle's model for the images below FOLDER/SPLIT/CHARACTER.
 
     Attributes:
-      names: of the characters.
+      names: the characters' folder names, sorted.
     """
 
     def __init__(self, bundle: Bundle, folder: Path):
@@ -118,44 +116,44 @@ class Images:
         self.names = sorted(set(labels))
 
     def of(self, split: str) -> Part:
-        """Returns a split's images."""
+        """Returns the outputs for a split."""
         return Part(*(each[self._splits == split] for each in self._part))
 
 
 def probabilities(bundle: Bundle, part: Part) -> np.ndarray:
-    """Returns the (n, characters) probabilities that users are told."""
+    """Returns the (n, characters) probabilities, as `predict` reports them."""
     return np.asarray(jax.nn.softmax(character_logits(bundle, part.logits, part.embeddings)))
 
 
 def right(bundle: Bundle, part: Part) -> np.ndarray:
-    """Returns (n,) bools: whether an image's likeliest character is the right one."""
+    """Returns (n,) bools: whether the likeliest character is the true one."""
     names = np.asarray([folder_name(name) for name in bundle.classes] + list(bundle.names[len(bundle.classes) :]))
     return names[probabilities(bundle, part).argmax(1)] == part.names
 
 
-def enrolled(bundle: Bundle, strangers: Part, shots: int, draw: int) -> Bundle:
-    """Returns the bundle with every stranger enrolled, under the name of its folder, from `shots` images."""
+def enrolled(bundle: Bundle, unknown: Part, shots: int, draw: int) -> Bundle:
+    """Enrols every unknown character from `shots` images, under its folder's name; returns the new bundle."""
     random = np.random.default_rng((SEED, draw))
-    names, means = sorted(set(strangers.names)), []
+    names, means = sorted(set(unknown.names)), []
     for name in names:
-        places = random.permutation(np.flatnonzero(strangers.names == name))[:shots]
-        mean = strangers.embeddings[places].sum(0)
+        places = random.permutation(np.flatnonzero(unknown.names == name))[:shots]
+        mean = unknown.embeddings[places].sum(0)
         means.append(mean / np.linalg.norm(mean))
     return dataclasses.replace(bundle, enrolled=Enrolled(tuple(names), np.stack(means), (shots,) * len(names)))
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     splitting = commands.add_parser("split")
     splitting.add_argument("--dataset", required=True)
     splitting.add_argument("--data_dir", required=True)
-    splitting.add_argument("--held_out", type=int, required=True, help="characters")
+    splitting.add_argument("--held_out", type=int, required=True, help="number of characters to hold out")
     splitting.add_argument("--output", type=Path, required=True)
     splitting.set_defaults(run=split)
     measuring = commands.add_parser("measure")
-    measuring.add_argument("folder", type=Path, help="what split wrote")
+    measuring.add_argument("folder", type=Path, help="the output of split")
     measuring.add_argument("--bundle", required=True)
     measuring.set_defaults(run=measure)
     flags = parser.parse_args()
