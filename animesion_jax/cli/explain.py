@@ -20,7 +20,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", help="folder to write to; default: beside each image")
     parser.add_argument("--class_name", help="character that Grad-CAM is for; default: the likeliest of each image")
     flags = parser.parse_args(arguments)
-    from animesion_jax.bundle.bundle import load_bundle
+    from animesion_jax.bundle import load_bundle
     from animesion_jax.images import find_images
     from animesion_jax.inference.explain import Explainer, explain_files
 

@@ -1,6 +1,5 @@
 """The command `predict`."""
 
-import hashlib
 import logging
 import sys
 from collections import Counter
@@ -8,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from animesion_jax.cli.flags import add_images, parser_of
-from animesion_jax.errors import InputError, encodable
+from animesion_jax.errors import InputError
 from animesion_jax.inference.writers import WRITERS, Row
 
 log = logging.getLogger("animesion_jax")
@@ -23,7 +22,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--bundle", required=True, help="file written by export")
     parser.add_argument("--format", choices=tuple(WRITERS), help="what is printed; default: table")
     parser.add_argument(
-        "--output", help="write to this file instead, *.csv or *.jsonl; a second start goes on where one was stopped"
+        "--output", help="write to this file instead, *.csv or *.jsonl; images that it has already are skipped"
     )
     parser.add_argument("--copy_to", help="also copy each image to a folder of this one, named after its character")
     parser.add_argument("--top_k", type=int, default=5, help="characters per image; default: 5")
@@ -46,11 +45,11 @@ def run(arguments: Sequence[str]) -> int:
     recognizer = load(flags.bundle, min(flags.batch_size, len(files)))
     result_file, left = None, files
     if flags.output:
-        settings = {"bundle": _fingerprint(flags.bundle), "--top_k": flags.top_k, "--copy_to": flags.copy_to}
-        result_file = ResultFile(flags.output, settings)
-        left = [file for file in files if encodable(str(file)) not in result_file.done]
+        ranks = min(flags.top_k, len(recognizer.bundle.names))
+        result_file = ResultFile(flags.output, files, ranks)
+        left = result_file.left
     if len(left) < len(files):
-        log.info("%s has %d of the %d images; going on", flags.output, len(files) - len(left), len(files))
+        log.info("%s has %d of the %d images", flags.output, len(files) - len(left), len(files))
     rows: Iterable[Row] = recognizer.predict_files(left, flags.top_k)
     if flags.copy_to:
         rows = copy_into_folders(rows, flags.copy_to)
@@ -60,9 +59,9 @@ def run(arguments: Sequence[str]) -> int:
     )
     if result_file:
         try:
-            result_file.write(_counted(bar, counts), left)
+            result_file.write(_counted(bar, counts))
         except KeyboardInterrupt:
-            log.info("%s keeps what is done; the same command goes on from there", flags.output)
+            log.info("%s keeps the rows written so far; the same command adds the others", flags.output)
             raise
     else:
         # A name may have bytes that are no text, and the terminal's encoding may lack letters: no reason to print
@@ -70,8 +69,8 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
         WRITERS[flags.format or "table"](_counted(bar, counts), sys.stdout, left)
     if flags.output or flags.copy_to:
-        told = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "nothing was left to do"
-        log.info("%s%s", told, " since it went on" if counts and len(left) < len(files) else "")
+        summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        log.info("%s", summary or f"{flags.output} has all images already")
     return 1 if counts["unreadable"] else 0
 
 
@@ -79,13 +78,6 @@ def _counted(rows: Iterable[Row], counts: Counter[str]) -> Iterator[Row]:
     for row in rows:
         counts["unreadable" if "error" in row else "unknown" if row["unknown"] else "named"] += 1
         yield row
-
-
-def _fingerprint(bundle: str) -> str:
-    from etils import epath
-
-    with epath.Path(bundle).expanduser().open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_outside(folder: str, images: Sequence[str]) -> None:

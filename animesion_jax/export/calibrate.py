@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from animesion_jax.bundle.bundle import build_bundle, extend_bundle, read_bundle
+from animesion_jax.bundle import build_bundle, extend_bundle, read_bundle
 from animesion_jax.data.datasets import load_dataset
 from animesion_jax.data.eval_data import EvalData
 from animesion_jax.errors import InputError, escape

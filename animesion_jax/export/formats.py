@@ -4,7 +4,7 @@ import os
 
 from etils import epath
 
-from animesion_jax.bundle.bundle import load_bundle
+from animesion_jax.bundle import load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.export.onnx import write_onnx
 from animesion_jax.export.run_to_bundle import bundle_of_run, export

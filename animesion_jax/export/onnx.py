@@ -6,7 +6,7 @@ import numpy as np
 from etils import epath
 
 import animesion_jax
-from animesion_jax.bundle.bundle import Bundle, metadata
+from animesion_jax.bundle import Bundle, metadata
 from animesion_jax.errors import InputError
 from animesion_jax.files import write_whole
 from animesion_jax.inference.forward import character_logits, logits_and_embeddings

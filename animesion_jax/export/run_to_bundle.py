@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 
 import animesion_jax
-from animesion_jax.bundle.bundle import FORMAT, VERSION, Bundle, build_bundle, write_bundle
+from animesion_jax.bundle import FORMAT, VERSION, Bundle, build_bundle, write_bundle
 from animesion_jax.files import check_output
 from animesion_jax.preprocessing import RESIZE
 from animesion_jax.workdir import run

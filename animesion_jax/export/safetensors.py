@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import safetensors.numpy
 from etils import epath
 
-from animesion_jax.bundle.bundle import Bundle, metadata
+from animesion_jax.bundle import Bundle, metadata
 from animesion_jax.errors import InputError
 from animesion_jax.export.timm_names import timm_arguments, to_timm
 from animesion_jax.files import write_whole

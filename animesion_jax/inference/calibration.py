@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize, special
 
-from animesion_jax.bundle.bundle import Calibration
+from animesion_jax.bundle import Calibration
 
 # Temperatures are looked for in this range.
 TEMPERATURES = (0.05, 20.0)

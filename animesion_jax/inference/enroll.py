@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from animesion_jax.bundle.bundle import build_bundle, extend_bundle, read_bundle
+from animesion_jax.bundle import build_bundle, extend_bundle, read_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.inference.recognizer import Recognizer
 from animesion_jax.inference.writers import UNKNOWN

@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from animesion_jax.bundle.bundle import Bundle
+from animesion_jax.bundle import Bundle
 from animesion_jax.errors import InputError
 from animesion_jax.files import replacing
 from animesion_jax.images import EXPLAINED, read_image

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from animesion_jax.bundle.bundle import Bundle
+from animesion_jax.bundle import Bundle
 from animesion_jax.models import HEAD
 from animesion_jax.preprocessing import normalize
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from animesion_jax.bundle.bundle import Bundle, load_bundle
+from animesion_jax.bundle import Bundle, load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.images import to_image
 from animesion_jax.inference.batches import apply_to_files

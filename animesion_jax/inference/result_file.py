@@ -1,88 +1,111 @@
-"""A file of predictions that a second start goes on with where the first was stopped."""
+"""A CSV or JSON lines file of predictions to which a later start adds the images that it lacks."""
 
 import csv
-import io
-import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
-from animesion_jax.errors import InputError, encodable
-from animesion_jax.files import replacing
-from animesion_jax.inference.writers import CSV_HEADER, Row, Writer, write_csv_rows, write_jsonl
+from animesion_jax.errors import InputError, encodable, first_line
+from animesion_jax.inference.writers import CSV_HEADER, Row, Writer, csv_line, write_csv_rows, write_jsonl
 
 FORMATS: dict[str, Writer] = {".csv": write_csv_rows, ".jsonl": write_jsonl}
-# Beside the file while it is not whole: what its rows depend on.
-UNFINISHED = ".unfinished.json"
+HEADER = csv_line(CSV_HEADER).encode()
 
 
 class ResultFile:
-    """A CSV or JSONL file of predictions; rows are in it as soon as they are written.
+    """A file of predictions on disk. Each row is on disk as soon as it is written.
 
     Attributes:
       path: the file.
-      done: the images whose rows an earlier start has written, as `errors.encodable` writes them.
+      left: the images without a row in the file, in the order given.
     """
 
-    def __init__(self, path: str, settings: dict[str, Any]):
-        """Begins a file, or finds out how far it is.
+    def __init__(self, output: str, files: Sequence[Path], ranks: int):
+        """Creates the file, or reads which images it has and cuts a torn last row off.
 
         Args:
-          path: local file, *.csv or *.jsonl.
-          settings: what the rows, and what is done along with them, depend on besides the images, JSON.
+          output: local path, *.csv or *.jsonl.
+          files: images to predict.
+          ranks: rows of an image in CSV.
 
         Raises:
-          InputError: another suffix, a file that is whole, or one begun with other settings.
+          InputError: another ending, or a file that holds something else.
         """
-        self.path = Path(path).expanduser()
-        self._unfinished = self.path.with_name(self.path.name + UNFINISHED)
-        self._write = FORMATS.get(self.path.suffix.lower())
-        if not self._write:
-            raise InputError(f"--output={path}: allowed: a file named {' or '.join(f'*{name}' for name in FORMATS)}")
-        if self.path.exists() and not self._unfinished.exists():
-            raise InputError(f"--output={path} is there already, and whole; allowed: another name, or remove it first")
-        self._check_settings(settings)
+        self.path = Path(output).expanduser()
+        suffix = self.path.suffix.lower()
+        if suffix not in FORMATS:
+            raise InputError(f"--output={output}: allowed: a file named {' or '.join(f'*{name}' for name in FORMATS)}")
+        self._write = FORMATS[suffix]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines, self.done = self._whole_lines() if self.path.exists() else (self._header(), set())
-        self._unfinished.write_text(json.dumps(settings))
-        with replacing(self.path) as fresh:
-            fresh.write_text(lines, encoding="utf-8", newline="")
+        with self.path.open("a+b") as stream:
+            stream.seek(0)
+            try:
+                done, size = _read_csv(stream, files, ranks) if suffix == ".csv" else _read_jsonl(stream)
+            except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
+                raise InputError(
+                    f"--output={output} holds something else than predictions ({first_line(error)}); allowed: a new "
+                    "name, or a file that predict wrote"
+                ) from error
+            stream.truncate(size)
+            if suffix == ".csv" and not size:
+                stream.write(HEADER)
+        self.left = [file for file in files if encodable(str(file)) not in done]
 
-    def write(self, rows: Iterable[Row], files: Sequence[Path]) -> None:
-        """Appends the rows of the files, the rest; then the file is whole."""
+    def write(self, rows: Iterable[Row]) -> None:
+        """Appends the rows of the images in `left`."""
         with self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as stream:
-            self._write(rows, stream, files)
-        self._unfinished.unlink()
+            self._write(rows, stream, self.left)
 
-    def _check_settings(self, settings: dict[str, Any]) -> None:
-        if not self._unfinished.exists():
-            return
-        try:
-            before = json.loads(self._unfinished.read_text())
-        except ValueError:
-            before = {}
-        changed = [name for name in settings if before.get(name) != settings[name]]
-        if changed:
-            raise InputError(
-                f"--output={self.path} was begun with another {' and '.join(changed)}; allowed: the same, another "
-                f"name, or remove it and {self._unfinished}"
-            )
 
-    def _header(self) -> str:
-        return ",".join(CSV_HEADER) + "\n" if self._write is write_csv_rows else ""
+def _read_jsonl(stream: BinaryIO) -> tuple[set[str], int]:
+    """Returns the images of the whole lines, and the length of these lines in bytes."""
+    _check_start(stream, b'{"path": ')
+    done, size = set(), 0
+    for line in _whole_rows(stream, quotes=False):
+        done.add(encodable(json.loads(line)["path"]))
+        size += len(line)
+    return done, size
 
-    def _whole_lines(self) -> tuple[str, set[str]]:
-        """Returns the text of the images that are whole for sure, all but the last one, and their paths."""
-        with self.path.open(encoding="utf-8", errors="replace", newline="") as stream:
-            text = stream.read()
-        if self._write is write_jsonl:
-            lines = text.splitlines(keepends=True)[:-1]
-            return "".join(lines), {encodable(json.loads(line)["path"]) for line in lines}
-        images = [
-            list(lines) for _, lines in itertools.groupby(csv.reader(text.splitlines(True)), lambda line: line[:1])
-        ]
-        kept = list(itertools.chain.from_iterable(images[:-1] if len(images) > 1 else [[list(CSV_HEADER)]]))
-        whole = io.StringIO(newline="")
-        csv.writer(whole, lineterminator="\n").writerows(kept)
-        return whole.getvalue(), {encodable(line[0]) for line in kept[1:]}
+
+def _read_csv(stream: BinaryIO, files: Sequence[Path], ranks: int) -> tuple[set[str], int]:
+    """Returns the images of the whole rows, and the length of these rows in bytes.
+
+    An image has several rows. If the last image is one of `files` and has fewer than `ranks`, its rows do not count.
+    """
+    _check_start(stream, HEADER)
+    rows = _whole_rows(stream, quotes=True)
+    size = start = len(next(rows, b""))
+    done: set[str] = set()
+    last, count, error = None, 0, ""
+    for row in rows:
+        (values,) = csv.reader([row.decode()])
+        path, *_, error = values
+        if path != last:
+            last, count, start = path, 0, size
+        count += 1
+        size += len(row)
+        done.add(path)
+    if count < ranks and not error and last in {encodable(str(file)) for file in files}:
+        return done - {last}, start
+    return done, size
+
+
+def _check_start(stream: BinaryIO, start: bytes) -> None:
+    """Raises ValueError for a file that does not start so; it may be shorter."""
+    head = stream.read(len(start))
+    stream.seek(0)
+    if not start.startswith(head):
+        raise ValueError(f"it starts with {head!r}")
+
+
+def _whole_rows(stream: BinaryIO, quotes: bool) -> Iterator[bytes]:
+    r"""Yields the rows that end in "\n"; with `quotes`, a "\n" between quotes is part of the row."""
+    lines: list[bytes] = []
+    inside = False
+    for line in stream:
+        lines.append(line)
+        inside ^= quotes and line.count(b'"') % 2 == 1
+        if line.endswith(b"\n") and not inside:
+            yield b"".join(lines)
+            lines = []

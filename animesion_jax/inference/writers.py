@@ -1,6 +1,7 @@
 """What predict writes: rows of {"path", "unknown", "predictions"} or {"path", "error"}, each as soon as it is there."""
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -60,20 +61,27 @@ def to_json(row: Row, encoding: str, indent: int | None = None) -> str:
 
 def write_csv(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:
     """Writes a header and the lines of `write_csv_rows`."""
-    csv.writer(stream, lineterminator="\n").writerow(CSV_HEADER)
+    stream.write(csv_line(CSV_HEADER))
     write_csv_rows(rows, stream, files)
 
 
 def write_csv_rows(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:
-    """Writes a CSV line per image and rank, from 1; "unknown" is true, false, or empty where no threshold is known."""
-    writer = csv.writer(stream, lineterminator="\n")
+    """Writes a CSV line per image and rank, from 1; "unknown" is true, false, or empty without a threshold."""
     for row in rows:
-        if "error" in row:
-            writer.writerow([row["path"], "", "", "", "", "", row["error"]])
         unknown = "" if row.get("unknown") is None else json.dumps(row["unknown"])
-        for rank, each in enumerate(row.get("predictions", []), start=1):
-            writer.writerow([row["path"], rank, each["class"], each["class_id"], each["probability"], unknown, ""])
+        lines = [
+            csv_line([row["path"], rank, each["class"], each["class_id"], each["probability"], unknown, ""])
+            for rank, each in enumerate(row.get("predictions", []), start=1)
+        ]
+        stream.write("".join(lines) or csv_line([row["path"], "", "", "", "", "", row["error"]]))
         stream.flush()
+
+
+def csv_line(values: Sequence[Any]) -> str:
+    r"""Returns a CSV line that ends in "\n"; csv quotes a "\r" only if it belongs to its line terminator."""
+    line = io.StringIO(newline="")
+    csv.writer(line, lineterminator="\r\n").writerow(values)
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 # `files` are those that rows will come of, which the table makes room for.

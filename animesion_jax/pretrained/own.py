@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from animesion_jax.bundle.bundle import load_bundle
+from animesion_jax.bundle import load_bundle
 from animesion_jax.pretrained.merge import Weights
 from animesion_jax.workdir import run
 

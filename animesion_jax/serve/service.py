@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from animesion_jax.bundle.bundle import load_bundle
+from animesion_jax.bundle import load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.images import read_image
 from animesion_jax.inference.explain import Explainer, overlay

@@ -10,7 +10,7 @@ import msgpack
 import numpy as np
 import pytest
 
-from animesion_jax.bundle.bundle import load_bundle
+from animesion_jax.bundle import load_bundle
 from animesion_jax.bundle.msgpack_reader import CHUNKED, MAX_CONTAINERS
 from animesion_jax.errors import InputError
 from tests.conftest import ROOT
@@ -154,7 +154,7 @@ def test_bombs_take_no_memory(tmp_path):
     bombs = [_write(tmp_path / f"{name}.msgpack", bomb) for name, bomb in BOMBS.items()]
     code = (
         "import resource, sys\n"
-        "from animesion_jax.bundle.bundle import load_bundle\n"
+        "from animesion_jax.bundle import load_bundle\n"
         "load_bundle(sys.argv[1])\n"
         "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (size + 50_000_000, resource.RLIM_INFINITY))\n"

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from animesion_jax.bundle.bundle import Bundle, Calibration, Enrolled, load_bundle
+from animesion_jax.bundle import Bundle, Calibration, Enrolled, load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.export import onnx as onnx_export
 from animesion_jax.export import onnx_graph

@@ -9,7 +9,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from animesion_jax.bundle.bundle import Bundle
+from animesion_jax.bundle import Bundle
 from animesion_jax.errors import InputError
 from animesion_jax.export.safetensors import write_safetensors
 from animesion_jax.export.timm_names import to_timm

@@ -8,7 +8,7 @@ import pytest
 from scipy import special
 from sklearn.metrics import log_loss, roc_curve
 
-from animesion_jax.bundle.bundle import load_bundle
+from animesion_jax.bundle import load_bundle
 from animesion_jax.data.datasets import load_dataset
 from animesion_jax.data.eval_data import EvalData
 from animesion_jax.errors import InputError

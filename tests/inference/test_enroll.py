@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy import special
 
-from animesion_jax.bundle.bundle import extend_bundle, load_bundle, read_bundle
+from animesion_jax.bundle import extend_bundle, load_bundle, read_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.images import to_image
 from animesion_jax.inference.explain import Explainer

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from animesion_jax.bundle.bundle import Bundle, load_bundle
+from animesion_jax.bundle import Bundle, load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.images import find_images
 from animesion_jax.inference.explain import Explainer, explain_files, grad_cam, overlay, rollout

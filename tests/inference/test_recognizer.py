@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 import animesion_jax
-from animesion_jax.bundle.bundle import load_bundle
+from animesion_jax.bundle import load_bundle
 from animesion_jax.data.datasets import load_dataset
 from animesion_jax.errors import InputError
 from animesion_jax.main import main

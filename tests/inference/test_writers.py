@@ -1,7 +1,6 @@
-"""Predicting many files: in batches of one size, in order, in bounded memory, into a file that can be gone on with."""
+"""Predictions of many files: order, bounded memory, and output files that a second start completes."""
 
 import csv
-import hashlib
 import itertools
 import json
 from pathlib import Path
@@ -15,7 +14,6 @@ from animesion_jax.cli import predict as predict_command
 from animesion_jax.inference import batches
 from animesion_jax.inference.batches import BATCHES_AHEAD, apply_to_files
 from animesion_jax.inference.recognizer import load
-from animesion_jax.inference.result_file import UNFINISHED
 from animesion_jax.inference.sort_images import UNKNOWN, copy_once, folder_name
 from animesion_jax.main import INTERRUPTED, main
 from tests.hostile_seeds import bundle_tree
@@ -24,7 +22,10 @@ DRAW = np.random.default_rng(3)
 CALIBRATION = {
     "temperature": 1.0, "threshold": 0.6, "false_accept_rate": 0.1, "scale": 5.0, "offset": 0.0, "source": {}
 }  # fmt: skip
-NAMES = ("a b.png", 'it\'s "q",.png', "line\nend.png", "あ.png", "b.png", "broken.png", "c.png", "z.png")
+NAMES = (
+    "a b.png", 'it\'s "q",.png', "line\nend.png", "car\rriage.png", "next\u2028line.png", "あ.png", "b.png",
+    "broken.png", "c.png", "z.png",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_batches_of_any_size_give_the_same_rows_and_one_program(bundle, faces):
     assert [row["path"] for row in one_by_one] == [str(file) for file in files]
     assert [name for name, row in zip(sorted(NAMES), one_by_one, strict=True) if "error" in row] == ["broken.png"]
     pixels = np.asarray(Image.open(files[0]).resize((16, 16), Image.Resampling.BILINEAR))
-    assert len({row["predictions"][0]["probability"] for row in one_by_one if "error" not in row}) == 7
+    assert len({row["predictions"][0]["probability"] for row in one_by_one if "error" not in row}) == len(NAMES) - 1
     assert load(bundle).predict(pixels)[0][0]["class"] == one_by_one[0]["predictions"][0]["class"]
     for batch_size in (3, 5, 32):
         recognizer = load(bundle, batch_size)
@@ -98,27 +99,45 @@ def test_no_more_files_are_read_than_the_batches_ahead(monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_a_stopped_file_is_gone_on_with_wherever_it_was_cut(bundle, faces, tmp_path, suffix):
+def test_output_is_completed_wherever_it_was_cut(bundle, faces, tmp_path, suffix):
     whole = tmp_path / f"whole.{suffix}"
     assert _predict(bundle, f"--output={whole}", "--batch_size=3", faces) == 1
     content = whole.read_bytes()
-    assert not list(tmp_path.glob(f"*{UNFINISHED}"))
-    if suffix == "csv":
-        with whole.open(newline="", encoding="utf-8") as stream:
-            paths = [line["path"] for line in csv.DictReader(stream)]
-    else:
-        paths = [json.loads(line)["path"] for line in whole.read_text("utf-8").splitlines()]
-    assert [Path(path).name for path, _ in itertools.groupby(paths)] == sorted(NAMES)
+    assert [Path(path).name for path in _paths(whole)] == sorted(NAMES)
     cut = tmp_path / f"cut.{suffix}"
-    for length in {0, 5, len(content) // 3, len(content) // 2, len(content) - 40, len(content) - 1, len(content)}:
+    ends = [place + 1 for place, byte in enumerate(content) if byte == ord("\n")]
+    for length in {0, 5, len(content) // 3, len(content) // 2, *ends[-8:], *(end - 3 for end in ends[-3:])}:
         cut.write_bytes(content[:length])
-        (tmp_path / f"{cut.name}{UNFINISHED}").write_text(json.dumps(_settings(bundle)))
         _predict(bundle, f"--output={cut}", "--batch_size=3", faces)
         assert cut.read_bytes() == content, length
-        assert not list(tmp_path.glob(f"*{UNFINISHED}"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [cut.name, whole.name]
 
 
-def test_what_is_interrupted_says_how_it_goes_on(bundle, faces, tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_output_that_has_images_already_gets_only_the_others(bundle, faces, tmp_path, suffix, caplog):
+    output, first = tmp_path / f"out.{suffix}", [faces / "b.png", faces / "broken.png", faces / "a b.png"]
+    _predict(bundle, f"--output={output}", "--top_k=2", *first)
+    before = output.read_bytes()
+    assert _predict(bundle, f"--output={output}", "--top_k=2", *first) == 0
+    assert output.read_bytes() == before and f"{output} has all images already" in caplog.text
+    _predict(bundle, f"--output={output}", faces / "c.png")  # five rows of an image, where the others have two
+    assert output.read_bytes().startswith(before)
+    _predict(bundle, f"--output={output}", "--top_k=1", faces)
+    others = [name for name in sorted(NAMES) if name not in ("a b.png", "b.png", "broken.png", "c.png")]
+    assert [Path(path).name for path in _paths(output)] == ["b.png", "broken.png", "a b.png", "c.png", *others]
+
+
+def _paths(output):
+    """Returns the images of a file of predictions in order, without the repetitions of CSV."""
+    if output.suffix == ".csv":
+        with output.open(newline="", encoding="utf-8") as stream:
+            paths = [line["path"] for line in csv.DictReader(stream)]
+    else:
+        paths = [json.loads(line)["path"] for line in output.read_bytes().split(b"\n")[:-1]]
+    return [path for path, _ in itertools.groupby(paths)]
+
+
+def test_predict_interrupted_says_how_to_complete_its_output(bundle, faces, tmp_path, monkeypatch, caplog):
     whole, parts = tmp_path / "whole.csv", tmp_path / "parts.csv"
     _predict(bundle, f"--output={whole}", "--batch_size=3", faces)
 
@@ -130,43 +149,49 @@ def test_what_is_interrupted_says_how_it_goes_on(bundle, faces, tmp_path, monkey
         counted = predict_command._counted
         patched.setattr(predict_command, "_counted", lambda *arguments: interrupted(counted(*arguments)))
         assert _predict(bundle, f"--output={parts}", "--batch_size=3", faces) == INTERRUPTED
-    told = f"{parts} keeps what is done; the same command goes on from there"
-    assert told in caplog.text and 0 < len(parts.read_bytes()) < len(whole.read_bytes())
+    expected = f"{parts} keeps the rows written so far; the same command adds the others"
+    assert expected in caplog.text and 0 < len(parts.read_bytes()) < len(whole.read_bytes())
     _predict(bundle, f"--output={parts}", "--batch_size=3", faces)
     assert parts.read_bytes() == whole.read_bytes()
 
 
-def _settings(bundle):
-    """Returns what stands beside a file of predictions while it is not whole."""
-    return {"bundle": hashlib.sha256(Path(bundle).read_bytes()).hexdigest(), "--top_k": 5}
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("mine.csv", b"path,label\na.png,0\n"),
+        ("mine.csv", b"a"),
+        ("mine.csv", b"path,rank,class,class_id,probability,unknown,error\na.png,1\n\n"),
+        ("mine.jsonl", b'{"image": "a.png"}'),
+        ("mine.jsonl", b'{"path": 5}\n'),
+        ("mine.jsonl", b'{"path": "a.png"\n'),
+        ("mine.jsonl", b"\xff"),
+    ],
+)
+def test_predict_never_changes_a_file_of_something_else(bundle, faces, tmp_path, capsys, name, content):
+    output = tmp_path / name
+    output.write_bytes(content)
+    assert _predict(bundle, f"--output={output}", faces) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"--output={output} holds something else than predictions" in message and "allowed: a new name" in message
+    assert output.read_bytes() == content
 
 
-def test_files_of_something_else_are_not_gone_on_with(bundle, faces, tmp_path, capsys):
-    output = tmp_path / "out.csv"
-    assert _predict(bundle, f"--output={output}", faces) == 1
-    written = output.read_bytes()
-    capsys.readouterr()
+def test_predict_refuses_flags_that_do_not_fit_together(bundle, faces, tmp_path, capsys):
     for arguments, words in [
-        ([f"--output={output}"], ["out.csv", "whole", "another name"]),
         ([f"--output={tmp_path / 'out.txt'}"], ["out.txt", "*.csv", "*.jsonl"]),
-        ([f"--output={output}", "--format=csv"], ["--format=csv", "give one"]),
+        ([f"--output={tmp_path / 'out.csv'}", "--format=csv"], ["--format=csv", "give one"]),
         ([f"--copy_to={faces / 'sorted'}"], ["sorted", "is inside", "elsewhere"]),
     ]:
         assert _predict(bundle, *arguments, faces) == 2
         message = capsys.readouterr().err.strip().splitlines()[-1]
         assert all(word in message for word in words), message
-    for changed in ({"--top_k": 1}, {"bundle": "another"}):
-        (tmp_path / f"out.csv{UNFINISHED}").write_text(json.dumps(_settings(bundle) | changed))
-        capsys.readouterr()
-        assert _predict(bundle, f"--output={output}", faces) == 2
-        assert f"another {next(iter(changed))}" in capsys.readouterr().err
-    assert output.read_bytes() == written
+    assert not list(tmp_path.iterdir())
 
 
 def test_images_are_sorted_into_a_folder_per_character(bundle, faces, tmp_path):
     output, folder = tmp_path / "out.jsonl", tmp_path / "sorted"
     assert _predict(bundle, f"--output={output}", f"--copy_to={folder}", faces) == 1
-    rows = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
+    rows = [json.loads(line) for line in output.read_bytes().split(b"\n")[:-1]]
     expected = {
         (folder / ("unknown" if row["unknown"] else row["predictions"][0]["class"]) / Path(row["path"]).name): row[
             "path"

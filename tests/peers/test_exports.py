@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from animesion_jax.bundle.bundle import Bundle
+from animesion_jax.bundle import Bundle
 from animesion_jax.export.safetensors import write_safetensors
 from animesion_jax.models import abstract_variables, create_model
 from animesion_jax.pretrained import load_pretrained

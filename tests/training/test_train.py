@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from animesion_jax.bundle.bundle import load_bundle
+from animesion_jax.bundle import load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.export.run_to_bundle import export
 from animesion_jax.models import abstract_variables

@@ -1,0 +1,29 @@
+"""The bundle: one msgpack file with a model, its preprocessing, its class names and their origin."""
+
+from animesion_jax.bundle.bundle import (
+    FORMAT,
+    VERSION,
+    Bundle,
+    Calibration,
+    Enrolled,
+    build_bundle,
+    extend_bundle,
+    load_bundle,
+    metadata,
+    read_bundle,
+    write_bundle,
+)
+
+__all__ = [
+    "FORMAT",
+    "VERSION",
+    "Bundle",
+    "Calibration",
+    "Enrolled",
+    "build_bundle",
+    "extend_bundle",
+    "load_bundle",
+    "metadata",
+    "read_bundle",
+    "write_bundle",
+]
