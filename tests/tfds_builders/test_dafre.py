@@ -42,7 +42,7 @@ def manual(tmp_path):
     return Path(shutil.copytree(DUMMY, tmp_path / "manual dir"))
 
 
-def test_bytes_names_and_labels_are_those_of_the_files(manual, tmp_path):
+def test_released_keeps_bytes_names_and_labels(manual, tmp_path):
     builder = _build(manual, tmp_path / "data")
     assert builder.info.features["label"].names == ["akari", "yui, the younger"]
     for example in _examples(builder, "train"):
@@ -50,7 +50,7 @@ def test_bytes_names_and_labels_are_those_of_the_files(manual, tmp_path):
     assert sorted(e["filename"].decode() for e in _examples(builder, "test")) == ["0007/1007.jpg", "0105/1105.jpg"]
 
 
-def test_old_copies_have_swapped_columns_and_no_labels_folder(manual, tmp_path):
+def test_released_reads_swapped_columns_without_labels_folder(manual, tmp_path):
     for file in (manual / "labels").iterdir():
         lines = [line.partition(",") for line in file.read_text().splitlines()]
         swap = file.name != "classid_classname.csv"
@@ -61,7 +61,7 @@ def test_old_copies_have_swapped_columns_and_no_labels_folder(manual, tmp_path):
     assert {s: builder.info.splits[s].num_examples for s in builder.info.splits} == ReleasedTest.SPLITS
 
 
-def test_raw_keeps_boxes_and_confidence_and_drops_what_the_detector_doubts(manual, tmp_path):
+def test_raw_keeps_boxes_and_drops_low_confidence(manual, tmp_path):
     builder = _build(manual, tmp_path / "data", "min5")
     assert builder.info.features["label"].names == ["akari", "yui"]
     examples = [e for split in RawTest.SPLITS for e in _examples(builder, split)]
@@ -71,7 +71,7 @@ def test_raw_keeps_boxes_and_confidence_and_drops_what_the_detector_doubts(manua
     assert first["bbox"].tolist() == pytest.approx([0.2, 0.1, 0.8, 0.6]) and first["confidence"] == pytest.approx(0.95)
 
 
-def test_missing_files_say_what_is_expected_and_where_to_get_it(manual, tmp_path):
+def test_missing_files_are_named_with_their_source(manual, tmp_path):
     (manual / "labels" / "val.csv").unlink()
     with pytest.raises(FileNotFoundError, match=r"labels/val\.csv.*labels\.tar\.gz.*arkel23"):
         _build(manual, tmp_path / "data")
@@ -105,7 +105,7 @@ def test_bad_label_lines_name_file_line_and_content(manual, tmp_path, file, line
     assert "\n" not in message
 
 
-def test_a_class_need_not_be_in_every_split(manual, tmp_path):
+def test_class_may_lack_images_in_a_split(manual, tmp_path):
     names = manual / "labels" / "classid_classname.csv"
     names.write_text(names.read_text() + "2,only to be named\n3,only in test\n")
     test = manual / "labels" / "test.csv"
@@ -121,7 +121,7 @@ def no_image_check(monkeypatch):
     monkeypatch.setattr(image_files, "broken_images", lambda paths: pytest.fail("the images were checked"))
 
 
-def test_an_empty_released_split_fails_before_the_images_are_checked(manual, tmp_path, no_image_check):
+def test_empty_released_split_fails_before_images_are_read(manual, tmp_path, no_image_check):
     (manual / "labels" / "val.csv").write_text("\n")
     with pytest.raises(ValueError, match=r"val\.csv lists no image; every split needs"):
         _build(manual, tmp_path / "data")
@@ -135,16 +135,14 @@ def test_an_empty_released_split_fails_before_the_images_are_checked(manual, tmp
         (5, 0, "no class has 5 images or more, the largest has 0"),
     ],
 )
-def test_raw_splits_that_come_out_empty_fail_before_the_images(
-    manual, tmp_path, threshold, rows, words, no_image_check
-):
+def test_empty_raw_split_fails_before_images_are_read(manual, tmp_path, threshold, rows, words, no_image_check):
     path = manual / "faces.tsv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:rows]))
     with pytest.raises(ValueError, match=rf"faces\.tsv: {words}"):
         _build(manual, tmp_path / "data", DafreConfig(name="few", threshold=threshold))
 
 
-def test_raw_tags_without_a_name_fail_before_the_images(manual, tmp_path, no_image_check):
+def test_raw_tag_without_name_fails_before_images_are_read(manual, tmp_path, no_image_check):
     (manual / "tagIds.tsv").write_text("yui\t30\n")
     with pytest.raises(ValueError, match=r"tagIds\.tsv has no name for tag id 12"):
         _build(manual, tmp_path / "data", "min5")
@@ -173,7 +171,7 @@ def test_links_may_lead_to_the_manual_folder_but_not_out_of_it(manual, tmp_path)
     + [("skip_broken", value) for value in ("yes", 1, None)]
     + [("name", value) for value in (5, "", "a/b", "..")],
 )
-def test_config_fields_are_checked(field, value):
+def test_config_refuses_fields_of_other_types(field, value):
     with pytest.raises(ValueError, match=rf"^{field} is {value!r}; allowed: .*$"):
         DafreConfig(**{"name": "custom", field: value})
 
@@ -185,7 +183,7 @@ def _damage(manual):
     Image.new("L", (16, 16)).save(manual / "faces" / "0105" / "1105.jpg")
 
 
-def test_missing_broken_and_grey_images_are_all_counted(manual, tmp_path):
+def test_missing_broken_and_grey_images_are_counted_in_one_error(manual, tmp_path):
     _damage(manual)
     with pytest.raises(ValueError, match=r"3 of 7 images") as error:
         _build(manual, tmp_path / "data")
@@ -194,27 +192,27 @@ def test_missing_broken_and_grey_images_are_all_counted(manual, tmp_path):
     assert not list((tmp_path / "data").rglob("dataset_info.json"))
 
 
-def test_skip_broken_leaves_them_out(manual, tmp_path):
+def test_skip_broken_leaves_out_broken_images(manual, tmp_path):
     _damage(manual)
     builder = _build(manual, tmp_path / "data", DafreConfig(name="released_skip", skip_broken=True))
     assert builder.info.splits.total_num_examples == 4
 
 
-def test_skip_broken_may_not_empty_a_split(manual, tmp_path):
+def test_skip_broken_refuses_to_empty_a_split(manual, tmp_path):
     for image in ("0005/1005.jpg", "0103/1103.jpg"):
         (manual / "faces" / image).unlink()
     with pytest.raises(ValueError, match="labels without broken images: no image for split validation"):
         _build(manual, tmp_path / "data", DafreConfig(name="released_skip", skip_broken=True))
 
 
-def test_raw_classes_are_counted_without_the_broken_images(manual, tmp_path):
+def test_raw_threshold_counts_without_broken_images(manual, tmp_path):
     (manual / "data" / "100" / "2100.jpg").write_bytes(b"")
     builder = _build(manual, tmp_path / "data", DafreConfig(name="skip5", threshold=5, skip_broken=True))
     assert builder.info.features["label"].names == ["akari"]
     assert builder.info.splits.total_num_examples == 7
 
 
-def test_raw_images_of_classes_that_are_too_small_are_not_looked_at(manual, tmp_path):
+def test_raw_does_not_read_images_of_small_classes(manual, tmp_path):
     with (manual / "faces.tsv").open("a") as file:
         file.write("0001\\9001.jpg\t99\t0.1, 0.1, 0.9, 0.9 0.99\n")  # no such file
     assert _build(manual, tmp_path / "data", "min5").info.splits.total_num_examples == 12
@@ -224,7 +222,7 @@ def test_raw_images_of_classes_that_are_too_small_are_not_looked_at(manual, tmp_
 
 @pytest.mark.shared
 @pytest.mark.parametrize(("config", "classes"), [("min20", 18), ("min10", 19), ("min5", 20)])
-def test_real_faces(tmp_path, config, classes):
+def test_real_faces_give_the_counts_of_their_label_file(tmp_path, config, classes):
     builder = _build(SHARED / "realfaces" / "daf", tmp_path, config)
     assert builder.info.features["label"].num_classes == classes
     lines = (SHARED / "realfaces" / "daf" / "faces.tsv").read_text().splitlines()

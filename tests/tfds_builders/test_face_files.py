@@ -33,7 +33,7 @@ def png(tmp_path):
 
 @pytest.mark.parametrize("above", ["", "moeimouto-faces/", "moeimouto-faces/moeimouto-faces/"])
 @pytest.mark.parametrize("name", ZIPS)
-def test_faces_lie_below_folders_of_the_trees_name_or_none(tmp_path, png, above, name):
+def test_zip_may_nest_faces_below_folders_of_the_trees_name(tmp_path, png, above, name):
     others = ("000_miku/color.csv", "000_miku/._face.png", "danbooru-images/0000/1.png", "__MACOSX/000_miku/a.png")
     members = [(f"{above}000_miku/", b""), (above + FACE, png), *((other, b"") for other in others)]
     _zip(tmp_path, members, name=name)
@@ -42,7 +42,7 @@ def test_faces_lie_below_folders_of_the_trees_name_or_none(tmp_path, png, above,
     assert faces.find(FACE).read_bytes() == png and _fault(tmp_path) is None
 
 
-def test_an_unpacked_tree_may_lie_in_a_folder_of_its_name(tmp_path, png):
+def test_unpacked_tree_may_lie_in_a_folder_of_its_name(tmp_path, png):
     path = tmp_path / "moeimouto-faces" / "moeimouto-faces" / FACE
     path.parent.mkdir(parents=True)
     path.write_bytes(png)
@@ -50,7 +50,7 @@ def test_an_unpacked_tree_may_lie_in_a_folder_of_its_name(tmp_path, png):
     assert faces.paths == [FACE] and faces.find(FACE) == path and _fault(tmp_path) is None
 
 
-def test_paths_are_in_order_of_folder_then_file(tmp_path, png):
+def test_paths_are_sorted_by_folder_then_file(tmp_path, png):
     names = ["015_c/b.png", "015_c/a.png", "015_c.c/a.png"]
     _zip(tmp_path, [(name, png) for name in names])
     zipped = find_faces(tmp_path).paths
@@ -61,44 +61,44 @@ def test_paths_are_in_order_of_folder_then_file(tmp_path, png):
 
 
 @pytest.mark.parametrize("name", ["../000_miku/a.png", "/000_miku/a.png", "000_miku/../../a.png", "C:/000_miku/a.png"])
-def test_a_zip_with_a_name_that_leads_out_of_it_is_refused(tmp_path, png, name):
+def test_zip_with_unsafe_member_name_is_refused(tmp_path, png, name):
     path = _zip(tmp_path, [(FACE, png), (name, png)])
     with pytest.raises(ValueError, match=r"the path leaves the folder") as error:
         find_faces(tmp_path)
     assert str(error.value).startswith(f"{path}: {name!r}: ")
 
 
-def test_a_zip_that_holds_a_face_twice_is_refused(tmp_path, png):
+def test_zip_with_repeated_face_is_refused(tmp_path, png):
     path = _zip(tmp_path, [(FACE, png), (f"moeimouto-faces/{FACE}", png)])
     with pytest.raises(ValueError, match=f"^{path} holds {FACE} twice"):
         find_faces(tmp_path)
 
 
-def test_a_download_that_broke_off_is_no_zip(tmp_path, png):
+def test_truncated_zip_is_refused(tmp_path, png):
     path = _zip(tmp_path, [(FACE, png)])
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(ValueError, match=rf"^{path} is no whole zip: .*; download it again$"):
+    with pytest.raises(ValueError, match=rf"^{path} is not a complete zip file: .*; download it again$"):
         find_faces(tmp_path)
 
 
-def test_a_zip_without_faces_is_refused(tmp_path):
+def test_zip_without_faces_is_refused(tmp_path):
     path = _zip(tmp_path, [("000_miku/color.csv", b"0,0,0")])
     with pytest.raises(ValueError, match=f"^{path} holds no NNN_name/FILE.png; expected"):
         find_faces(tmp_path)
 
 
-def _say_it_unpacks_to(path, size):
-    """Writes another unpacked size into the directory of a zip with one member."""
+def _set_unpacked_size(path, size):
+    """Changes the unpacked size in the central directory of a zip with one member."""
     content = bytearray(path.read_bytes())
     entry = content.index(b"PK\x01\x02")
     struct.pack_into("<I", content, entry + 24, size)
     path.write_bytes(content)
 
 
-def test_a_member_unpacks_to_no_more_than_it_says_and_is_broken(tmp_path):
+def test_member_larger_than_its_header_is_read_in_part_and_broken(tmp_path):
     path = _zip(tmp_path, [(FACE, bytes(4 * MAX_BYTES))])
     assert path.stat().st_size < MAX_BYTES // 100
-    _say_it_unpacks_to(path, 1000)
+    _set_unpacked_size(path, 1000)
     tracemalloc.start()
     try:
         fault = _fault(tmp_path)
@@ -108,15 +108,15 @@ def test_a_member_unpacks_to_no_more_than_it_says_and_is_broken(tmp_path):
     assert fault.startswith("broken: damaged in the zip: Bad CRC-32") and peak < MAX_BYTES // 4
 
 
-def test_a_member_that_says_to_be_large_is_not_unpacked(tmp_path, png):
+def test_member_above_16_mib_is_not_unpacked(tmp_path, png):
     _zip(tmp_path, [(FACE, png + bytes(MAX_BYTES))])
     assert _fault(tmp_path) == f"broken: {len(png) + MAX_BYTES} bytes; allowed: {MAX_BYTES}"
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_member_that_cannot_be_unpacked_in_part_is_broken(tmp_path, png, method):
+def test_member_compressed_by_another_method_is_broken(tmp_path, png, method):
     _zip(tmp_path, [(FACE, png)], method)
-    assert _fault(tmp_path) == f"broken: compressed by method {method}; zip it again with the ordinary one, deflate"
+    assert _fault(tmp_path) == f"broken: compressed by method {method}; zip it again with deflate"
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_encrypted_and_damaged_members_are_broken(tmp_path, png, start, fault):
     assert _fault(tmp_path).startswith("broken: damaged in the zip: ")
 
 
-def test_a_zipped_link_is_not_followed(tmp_path, png):
+def test_zipped_symbolic_link_is_not_followed(tmp_path, png):
     (tmp_path / "secret.png").write_bytes(png)
     link = zipfile.ZipInfo(FACE)
     link.create_system, link.external_attr = 3, 0o120777 << 16

@@ -4,7 +4,7 @@ import warnings
 import pytest
 from PIL import Image
 
-from tfds_builders.common.image_files import NAMED, ImageFolder, broken_images, report_broken
+from tfds_builders.common.image_files import MAX_NAMES, ImageFolder, broken_images, report_broken
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_folders_have_three_or_four_digits(folder):
+def test_find_tries_numeric_folders_with_three_and_four_digits(folder):
     images = ImageFolder(folder, "faces")
     assert images.find("0446/1.jpg") == folder / "faces" / "446" / "1.jpg"
     assert images.find("007/1.jpg") == images.find("7/1.jpg") == folder / "faces" / "0007" / "1.jpg"
@@ -27,15 +27,15 @@ def test_folders_have_three_or_four_digits(folder):
     ("link", "target"),
     [("8", "{outside}"), ("0008", "{outside}"), ("446/2.jpg", "{outside}/1.jpg"), ("446/2.jpg", "{outside}/gone.jpg")],
 )
-def test_links_out_of_the_manual_folder_are_refused(folder, tmp_path_factory, link, target):
-    outside = tmp_path_factory.mktemp("faces_of_another")
+def test_find_refuses_links_out_of_the_manual_folder(folder, tmp_path_factory, link, target):
+    outside = tmp_path_factory.mktemp("outside")
     Image.new("RGB", (16, 16)).save(outside / "1.jpg")
     (folder / "faces" / link).symlink_to(target.format(outside=outside))
     with pytest.raises(ValueError, match=rf"is a link out of .*faces, to {outside}.*; put the file itself there"):
         ImageFolder(folder, "faces").find("446/2.jpg" if link == "446/2.jpg" else "8/1.jpg")
 
 
-def test_a_folder_whose_name_only_begins_alike_is_outside(folder):
+def test_find_refuses_a_sibling_folder_with_the_same_prefix(folder):
     outside = folder.with_name(folder.name + "_2")
     outside.mkdir()
     (folder / "faces" / "8").symlink_to(outside)
@@ -43,7 +43,7 @@ def test_a_folder_whose_name_only_begins_alike_is_outside(folder):
         ImageFolder(folder, "faces").find("8/1.jpg")
 
 
-def test_links_within_the_manual_folder_are_followed(folder):
+def test_find_follows_links_within_the_manual_folder(folder):
     (folder / "faces" / "446" / "2.jpg").symlink_to("../../data/1.jpg")
     (folder / "link").symlink_to(folder)
     for manual in (folder, folder / "link"):
@@ -60,12 +60,12 @@ def test_links_within_the_manual_folder_are_followed(folder):
         ("JPEG", "CMYK", "not RGB but CMYK"),
     ],
 )
-def test_only_rgb_jpeg_passes_whatever_the_suffix(tmp_path, format_, mode, fault):
+def test_image_fault_accepts_only_rgb_jpeg_content(tmp_path, format_, mode, fault):
     Image.new(mode, (16, 16)).save(tmp_path / "a.jpg", format_)
     assert broken_images([tmp_path / "a.jpg"]).get(0) == fault
 
 
-def test_every_way_to_be_broken_is_a_fault(tmp_path):
+def test_broken_images_reports_truncated_empty_and_missing_files(tmp_path):
     Image.effect_noise((64, 64), 50).convert("RGB").save(tmp_path / "whole.jpg")
     content = (tmp_path / "whole.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
@@ -78,7 +78,7 @@ def test_every_way_to_be_broken_is_a_fault(tmp_path):
 
 
 @pytest.mark.parametrize("side", [10, 14])
-def test_a_picture_beyond_pillows_limit_is_a_fault_and_no_warning(tmp_path, monkeypatch, side):
+def test_image_above_pillows_limit_is_a_fault_without_a_warning(tmp_path, monkeypatch, side):
     Image.new("RGB", (side, side)).save(tmp_path / "a.jpg")
     assert broken_images([tmp_path / "a.jpg"]) == {}
     # Pillow warns beyond its limit, raises beyond twice its limit.
@@ -89,8 +89,8 @@ def test_a_picture_beyond_pillows_limit_is_a_fault_and_no_warning(tmp_path, monk
     assert not shown
 
 
-def test_the_report_counts_all_and_names_the_first_ten(tmp_path):
-    paths = [tmp_path / f"{number}.jpg" for number in range(NAMED + 5)]
+def test_report_broken_counts_all_and_names_ten(tmp_path):
+    paths = [tmp_path / f"{number}.jpg" for number in range(MAX_NAMES + 5)]
     faults = broken_images(paths)
     report_broken(paths, {}, skip=False)
     with pytest.raises(ValueError, match=r"^15 of 15 images are missing, .* skip_broken$") as error:

@@ -2,7 +2,7 @@ import tracemalloc
 
 import pytest
 
-from tfds_builders.common.manual_data import MAX_CHARACTERS, SHOWN, read_lines, relative_path
+from tfds_builders.common.manual_data import MAX_CHARACTERS, MAX_EXCERPT, read_lines, relative_path
 from tfds_builders.common.released_labels import check_named, read_class_names, read_released_split
 from tfds_builders.dafre.label_files import Box, Row, parse_raw_line, read_faces, read_tag_names
 
@@ -36,31 +36,31 @@ def test_bad_raw_lines_name_file_line_and_content(tmp_path, line, words):
     assert "\n" not in str(error.value)
 
 
-def test_rows_below_the_confidence_are_dropped_whatever_their_box_or_image(tmp_path):
+def test_rows_below_the_confidence_are_dropped_with_any_box(tmp_path):
     rows = ("1/1.jpg\t7\t0,0,1,1 0.85", "2/2.jpg\t7\t0.5,0,0.5,1 0.84", "1/1.jpg\t7\t0,0,1,1 0.8499")
     assert read_faces(_file(tmp_path, "\n".join(rows))) == [Row("1/1.jpg", 7, Box(0, 0, 1, 1, 0.85))]
 
 
-def test_boxes_that_stick_out_are_clipped(tmp_path):
+def test_boxes_are_clipped_to_the_image(tmp_path):
     (row,) = read_faces(_file(tmp_path, "1/1.jpg\t7\t-0.1,0.2,1.3,0.9 0.97"))
     assert row.box == Box(0.0, 0.2, 1.0, 0.9, 0.97)
 
 
-def test_numbers_are_separated_by_commas_or_blanks_and_slashes_lean_either_way():
+def test_raw_line_accepts_commas_or_blanks_and_both_slashes():
     forms = ["0.1, 0.2, 0.6, 0.8 0.95", "0.1 0.2 0.6 0.8 0.95", "0.1,0.2,0.6,0.8,0.95"]
     rows = {parse_raw_line(f"0446{slash}332446.jpg\t12\t{form}") for form in forms for slash in "/\\"}
     assert rows == {Row("0446/332446.jpg", 12, Box(0.1, 0.2, 0.6, 0.8, 0.95))}
 
 
 @pytest.mark.parametrize("read", [read_class_names, read_faces, lambda path: read_tag_names(path, [0])])
-def test_bytes_that_are_not_utf8_are_named(tmp_path, read):
+def test_bytes_other_than_utf8_are_refused(tmp_path, read):
     path = _file(tmp_path, b"\n" + "0,\u3042\n".encode("shift_jis"))
     with pytest.raises(ValueError, match="not UTF-8; save the file as UTF-8") as error:
         read(path)
     assert str(error.value).startswith(f"{path} line 2: {b'0,' + bytes([0x82, 0xA0])!r}: ")
 
 
-def test_names_are_utf8_with_or_without_a_byte_order_mark(tmp_path):
+def test_class_names_are_utf8_with_or_without_a_byte_order_mark(tmp_path):
     for mark in ("", "\ufeff"):
         assert read_class_names(_file(tmp_path, f"{mark}0,\u3042\u304b\u308a\r\n1,yui, the younger\r\n")) == [
             "\u3042\u304b\u308a",
@@ -68,11 +68,11 @@ def test_names_are_utf8_with_or_without_a_byte_order_mark(tmp_path):
         ]
 
 
-def test_an_error_shows_the_beginning_of_an_endless_line(tmp_path):
+def test_error_shows_an_excerpt_of_a_long_line(tmp_path):
     for line in (b"x" * 100_000, b"\xff" * 100_000):
         with pytest.raises(ValueError, match="line 1") as error:
             read_class_names(_file(tmp_path, line))
-        assert len(str(error.value)) < len(str(tmp_path)) + 4 * SHOWN + 200
+        assert len(str(error.value)) < len(str(tmp_path)) + 4 * MAX_EXCERPT + 200
 
 
 @pytest.mark.parametrize(
@@ -84,12 +84,12 @@ def test_an_error_shows_the_beginning_of_an_endless_line(tmp_path):
         ("0,a\n" + "9" * 5000 + ",b\n", "line 2: '9999"),
     ],
 )
-def test_class_names_are_distinct_and_without_a_gap(tmp_path, text, words):
+def test_class_names_must_be_distinct_and_without_a_gap(tmp_path, text, words):
     with pytest.raises(ValueError, match=words):
         read_class_names(_file(tmp_path, text))
 
 
-def test_a_kept_tag_has_one_name(tmp_path):
+def test_tag_with_two_names_is_refused(tmp_path):
     path = _file(tmp_path, "yui\t30\nakari\t12\nyui\t30\nrare\t45\nother\t45\n")
     assert read_tag_names(path, [12, 30]) == {12: "akari", 30: "yui"}
     with pytest.raises(ValueError, match=r"line 5: 'other\\t45': tag id 45 is named 'rare' before"):
@@ -104,7 +104,7 @@ def test_a_kept_tag_has_one_name(tmp_path):
         ("yui\t30\nyui\t12\n", "'yui' stands for two classes"),
     ],
 )
-def test_tag_names_are_complete_and_distinct(tmp_path, text, words):
+def test_tag_names_must_be_complete_and_distinct(tmp_path, text, words):
     with pytest.raises(ValueError, match=words):
         read_tag_names(_file(tmp_path, text), [12, 30])
 
@@ -112,19 +112,19 @@ def test_tag_names_are_complete_and_distinct(tmp_path, text, words):
 @pytest.mark.parametrize(
     "path", ["a//b.jpg", "/a.jpg", "a/../b.jpg", "..\\b.jpg", "./a.jpg", "C:/a.jpg", "a\0.jpg", ""]
 )
-def test_paths_that_leave_the_folder_are_refused(path):
+def test_paths_out_of_the_folder_are_refused(path):
     with pytest.raises(ValueError, match="leaves the folder"):
         relative_path(path)
 
 
-def test_blank_lines_count_but_are_not_read(tmp_path):
+def test_blank_lines_are_skipped_but_numbered(tmp_path):
     path = _file(tmp_path, "a\r\n \nb")
     assert list(read_lines(path)) == [(f"{path} line 1", "a"), (f"{path} line 3", "b")]
 
 
-# Not digits to us, whatever `int` and `str.isdecimal` say; nor numbers that no class has.
+# `int` or `str.isdecimal` accept most of these.
 @pytest.mark.parametrize("class_id", ["²", "١٢", "1_0", "+1", "-1", "1.0", "9" * 19, "9" * 5000, "0x1", "\ufeff1"])
-def test_ids_are_ascii_digits_of_a_length_that_a_number_has(tmp_path, class_id):
+def test_ids_other_than_18_ascii_digits_are_refused(tmp_path, class_id):
     files = {
         f"{class_id},a\n": read_class_names,
         f"{class_id},a.jpg\n": lambda path: read_released_split(path, lambda *row: None, {}),
@@ -138,7 +138,7 @@ def test_ids_are_ascii_digits_of_a_length_that_a_number_has(tmp_path, class_id):
         assert str(error.value).startswith(f"{path} line 2: ") and len(str(error.value).splitlines()) == 1
 
 
-def test_the_largest_id_takes_no_more_memory_than_the_smallest(tmp_path):
+def test_large_ids_take_no_memory(tmp_path):
     tracemalloc.start()
     largest = "9" * 18
     rows = read_released_split(_file(tmp_path, f"{largest},a.jpg\n"), lambda *row: None, {})
@@ -151,8 +151,8 @@ def test_the_largest_id_takes_no_more_memory_than_the_smallest(tmp_path):
     tracemalloc.stop()
 
 
-def test_folders_are_numbers_only_in_plain_digits(tmp_path):
-    """٠٠٧ is another folder than 7 on every disk, and a name of 5,000 digits is a name like any other."""
+def test_only_folders_of_ascii_digits_compare_as_numbers(tmp_path):
+    """٠٠٧ and 7 are different folders; a name of 5,000 digits is not a number."""
     lines = "0,7/1.jpg\n0,٠٠٧/1.jpg\n0," + "9" * 5000 + "/1.jpg\n"
     assert len(read_released_split(_file(tmp_path, lines), lambda *row: None, {})) == 3
     with pytest.raises(ValueError, match="the image is listed twice"):
@@ -160,7 +160,7 @@ def test_folders_are_numbers_only_in_plain_digits(tmp_path):
 
 
 @pytest.mark.parametrize("byte", [b"a", b"\0", b"\xff", b" ", "あ".encode()])
-def test_a_line_without_end_is_not_read_whole(tmp_path, byte):
+def test_endless_line_is_refused_without_reading_all_of_it(tmp_path, byte):
     path = _file(tmp_path, b"0,a\n" + byte * 10_000_000)
     tracemalloc.start()
     with pytest.raises(ValueError, match=r"line 2: .*(over 16383 characters|not UTF-8)") as error:
@@ -169,6 +169,6 @@ def test_a_line_without_end_is_not_read_whole(tmp_path, byte):
     tracemalloc.stop()
 
 
-def test_the_longest_line_is_read(tmp_path):
+def test_line_of_the_maximum_length_is_read(tmp_path):
     name = "a" * (MAX_CHARACTERS - 3)
     assert read_class_names(_file(tmp_path, f"0,{name}\n1,b\n")) == [name, "b"]

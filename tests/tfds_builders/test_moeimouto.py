@@ -16,7 +16,7 @@ from tfds_builders.moeimouto.moeimouto_dataset_builder import Builder
 
 DUMMY = ROOT / "tfds_builders" / "moeimouto" / "dummy_data"
 GREY = "015_c.c/face_15_2_7.png"
-# The released folders by class id, and how many of their images are in train.csv and test.csv.
+# Released folders by class id, with their numbers of images in train.csv and test.csv.
 SIZES = ROOT / "tests" / "data" / "moeimouto_split_sizes.csv"
 SKIP = FacesConfig(name="skip", skip_broken=True)
 
@@ -60,7 +60,7 @@ def _listed(manual, split):
     )
 
 
-def test_bytes_ids_names_and_splits_are_those_of_the_files(manual, tmp_path):
+def test_build_keeps_bytes_ids_names_and_splits(manual, tmp_path):
     builder = _build(manual, tmp_path / "data")
     assert builder.info.features["label"].names == ["015_c.c", "015_c"]
     for split in ("train", "test"):
@@ -70,7 +70,7 @@ def test_bytes_ids_names_and_splits_are_those_of_the_files(manual, tmp_path):
             assert example["image"] == (manual / "moeimouto-faces" / example["filename"].decode()).read_bytes()
 
 
-def test_label_files_may_lie_in_the_manual_folder_without_names_and_columns_swapped(manual, tmp_path):
+def test_label_files_in_the_manual_folder_without_names_and_with_swapped_columns(manual, tmp_path):
     for split in ("train", "test"):
         lines = (f"{path},{label}\r\n" for path, label in _listed(manual, split).items())
         (manual / f"{split}.csv").write_text("\ufeff" + "".join(lines).replace("/", "\\"))
@@ -80,7 +80,7 @@ def test_label_files_may_lie_in_the_manual_folder_without_names_and_columns_swap
     assert {split: len(found) for split, found in _labels(builder).items()} == MoeimoutoTest.SPLITS
 
 
-def test_without_label_files_names_decide_and_the_log_says_so(unlabelled, tmp_path, caplog):
+def test_without_label_files_classes_split_by_file_name_with_a_warning(unlabelled, tmp_path, caplog):
     builder = _build(unlabelled, tmp_path / "data")
     assert builder.info.features["label"].names == ["015_c", "015_c.c"]
     assert {split: sorted(found) for split, found in _labels(builder).items()} == {
@@ -94,7 +94,7 @@ def test_without_label_files_names_decide_and_the_log_says_so(unlabelled, tmp_pa
     assert "each class is split 0.8 / 0.2 in order of its file names" in caplog.text
 
 
-def test_images_that_are_not_rgb_are_dropped_before_the_rule_counts_and_named(unlabelled, tmp_path, caplog):
+def test_images_other_than_rgb_are_dropped_before_splitting_and_logged(unlabelled, tmp_path, caplog):
     for name in ("10_2_3", "9_4_4"):
         path = unlabelled / "moeimouto-faces" / "015_c" / f"face_{name}.png"
         Image.open(path).convert("P").save(path)
@@ -105,13 +105,13 @@ def test_images_that_are_not_rgb_are_dropped_before_the_rule_counts_and_named(un
     assert "3 images that are not RGB" in line and f"{GREY} (not RGB but L)" in line and line.count("but P") == 2
 
 
-def test_a_label_line_of_an_image_that_is_not_rgb_is_dropped(manual, tmp_path):
+def test_label_line_of_a_grey_image_is_dropped(manual, tmp_path):
     with (manual / "labels" / "test.csv").open("a") as file:
         file.write(f"0,{GREY}\n")
     assert _build(manual, tmp_path / "data").info.splits.total_num_examples == 11
 
 
-def test_images_in_no_label_file_are_left_out_even_if_broken_and_counted(manual, tmp_path, caplog):
+def test_unlisted_images_are_left_out_and_counted(manual, tmp_path, caplog):
     tree = manual / "moeimouto-faces"
     shutil.copy(tree / "015_c" / "face_9_4_4.png", tree / "015_c" / "face_99_4_4.png")
     (tree / "015_c" / "face_98_4_4.png").write_text("no image")
@@ -120,7 +120,7 @@ def test_images_in_no_label_file_are_left_out_even_if_broken_and_counted(manual,
     assert "1 images that are not RGB" in caplog.text
 
 
-def test_other_files_and_folders_are_no_images(unlabelled, tmp_path):
+def test_other_files_and_folders_are_ignored(unlabelled, tmp_path):
     tree = unlabelled / "moeimouto-faces"
     for name in ("015_c/face.jpg", "015_c/._face_1_7_9.png", "readme.png", "miku/face.png", ".cache/face.png"):
         (tree / name).parent.mkdir(exist_ok=True)
@@ -137,7 +137,7 @@ def _damage(manual):
     Image.open(tree / "015_c.c" / "face_6_1_2.png").save(tree / "015_c.c" / "face_6_1_2.png", "JPEG")
 
 
-def test_missing_broken_and_other_images_are_all_counted(manual, tmp_path):
+def test_missing_broken_and_jpeg_images_are_counted_in_one_error(manual, tmp_path):
     _damage(manual)
     with pytest.raises(ValueError, match=r"^3 of 11 images are missing, broken, or not PNG: ") as error:
         _build(manual, tmp_path / "data")
@@ -146,13 +146,13 @@ def test_missing_broken_and_other_images_are_all_counted(manual, tmp_path):
     assert not list((tmp_path / "data").rglob("dataset_info.json"))
 
 
-def test_skip_broken_leaves_them_out(manual, tmp_path):
+def test_skip_broken_leaves_out_broken_images(manual, tmp_path):
     _damage(manual)
     with pytest.raises(ValueError, match="without the images left out: no image for split test"):
         (manual / "labels" / "test.csv").write_text("1,015_c/face_2_5_5.png\n")
         _build(manual, tmp_path / "data", SKIP)
     shutil.rmtree(manual / "labels")
-    # Of 4 images, less one that is cut, int(0.8 * 3) are for training; of 6 less one, 4.
+    # Training gets int(0.8 * 3) of the 3 complete images of one class and int(0.8 * 5) of the other.
     found = _labels(_build(manual, tmp_path / "data", SKIP))
     assert {split: len(paths) for split, paths in found.items()} == {"train": 6, "test": 2}
 
@@ -172,7 +172,7 @@ def test_skip_broken_leaves_them_out(manual, tmp_path):
         ("classid_classname.csv", "1,015_d", "new class id"),
     ],
 )
-def test_bad_label_lines_name_file_line_and_content_before_the_images(manual, tmp_path, monkeypatch, file, line, words):
+def test_bad_label_lines_fail_before_images_are_read(manual, tmp_path, monkeypatch, file, line, words):
     monkeypatch.setattr(image_files, "broken_images", lambda *_: pytest.fail("the images were checked"))
     path = manual / "labels" / file
     path.write_text(path.read_text() + line + "\n")
@@ -191,7 +191,7 @@ def test_bad_label_lines_name_file_line_and_content_before_the_images(manual, tm
         (["train", "test"], "0,", "5,", "class ids must be 0 to 1 without a gap; 0 is missing"),
     ],
 )
-def test_without_a_names_file_ids_and_folders_still_go_together(manual, tmp_path, files, old, new, words):
+def test_without_names_file_ids_must_match_folders(manual, tmp_path, files, old, new, words):
     (manual / "labels" / "classid_classname.csv").unlink()
     for file in files:
         path = manual / "labels" / f"{file}.csv"
@@ -200,7 +200,7 @@ def test_without_a_names_file_ids_and_folders_still_go_together(manual, tmp_path
         _build(manual, tmp_path / "data")
 
 
-def test_what_is_missing_is_named_with_its_source(manual, tmp_path):
+def test_missing_files_are_named_with_their_source(manual, tmp_path):
     (manual / "labels" / "test.csv").unlink()
     with pytest.raises(FileNotFoundError, match=r"labels lacks test\.csv; expected: .*arkel23/animesion"):
         _build(manual, tmp_path / "data")
@@ -225,7 +225,7 @@ def test_links_may_lead_to_the_faces_but_not_out_of_them(manual, tmp_path):
         _build(manual, tmp_path / "again")
 
 
-def test_a_zip_gives_what_the_folder_gives(manual, tmp_path, caplog):
+def test_zip_and_folder_give_the_same_examples(manual, tmp_path, caplog):
     builder = _build(manual, tmp_path / "data")
     shutil.make_archive(str(manual / "moeimouto-faces"), "zip", manual, "moeimouto-faces")
     _build(manual, tmp_path / "both")
@@ -238,7 +238,7 @@ def test_a_zip_gives_what_the_folder_gives(manual, tmp_path, caplog):
         assert _examples(zipped, split) == _examples(builder, split)
 
 
-def test_a_face_missing_from_a_zip_or_damaged_there_is_a_fault(manual, tmp_path):
+def test_missing_and_damaged_zip_members_are_faults(manual, tmp_path):
     _damage(manual)
     with zipfile.ZipFile(manual / "moeimouto-faces.zip", "w") as archive:
         for path in sorted((manual / "moeimouto-faces").rglob("*.png")):
@@ -251,7 +251,7 @@ def test_a_face_missing_from_a_zip_or_damaged_there_is_a_fault(manual, tmp_path)
 
 
 @pytest.mark.shared
-def test_real_faces(tmp_path, caplog):
+def test_real_faces_give_the_counts_of_their_label_files(tmp_path, caplog):
     builder = _build(SHARED / "realfaces" / "moeimouto", tmp_path)
     assert builder.info.features["label"].num_classes == 10
     assert builder.info.splits.total_num_examples == 368
@@ -264,7 +264,7 @@ def _released_sizes() -> list[tuple[str, int, int]]:
 
 
 @pytest.mark.shared
-def test_the_table_is_that_of_the_released_files():
+def test_split_sizes_table_matches_the_released_files():
     labels = SHARED / "labels" / "moeimouto"
     names = [line.partition(",")[2] for line in (labels / "classid_classname.csv").read_text().splitlines()]
     counts = [
@@ -274,8 +274,8 @@ def test_the_table_is_that_of_the_released_files():
     assert [(name, counts[0][i], counts[1][i]) for i, name in enumerate(names)] == _released_sizes()
 
 
-def _write_made_up_labels(labels: Path) -> None:
-    """Writes label files of the released sizes in which the last images by name are for training."""
+def _write_synthetic_labels(labels: Path) -> None:
+    """Writes label files of the released sizes; the last images by name are for training."""
     labels.mkdir()
     rows = {"train": [], "test": []}
     for class_id, (name, train, test) in enumerate(_released_sizes()):
@@ -293,7 +293,7 @@ def _copy_released_labels(labels: Path) -> None:
 
 
 def _write_faces(manual: Path) -> None:
-    """Writes an image of its own for every line of the label files, and two that are not RGB, as Kaggle has them."""
+    """Writes a distinct image for every label line, and two that are not RGB, as on Kaggle."""
     paths = sorted(path for split in ("train", "test") for path in _listed(manual, split))
     for name in {path.partition("/")[0] for path in paths}:
         (manual / "moeimouto-faces" / name).mkdir(parents=True)
@@ -307,9 +307,9 @@ def _write_faces(manual: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "write_labels", [_write_made_up_labels, pytest.param(_copy_released_labels, marks=pytest.mark.shared)]
+    "write_labels", [_write_synthetic_labels, pytest.param(_copy_released_labels, marks=pytest.mark.shared)]
 )
-def test_the_full_size_gives_the_published_counts(tmp_path, caplog, write_labels):
+def test_full_size_gives_the_published_counts(tmp_path, caplog, write_labels):
     """14,395 images: 11,452 / 2,943 of 173 classes with a mean of 83.2, a median of 80, a sample sd of 27.1."""
     manual = tmp_path / "manual"
     manual.mkdir()
@@ -328,7 +328,7 @@ def test_the_full_size_gives_the_published_counts(tmp_path, caplog, write_labels
         assert paths == {path: names[int(label)] for path, label in _listed(manual, split).items()}
     assert "2 images that are not RGB" in caplog.text
 
-    # Without label files other images are for training, but as many of each class.
+    # Without label files the training images differ, but not their number per class.
     shutil.rmtree(manual / "labels")
     by_name = _labels(_build(manual, tmp_path / "by_name"))
     assert {split: Counter(paths.values()) for split, paths in by_name.items()} == {

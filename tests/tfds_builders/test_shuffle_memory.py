@@ -20,7 +20,7 @@ def _stored_names(builder_class, data_dir):
 
 
 @pytest.mark.parametrize("builder_class", [Dafre, Moeimouto])
-def test_shuffling_through_files_gives_the_order_of_shuffling_in_memory(builder_class, tmp_path, monkeypatch):
+def test_shuffling_through_files_keeps_the_order_of_shuffling_in_memory(builder_class, tmp_path, monkeypatch):
     through_files = []
     add = shuffle.Shuffler._add_to_bucket
     monkeypatch.setattr(
@@ -36,7 +36,7 @@ def test_shuffling_through_files_gives_the_order_of_shuffling_in_memory(builder_
     assert in_memory != sorted(in_memory)
 
 
-def test_the_limit_is_lifted_when_a_build_fails():
+def test_limit_is_restored_after_a_failed_build():
     usual = shuffle.MAX_MEM_BUFFER_SIZE
     with pytest.raises(OSError), shuffle_memory.limited():
         assert shuffle.MAX_MEM_BUFFER_SIZE == 64 * 2**20 < usual

@@ -7,9 +7,9 @@ import pytest
 from tests.conftest import ROOT, SHARED
 from tfds_builders.common.splits import assign_splits, keep_frequent, split_sizes, train_test_sizes
 
-# Images of a class in the released val.csv and test.csv, and how many classes have as many.
+# Numbers of images of a class in the released val.csv and test.csv, with the number of such classes.
 RELEASED = ROOT / "tests" / "data" / "dafre_split_sizes.csv"
-# The largest class of DAF:re has fewer.
+# Upper bound on the size of a DAF:re class.
 MAX_IMAGES = 30_000
 
 
@@ -18,15 +18,15 @@ def _released() -> Counter:
         return Counter({(int(r["validation"]), int(r["test"])): int(r["classes"]) for r in csv.DictReader(file)})
 
 
-def test_the_arithmetic_is_ieee_double():
+def test_split_sizes_use_ieee_doubles():
     assert [split_sizes(n) for n in (20, 10, 5, 7)] == [(14, 1, 5), (7, 0, 3), (3, 0, 2), (4, 1, 2)]
 
 
-def test_the_rule_makes_the_released_splits_of_every_class_and_the_published_totals():
+def test_split_sizes_match_dafre_for_every_class_and_in_total():
     """DAF:re at 20: 463,437 images of 3,263 classes, 322,947 / 46,050 / 94,440, mean 142, median 48, minimum 20.
 
-    The released training labels are not in the published pair of files, so the size of a class is known only
-    to the few sizes that give its validation and test counts: totals that need it must lie within those bounds.
+    The published pair of files lacks the training labels. So the size of a class is known only up to the few sizes
+    that give its validation and test counts; totals that depend on it must lie within those bounds.
     """
     sizes_by_pair: dict[tuple[int, int], list[int]] = {}
     for size in range(20, MAX_IMAGES):
@@ -51,7 +51,7 @@ def test_the_rule_makes_the_released_splits_of_every_class_and_the_published_tot
     ("images", "train", "validation", "test"),
     [(520_019, 359_726, 50_311, 109_982), (495_359, 344_318, 48_669, 102_372), (463_437, 322_947, 46_050, 94_440)],
 )
-def test_published_totals_add_up_and_lie_where_the_rule_puts_them(images, train, validation, test):
+def test_published_totals_agree_with_the_rule_up_to_rounding(images, train, validation, test):
     """The sizes behind thresholds 5 and 10 were never published; each class adds less than one image of rounding."""
     assert train + validation + test == images
     classes = {520_019: 9424, 495_359: 5619, 463_437: 3263}[images]
@@ -60,7 +60,7 @@ def test_published_totals_add_up_and_lie_where_the_rule_puts_them(images, train,
 
 
 @pytest.mark.shared
-def test_the_table_is_that_of_the_released_files():
+def test_split_sizes_table_matches_the_released_files():
     counts = []
     for name in ("val", "test"):
         with (SHARED / "labels" / "dafre" / f"{name}.csv").open() as file:
@@ -68,7 +68,7 @@ def test_the_table_is_that_of_the_released_files():
     assert Counter((counts[0][c], counts[1][c]) for c in counts[1]) == _released()
 
 
-def test_moeimoutos_rule_makes_the_released_splits_of_every_class():
+def test_train_test_sizes_match_moeimouto_for_every_class():
     with (ROOT / "tests" / "data" / "moeimouto_split_sizes.csv").open() as file:
         released = [(int(row["train"]), int(row["test"])) for row in csv.DictReader(file)]
     assert [train_test_sizes(train + test) for train, test in released] == [
@@ -77,7 +77,7 @@ def test_moeimoutos_rule_makes_the_released_splits_of_every_class():
     assert assign_splits([7] * 6, train_test_sizes) == ["train"] * 4 + ["test"] * 2
 
 
-def test_file_order_decides_within_each_class():
+def test_assign_splits_follows_file_order_within_a_class():
     assert assign_splits([7] * 20 + [3] * 5) == (
         ["train"] * 14 + ["validation"] + ["test"] * 5 + ["train"] * 3 + ["test"] * 2
     )
@@ -85,5 +85,5 @@ def test_file_order_decides_within_each_class():
     assert mixed[::2] == mixed[1::2] == ["train"] * 7 + ["test"] * 3
 
 
-def test_kept_labels_ascend():
+def test_keep_frequent_sorts_labels():
     assert keep_frequent([9, 9, 2, 5, 5, 2, 2, 1], 2) == [2, 5, 9]

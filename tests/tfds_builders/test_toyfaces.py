@@ -21,7 +21,7 @@ def records(toyfaces_dir):
     return {split: list(builder.as_dataset(split, decoders=decoders).as_numpy_iterator()) for split in SPLITS}
 
 
-def test_counts_follow_the_rule_of_dafre(records):
+def test_split_sizes_follow_the_rule_of_dafre(records):
     assert len(CHARACTERS) == len({character.name for character in CHARACTERS}) == 20
     assert 1900 < sum(IMAGES_PER_CHARACTER) < 2100
     counts = {split: np.bincount([r["label"] for r in records[split]], minlength=20) for split in SPLITS}
@@ -30,16 +30,16 @@ def test_counts_follow_the_rule_of_dafre(records):
         assert min(split_sizes(count)) > 0
 
 
-def test_no_image_is_in_two_places(records):
+def test_all_images_differ(records):
     hashes = [hashlib.sha256(r["image"]).digest() for split in SPLITS for r in records[split]]
     assert len(set(hashes)) == len(hashes) == sum(IMAGES_PER_CHARACTER)
 
 
-def test_train_is_sharded(toyfaces_dir):
+def test_train_split_has_four_shards(toyfaces_dir):
     assert len(list(toyfaces_dir.rglob("toyfaces-train.tfrecord-*-of-00004"))) == 4
 
 
-def test_pictures_depend_on_class_and_index_only():
+def test_draw_image_depends_on_class_and_index_only():
     one = np.asarray(draw_image(3, 5))
     assert one.shape == (128, 128, 3) and one.dtype == np.uint8
     np.testing.assert_array_equal(one, np.asarray(draw_image(3, 5)))
@@ -53,17 +53,17 @@ def _jpeg(image: Image.Image) -> bytes:
     return jpeg.getvalue()
 
 
-def test_stored_bytes_are_those_of_our_drawing(records):
+def test_stored_bytes_equal_drawn_images(records):
     stored = {r["filename"].decode(): r["image"] for split in SPLITS for r in records[split]}
     for class_id, (character, count) in enumerate(zip(CHARACTERS, IMAGES_PER_CHARACTER, strict=True)):
         for index in (0, count - 1):
             assert stored[f"{character.name}/{index:04d}.jpg"] == _jpeg(draw_image(class_id, index))
 
 
-def test_new_faces_are_named_and_not_in_the_data_set(records, tmp_path):
+def test_new_faces_are_not_in_the_data_set(records, tmp_path):
     paths = write_new_faces(tmp_path, 2)
     assert [p.name for p in paths] == [f"{c.name}_{number:02d}.png" for c in CHARACTERS for number in range(2)]
-    # A face of the data set, drawn again, gives the stored bytes: see the test above.
+    # Drawing a face of the data set again gives the stored bytes: see the test above.
     stored = {r["image"] for split in SPLITS for r in records[split]}
     new = {_jpeg(Image.open(path)) for path in paths}
     assert len(new) == len(paths) and not new & stored

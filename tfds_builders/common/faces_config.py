@@ -1,4 +1,4 @@
-"""The config that the builders of other people's faces share."""
+"""The config of builders that read images from a manual folder."""
 
 import dataclasses
 import re
@@ -8,16 +8,20 @@ import tensorflow_datasets as tfds
 
 @dataclasses.dataclass(eq=False)
 class FacesConfig(tfds.core.BuilderConfig):
-    """What to do with images that cannot be stored.
+    """Treatment of images that cannot be stored.
 
     Attributes:
-      skip_broken: leave out images that are missing, broken or of another kind than the data set's instead of failing.
+      skip_broken: leave out images that are missing, broken or in another format than the data set's, instead of
+        failing.
+
+    Raises:
+      ValueError: a field of another type, or a name that is no folder name.
     """
 
     skip_broken: bool = False
 
     def __post_init__(self):
-        # `tfds build --config='{...}'` passes whatever the JSON holds, and makes the name a folder's.
+        # `tfds build --config='{...}'` does not check the JSON, and uses the name as a folder name.
         if not isinstance(self.name, str) or not re.fullmatch(r"\w[\w.-]*", self.name):
             raise ValueError(
                 f"name is {self.name!r}; allowed: letters, digits, '_', '-' and '.', such as released_skip"

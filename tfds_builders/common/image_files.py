@@ -1,4 +1,4 @@
-"""Checks on the images of a manual folder: where they lie, and that each is whole, RGB and of the right format."""
+"""Checks on the images of a manual folder: each must lie in it and be complete, RGB and in the right format."""
 
 import functools
 import io
@@ -15,37 +15,43 @@ from tqdm import tqdm
 
 from tfds_builders.common.manual_data import is_id
 
-# How many broken images an error names.
-NAMED = 10
-# How the fault of an image begins that is whole as far as its header says, but grey, palette, CMYK or with alpha.
+# Broken images named in an error.
+MAX_NAMES = 10
+# Start of the fault of an image that is readable but grey, palette, CMYK or with alpha.
 NOT_RGB = "not RGB but "
 
 log = logging.getLogger(__name__)
 
 
 class ImageFile(Protocol):
-    """An image's file, by itself or in an archive; a Path is one. `str` of it is what errors and logs call it."""
+    """An image file on disk (a Path) or in an archive. Errors and logs name it by its `str`."""
 
     def read_bytes(self) -> bytes:
-        """Returns the file's bytes; FileNotFoundError if there is none, else OSError if it fails."""
+        """Returns the bytes; FileNotFoundError for a missing file, OSError for one that cannot be read."""
 
 
 class ImageFolder:
-    """A folder with images in the manual folder; both may be symbolic links to anywhere."""
+    """A folder of images within the manual folder; both may be symbolic links."""
 
     def __init__(self, manual: Path, name: str):
         self.path = manual / name
         self._roots = tuple(os.path.join(os.path.realpath(folder), "") for folder in (manual, self.path))
-        # Images share their folders, whose links need not be followed again for each.
+        # Many images share a folder: resolve its links once.
         self._real_folder = functools.cache(os.path.realpath)
 
     def find(self, relative: str) -> Path:
-        """Returns an image's path, its numeric folder as written or with 4 or 3 digits; as written if none exists.
+        """Returns the path of an image; a numeric folder is tried as written, then with 4 and with 3 digits.
 
-        This takes 20 us an image on a local disk, 10 s for DAF:re.
+        Takes 20 us an image on a local disk, 10 s for DAF:re.
+
+        Args:
+          relative: path below the folder, with forward slashes.
+
+        Returns:
+          The first path that exists, else the path as written.
 
         Raises:
-          ValueError: a symbolic link below the folder leads out of it and of the manual folder.
+          ValueError: a symbolic link below the folder leads out of both it and the manual folder.
         """
         as_written = self.path / relative
         path = next(filter(os.path.exists, self._candidates(relative)), as_written)
@@ -65,9 +71,14 @@ class ImageFolder:
 
 
 def image_fault(image: ImageFile, encoding: str = "JPEG") -> str | None:
-    """Returns why a file is no good RGB image of Pillow's format `encoding`, or None; it is decoded to the end."""
+    """Returns the fault of an image file, or None for a complete RGB image; decodes all of it.
+
+    Args:
+      image: the file.
+      encoding: the required format, by Pillow's name.
+    """
     try:
-        # From memory: of a file Python sets aside what is asked for, and PNG's lengths go to 4 GiB.
+        # Read from memory: a damaged PNG can ask for 4 GiB, which Python would allocate for a file.
         with io.BytesIO(image.read_bytes()) as file, Image.open(file, formats=(encoding,)) as decoded:
             if decoded.mode != "RGB":
                 return NOT_RGB + decoded.mode
@@ -84,31 +95,35 @@ def image_fault(image: ImageFile, encoding: str = "JPEG") -> str | None:
 
 
 def broken_images(images: Sequence[ImageFile], encoding: str = "JPEG") -> dict[int, str]:
-    """Returns the faults of images by their place in `images`; all are decoded, on every core."""
+    """Returns faults by index into `images`; decodes all images on every core, with a progress bar."""
     with warnings.catch_warnings(), ThreadPool(os.cpu_count()) as pool:
-        # Pillow only warns of up to twice its limit; filters hold for all threads.
+        # Pillow only warns up to twice its limit. Filters apply to all threads.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         faults = pool.imap(functools.partial(image_fault, encoding=encoding), images, chunksize=64)
         checked = tqdm(faults, total=len(images), desc="checking images", unit="img", disable=None)
-        return {place: fault for place, fault in enumerate(checked) if fault}
+        return {index: fault for index, fault in enumerate(checked) if fault}
 
 
 def name_faults(images: Sequence[ImageFile], faults: Mapping[int, str]) -> str:
-    """Returns the first ten of `faults`, by place in `images`, for an error or the log."""
-    return "; ".join(f"{images[place]} ({fault})" for place, fault in list(faults.items())[:NAMED])
+    """Returns the first ten faults as text; `faults` is by index into `images`."""
+    return "; ".join(f"{images[index]} ({fault})" for index, fault in list(faults.items())[:MAX_NAMES])
 
 
 def report_broken(
     images: Sequence[ImageFile], faults: Mapping[int, str], skip: bool, unfit: str = "not JPEG or not RGB"
 ) -> None:
-    """Logs the broken images when `skip` is set, else raises ValueError; both name the count and the first ten.
+    """Logs broken images with `skip`, else raises ValueError; both give the number and the first ten names.
 
-    `unfit` says what ails those that are neither missing nor broken.
+    Args:
+      images: all images.
+      faults: by index into `images`.
+      skip: the config's `skip_broken`.
+      unfit: words for faults other than missing and broken.
     """
     if not faults:
         return
     named = name_faults(images, faults)
     message = f"{len(faults)} of {len(images)} images are missing, broken, {unfit}: {named}"
     if not skip:
-        raise ValueError(f"{message}. Mend them, or leave them out with the config field skip_broken")
-    log.warning("left out, as skip_broken says: %s", message)
+        raise ValueError(f"{message}. Repair them, or leave them out with the config field skip_broken")
+    log.warning("left out because of skip_broken: %s", message)

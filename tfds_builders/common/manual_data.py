@@ -1,28 +1,28 @@
-"""Checks on what a user puts into a data set's manual folder: its files, their lines and the paths in them."""
+"""Checks on text files in a manual folder: that they exist, their lines, and the paths in them."""
 
 import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# Of a line, an error shows as many characters: a file that is no label file may have lines without end.
-SHOWN = 200
-# Of a line so many are read; the longest of the released files has about 200.
+# Longest excerpt of a line in an error message; a file that is no label file may have endless lines.
+MAX_EXCERPT = 200
+# Longest line, with its end. The longest line of the released files has about 200 characters.
 MAX_CHARACTERS = 2**14
 
 
 def require(folder: Path, names: Iterable[str], where_from: str) -> None:
-    """Raises FileNotFoundError naming what is missing in the manual folder and where to get it."""
+    """Raises FileNotFoundError if files are missing in a folder; `where_from` says where to get them."""
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
         raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}; {where_from}")
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yields ("FILE line N", line) of the lines of a UTF-8 text file that are not blank; a BOM is dropped.
+    """Yields ("FILE line N", line) for the lines of a UTF-8 text file; drops blank lines and a byte order mark.
 
     Raises:
-      ValueError: a line is not UTF-8 or longer than 16,383 characters, with file, line and content.
+      ValueError: a line is not UTF-8 or longer than 16,383 characters; names file, line and content.
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(iter(lambda: file.readline(MAX_CHARACTERS), ""), start=1):
@@ -30,34 +30,36 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
             try:
                 line.encode()
             except UnicodeEncodeError:
-                content = line.rstrip("\r\n").encode(errors="surrogateescape")[:SHOWN]
+                content = line.rstrip("\r\n").encode(errors="surrogateescape")[:MAX_EXCERPT]
                 raise ValueError(f"{where}: {content!r}: not UTF-8; save the file as UTF-8") from None
             if len(line) == MAX_CHARACTERS and not line.endswith("\n"):
-                raise ValueError(f"{where}: {line[:SHOWN]!r}: over {MAX_CHARACTERS - 1} characters; is it text?")
+                raise ValueError(
+                    f"{where}: {line[:MAX_EXCERPT]!r}: over {MAX_CHARACTERS - 1} characters; give a text file"
+                )
             if line.strip():
                 yield where, line.rstrip("\r\n")
 
 
 @contextlib.contextmanager
 def naming(where: str, line: str) -> Iterator[None]:
-    """Puts file, line and content before the message of a ValueError raised within."""
+    """Prepends file, line and content to the message of a ValueError raised within."""
     try:
         yield
     except ValueError as error:
-        shown = line if len(line) <= SHOWN else f"{line[:SHOWN]}..."
+        shown = line if len(line) <= MAX_EXCERPT else f"{line[:MAX_EXCERPT]}..."
         raise ValueError(f"{where}: {shown!r}: {error}") from None
 
 
 def is_id(text: str) -> bool:
-    """Returns whether a text is a class or tag id: digits 0 to 9, at most 18 of them; `int` takes others too."""
+    """Returns whether a text is a class or tag id: 1 to 18 ASCII digits; `int` accepts more."""
     return re.fullmatch("[0-9]{1,18}", text) is not None
 
 
 def relative_path(text: str) -> str:
-    """Returns a path below the manual folder with forward slashes.
+    """Returns a path below the manual folder, with forward slashes.
 
     Raises:
-      ValueError: the path is absolute, has a drive letter, an empty or a `..` component, or a NUL.
+      ValueError: the path is absolute, or has a drive letter, an empty or `..` component, or a NUL byte.
     """
     path = text.strip().replace("\\", "/")
     parts = path.split("/")
@@ -67,7 +69,7 @@ def relative_path(text: str) -> str:
 
 
 def note_image(seen: dict[str, str], path: str, where: str) -> None:
-    """Adds an image to `seen`, which says where each one is listed; folders count as numbers.
+    """Adds an image to `seen`, which maps images to the line that lists them.
 
     Raises:
       ValueError: the image is listed already; `7/1.jpg` and `0007/1.jpg` are the same image.
@@ -75,12 +77,12 @@ def note_image(seen: dict[str, str], path: str, where: str) -> None:
     parent, _, name = path.rpartition("/")
     image = f"{int(parent)}/{name}" if is_id(parent) else path
     if image in seen:
-        raise ValueError(f"the image is listed twice, before in {seen[image]}; leave one of the lines out")
+        raise ValueError(f"the image is listed twice, before in {seen[image]}; remove one of the lines")
     seen[image] = where
 
 
 def check_distinct(path: Path, names: Iterable[str]) -> None:
-    """Raises ValueError naming the first class name that two classes share."""
+    """Raises ValueError if two classes share a name."""
     seen: set[str] = set()
     for name in names:
         if name in seen:

@@ -1,4 +1,4 @@
-"""The released label files of DAF:re and moeimouto (CSVs); every outcome is a result or a ValueError."""
+"""The released label files (CSV) of DAF:re and moeimouto; anything malformed is a ValueError."""
 
 from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
@@ -9,7 +9,7 @@ NAMES_FILE = "classid_classname.csv"
 
 
 def parse_released_line(line: str) -> tuple[int, str]:
-    """Returns the class id and path of `class_id,path`, or of the older `path,class_id`."""
+    """Returns (class id, path) of a line `class_id,path`, or `path,class_id` in older releases."""
     first, _, rest = line.partition(",")
     if is_id(first.strip()) and rest.strip() and not is_id(rest.strip()):
         return int(first), relative_path(rest)
@@ -20,13 +20,17 @@ def parse_released_line(line: str) -> tuple[int, str]:
 
 
 def read_released_split(path: Path, check: Callable[[int, str], None], seen: dict[str, str]) -> list[tuple[int, str]]:
-    """Returns (class id, path) of every line of a split file and adds its images to `seen`.
+    """Returns (class id, path) of every line of a split file.
 
-    A class need not have an image in every split: DAF's smaller classes have none to validate on.
+    A class may lack images in a split: DAF:re's smaller classes have none to validate on.
+
+    Args:
+      path: the file.
+      check: called with class id and path of every line; raises ValueError to refuse it.
+      seen: images listed so far, see `note_image`; gets those of this file.
 
     Raises:
-      ValueError: no line at all; or, with file, line and content, one that cannot be parsed, a ValueError of
-        `check`, which gets class id and path, or an image in `seen`.
+      ValueError: the file is empty, a line cannot be parsed or is refused, or an image is listed twice.
     """
     examples = []
     for where, line in read_lines(path):
@@ -41,13 +45,13 @@ def read_released_split(path: Path, check: Callable[[int, str], None], seen: dic
 
 
 def check_named(class_id: int, names: Sized) -> None:
-    """Raises ValueError if a class id is beyond the names."""
+    """Raises ValueError unless the class id is an index into the names."""
     if class_id >= len(names):
         raise ValueError(f"class id {class_id} has no name in {NAMES_FILE}; allowed: 0 to {len(names) - 1}")
 
 
 def read_class_names(path: Path) -> list[str]:
-    """Returns the names by class id of `class_id,class_name` lines; ids must be 0 to K-1, names distinct."""
+    """Returns names by class id from lines `class_id,class_name`; ids must be 0 to K-1, names distinct."""
     names: dict[int, str] = {}
     for where, line in read_lines(path):
         with naming(where, line):
@@ -61,7 +65,7 @@ def read_class_names(path: Path) -> list[str]:
 
 
 def order_names(path: Path, names: Mapping[int, str]) -> list[str]:
-    """Returns class names by class id; raises ValueError unless the ids are 0 to K-1 and the names distinct."""
+    """Returns names by class id; ValueError unless the ids are 0 to K-1 and the names distinct."""
     if sorted(names) != list(range(len(names))):
         absent = min(set(range(len(names) + 1)) - set(names))
         raise ValueError(f"{path}: class ids must be 0 to {len(names) - 1} without a gap; {absent} is missing")

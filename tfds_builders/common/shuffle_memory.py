@@ -1,20 +1,20 @@
-"""How much of a split TFDS holds in memory before it shuffles the rest through files beside the data set."""
+"""Memory that TFDS uses to shuffle a split before it spills to files beside the data set."""
 
 import contextlib
 from collections.abc import Iterator
 
 from tensorflow_datasets.core import shuffle
 
-# TFDS holds 1000 MiB, more than half of a build's peak. The order of the records is the same with any limit.
+# TFDS defaults to 1000 MiB, more than half of a build's peak. The limit does not change the order of records.
 MAX_BYTES = 64 * 2**20
 
 
 @contextlib.contextmanager
 def limited() -> Iterator[None]:
-    """Makes TFDS hold at most 64 MiB of the examples that are written within."""
-    usual = shuffle.MAX_MEM_BUFFER_SIZE
+    """Limits TFDS to 64 MiB for the examples written within."""
+    default = shuffle.MAX_MEM_BUFFER_SIZE
     shuffle.MAX_MEM_BUFFER_SIZE = MAX_BYTES
     try:
         yield
     finally:
-        shuffle.MAX_MEM_BUFFER_SIZE = usual
+        shuffle.MAX_MEM_BUFFER_SIZE = default

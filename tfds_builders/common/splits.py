@@ -1,4 +1,4 @@
-"""The split rules: 0.7 / 0.1 / 0.2 of every class for DAF:re and toyfaces, 0.8 / 0.2 for moeimouto, in file order."""
+"""Split rules per class, in file order: 0.7 / 0.1 / 0.2 for DAF:re and toyfaces, 0.8 / 0.2 for moeimouto."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence, Sized
@@ -10,10 +10,10 @@ MOEIMOUTO_TRAIN_FRACTION = 0.8
 
 
 def split_sizes(count: int) -> tuple[int, int, int]:
-    """Returns how many of a class's `count` images go to train, validation and test.
+    """Returns the sizes of train, validation and test for a class of `count` images.
 
-    The arithmetic is IEEE double on purpose: 0.7 + 0.1 is 0.7999999999999999, so 20 images give
-    14 / 1 / 5. This is the rule that the released DAF:re label files follow for all 3,263 classes.
+    Uses IEEE doubles as DAF:re did: 0.7 + 0.1 is 0.7999999999999999, so 20 images give 14 / 1 / 5. The released
+    label files follow this rule for all 3,263 classes.
     """
     train_and_validation = int(count * (TRAIN_FRACTION + VALIDATION_FRACTION))
     train = int(count * TRAIN_FRACTION)
@@ -21,7 +21,7 @@ def split_sizes(count: int) -> tuple[int, int, int]:
 
 
 def train_test_sizes(count: int) -> tuple[int, int, int]:
-    """Returns how many of a class's `count` images go to train, validation (none) and test in moeimouto.
+    """Returns moeimouto's sizes of train, validation (0) and test for a class of `count` images.
 
     The released label files follow this rule for all 173 classes.
     """
@@ -30,7 +30,7 @@ def train_test_sizes(count: int) -> tuple[int, int, int]:
 
 
 def keep_frequent(labels: Sequence[int], threshold: int) -> list[int]:
-    """Returns, ascending, the labels that occur at least `threshold` times."""
+    """Returns the labels that occur at least `threshold` times, in ascending order."""
     counts: dict[int, int] = {}
     for label in labels:
         counts[label] = counts.get(label, 0) + 1
@@ -38,7 +38,12 @@ def keep_frequent(labels: Sequence[int], threshold: int) -> list[int]:
 
 
 def assign_splits(labels: Sequence[Hashable], sizes: Callable[[int], tuple[int, int, int]] = split_sizes) -> list[str]:
-    """Returns the split name of every example, given the labels of all in file order and the rule for a class."""
+    """Returns the split name of every example.
+
+    Args:
+      labels: class of every example, in file order.
+      sizes: rule from the size of a class to the sizes of its splits.
+    """
     remaining: dict[Hashable, list[int]] = {}
     for label in labels:
         remaining.setdefault(label, [0, 0, 0])[0] += 1
@@ -54,26 +59,31 @@ def assign_splits(labels: Sequence[Hashable], sizes: Callable[[int], tuple[int, 
 
 
 def split_tags(tags: Sequence[int], threshold: int, source: str) -> tuple[list[int], dict[str, list[int]]]:
-    """Returns the tags that are kept, ascending, and by split the places in `tags` of the images it gets.
+    """Returns the frequent tags in ascending order, and indices into `tags` by split.
+
+    Args:
+      tags: tag of every image, in file order.
+      threshold: fewest images of a tag that is kept.
+      source: origin of the images, for errors.
 
     Raises:
-      ValueError: no tag is frequent enough, or a split gets no image; `source` says where the images are from.
+      ValueError: no tag is frequent enough, or a split gets no image.
     """
     kept = keep_frequent(tags, threshold)
     if not kept:
         most = max(Counter(tags).values(), default=0)
         raise ValueError(f"{source}: no class has {threshold} images or more, the largest has {most}; lower threshold")
     wanted = set(kept)
-    places = [place for place, tag in enumerate(tags) if tag in wanted]
+    indices = [index for index, tag in enumerate(tags) if tag in wanted]
     by_split: dict[str, list[int]] = {split: [] for split in SPLITS}
-    for place, split in zip(places, assign_splits([tags[place] for place in places]), strict=True):
-        by_split[split].append(place)
+    for index, split in zip(indices, assign_splits([tags[index] for index in indices]), strict=True):
+        by_split[split].append(index)
     check_splits(by_split, source)
     return kept, by_split
 
 
 def check_splits(by_split: Mapping[str, Sized], source: str) -> None:
-    """Raises ValueError naming the splits without an image, which TFDS could not write."""
+    """Raises ValueError if a split has no image; TFDS cannot write an empty split."""
     empty = [split for split, chosen in by_split.items() if not chosen]
     if empty:
         raise ValueError(f"{source}: no image for split {', '.join(empty)}; every split needs at least one")

@@ -1,1 +1,1 @@
-"""DAF:re: anime faces from Danbooru2018, as released or from the raw DAF files."""
+"""DAF:re: anime faces from Danbooru2018, from the released or the raw files."""

@@ -12,7 +12,7 @@ from tfds_builders.common import image_files, manual_data, released_labels, shuf
 from tfds_builders.common.faces_config import FacesConfig
 from tfds_builders.dafre import label_files
 
-# The released files by the name of the split.
+# Released file by split.
 SPLIT_FILES = {"train": "train.csv", "validation": "val.csv", "test": "test.csv"}
 RELEASED_SOURCE = (
     "expected: faces/ beside labels/ with train.csv, val.csv, test.csv and classid_classname.csv, from "
@@ -27,17 +27,17 @@ RAW_SOURCE = (
 
 @dataclasses.dataclass(eq=False)
 class DafreConfig(FacesConfig):
-    """Which files to build from.
+    """The files to build from.
 
     Attributes:
-      threshold: fewest images of a class that is kept, for raw DAF; None takes the released label files.
+      threshold: fewest images of a class kept from raw DAF; None takes the released label files.
     """
 
     threshold: int | None = None
 
     def __post_init__(self):
         super().__post_init__()
-        # To Python, a bool is an int.
+        # In Python, a bool is an int.
         if self.threshold is not None and (type(self.threshold) is not int or self.threshold < 1):
             raise ValueError(
                 f"threshold is {self.threshold!r}; allowed: a whole number from 1 for raw DAF, "
@@ -75,7 +75,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         features = {
             "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-            # The names are in the data; _split_generators sets them.
+            # _split_generators sets the names from the label files.
             "label": tfds.features.ClassLabel(),
             "filename": tfds.features.Text(),
         }
@@ -95,7 +95,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(chosen) for split, chosen in faces.items()}
 
     def _released(self, folder: Path) -> tuple[list[str], dict[str, list[Face]]]:
-        """Returns the class names and the faces by split, from the released label files."""
+        """Returns class names and faces by split, from the released label files."""
         labels = folder / "labels" if (folder / "labels").is_dir() else folder
         files = [*SPLIT_FILES.values(), released_labels.NAMES_FILE]
         prefix = "labels/" if labels != folder else ""
@@ -119,22 +119,22 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return names, by_split
 
     def _raw(self, folder: Path) -> tuple[list[str], dict[str, list[Face]]]:
-        """Returns the class names and the faces by split, by the rule that made DAF:re from raw DAF."""
+        """Returns class names and faces by split, by the rule that made DAF:re from raw DAF."""
         manual_data.require(folder, ["faces.tsv", "tagIds.tsv", "data"], RAW_SOURCE)
         source, threshold = folder / "faces.tsv", self.builder_config.threshold
         rows = label_files.read_faces(source)
-        # Before the images, which take long: is every split possible, and has every class a name?
+        # Reading the images takes long: check splits and class names first.
         tags, _ = splits.split_tags([row.tag for row in rows], threshold, str(source))
         tag_names = label_files.read_tag_names(folder / "tagIds.tsv", tags)
-        # Whatever becomes of their images, the other tags stay too small: no need to look at those.
+        # Dropping broken images only makes tags smaller: skip the images of tags that are too small already.
         rows = [row for row in rows if row.tag in tag_names]
         images = image_files.ImageFolder(folder, "data")
         faces = self._without_broken([Face(images.find(row.path), row.path, row.tag, row.box) for row in rows])
-        tags, places = splits.split_tags([face.label for face in faces], threshold, f"{source} without broken images")
+        tags, indices = splits.split_tags([face.label for face in faces], threshold, f"{source} without broken images")
         class_ids = {tag: class_id for class_id, tag in enumerate(tags)}
         by_split = {
-            split: [faces[place]._replace(label=class_ids[faces[place].label]) for place in chosen]
-            for split, chosen in places.items()
+            split: [faces[index]._replace(label=class_ids[faces[index].label]) for index in chosen]
+            for split, chosen in indices.items()
         }
         return [tag_names[tag] for tag in tags], by_split
 
@@ -142,12 +142,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         paths = [face.path for face in faces]
         faults = image_files.broken_images(paths)
         image_files.report_broken(paths, faults, skip=self.builder_config.skip_broken)
-        return [face for place, face in enumerate(faces) if place not in faults]
+        return [face for index, face in enumerate(faces) if index not in faults]
 
     def _generate_examples(self, faces: Sequence[Face]) -> Iterator[tuple[str, dict[str, Any]]]:
         with shuffle_memory.limited():
             for face in faces:
-                # Bytes are stored as they are; given a path, TFDS takes twice as long to read them.
+                # Pass bytes: TFDS takes twice as long to read a path.
                 example = {"image": face.path.read_bytes(), "label": face.label, "filename": face.filename}
                 if face.box is not None:
                     left, top, right, bottom, confidence = face.box

@@ -1,4 +1,4 @@
-"""The label files of raw DAF (TSVs); every outcome is a result or a ValueError."""
+"""The label files (TSV) of raw DAF; anything malformed is a ValueError."""
 
 import math
 import re
@@ -12,7 +12,7 @@ MIN_CONFIDENCE = 0.85
 
 
 class Box(NamedTuple):
-    """A head's bounding box in parts of the original picture's width and height, and the detector's confidence."""
+    """Bounding box of a head, as fractions of the original image's width and height, and the detector's confidence."""
 
     left: float
     top: float
@@ -22,7 +22,7 @@ class Box(NamedTuple):
 
 
 class Row(NamedTuple):
-    """An image of raw DAF: its path below data/, its tag id and its box."""
+    """An image of raw DAF: path below data/, tag id and box."""
 
     path: str
     tag: int
@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
 
 def parse_raw_line(line: str) -> Row:
-    r"""Returns a line of faces.tsv: `0446\332446.jpg <TAB> tag <TAB> left, top, right, bottom confidence`."""
+    r"""Parses a line of faces.tsv: `0446\332446.jpg <TAB> tag <TAB> left, top, right, bottom confidence`."""
     columns = line.split("\t")
     if len(columns) != 3 or not is_id(columns[1].strip()):
         raise ValueError("expected path <TAB> tag id <TAB> left, top, right, bottom confidence")
@@ -44,23 +44,23 @@ def parse_raw_line(line: str) -> Row:
 
 
 def clip_box(box: Box) -> Box:
-    """Returns the part of a box inside the picture, all that TFDS takes; a detector's may stick out a little.
+    """Returns a box clipped to the image, as TFDS requires; the detector's may exceed it slightly.
 
     Raises:
-      ValueError: nothing of the box is inside.
+      ValueError: the box lies outside of the image.
     """
     left, top, right, bottom = (min(max(side, 0.0), 1.0) for side in box[:4])
     if left >= right or top >= bottom:
-        raise ValueError("the box is empty; expected left < right and top < bottom, in parts of the picture, 0 to 1")
+        raise ValueError("the box is empty; expected left < right and top < bottom, as fractions of the image, 0 to 1")
     return Box(left, top, right, bottom, box.confidence)
 
 
 def read_faces(path: Path) -> list[Row]:
-    """Returns the rows of faces.tsv whose confidence is at least 0.85, in file order, boxes clipped.
+    """Returns the rows of faces.tsv with a confidence of at least 0.85, in file order, boxes clipped.
 
     Raises:
-      ValueError: with file, line and content: a line that cannot be parsed; among the rows returned, an empty box
-        or a repeated image. Rows that are dropped may have either.
+      ValueError: a line cannot be parsed, or a returned row has an empty box or repeats an image; names file, line
+        and content.
     """
     rows = []
     seen: dict[str, str] = {}
@@ -74,10 +74,10 @@ def read_faces(path: Path) -> list[Row]:
 
 
 def read_tag_names(path: Path, tags: Sequence[int]) -> dict[int, str]:
-    """Returns the names of `tags` by tag id from tagIds.tsv (`name <TAB> tag id`), which holds many more tags.
+    """Returns names by tag id for `tags`, from tagIds.tsv (`name <TAB> tag id`).
 
     Raises:
-      ValueError: a line that cannot be parsed; one of `tags` without a name or with two; a name for two of `tags`.
+      ValueError: a line cannot be parsed, one of `tags` has no name or two names, or two of `tags` share a name.
     """
     wanted = set(tags)
     names: dict[int, str] = {}
@@ -87,9 +87,9 @@ def read_tag_names(path: Path, tags: Sequence[int]) -> dict[int, str]:
             if not is_id(tag.strip()) or not name.strip():
                 raise ValueError("expected tag name <TAB> tag id")
             if int(tag) in wanted and names.setdefault(int(tag), name.strip()) != name.strip():
-                raise ValueError(f"tag id {int(tag)} is named {names[int(tag)]!r} before; leave one of the lines out")
+                raise ValueError(f"tag id {int(tag)} is named {names[int(tag)]!r} before; remove one of the lines")
     unnamed = [tag for tag in tags if tag not in names]
     if unnamed:
-        raise ValueError(f"{path} has no name for tag id {unnamed[0]} ({len(unnamed)} tags are without one)")
+        raise ValueError(f"{path} has no name for tag id {unnamed[0]} ({len(unnamed)} tags have none)")
     check_distinct(path, names.values())
     return names

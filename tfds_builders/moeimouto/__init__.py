@@ -1,1 +1,1 @@
-"""moeimouto: anime faces by character, as on Kaggle."""
+"""moeimouto: anime faces by character, from Kaggle."""

@@ -1,4 +1,4 @@
-"""Kaggle's tree of moeimouto, `moeimouto-faces/NNN_name/FILE.png`: unpacked, or read from its zip without unpacking."""
+"""Kaggle's image tree of moeimouto, `moeimouto-faces/NNN_name/FILE.png`, unpacked or read from its zip."""
 
 import logging
 import os
@@ -14,11 +14,11 @@ from tfds_builders.common.image_files import ImageFile, ImageFolder
 from tfds_builders.common.manual_data import naming, relative_path
 
 TREE = "moeimouto-faces"
-# By the file's own name, and as Kaggle's command and its web page name the archive of the whole data set.
+# The tree's own zip, and the names that Kaggle's command and web page give the whole archive.
 ZIPS = (f"{TREE}.zip", "tagged-anime-illustrations.zip", "archive.zip")
-# Faces have about 50 kB; what a zip says to unpack to more is no face.
+# Largest unpacked size of an image; faces have about 50 kB.
 MAX_BYTES = 16 * 2**20
-# How Python can inflate no more of a member than is asked for.
+# Compression methods of which Python inflates no more than requested.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 SOURCE = (
     f"expected: {TREE}/ with a folder NNN_name per character, or {' or '.join(ZIPS)}, from "
@@ -29,20 +29,20 @@ log = logging.getLogger(__name__)
 
 
 class Faces(Protocol):
-    """The images of the tree; `paths` are theirs, NNN_name/FILE.png, in order of their names."""
+    """The images of the tree; `paths` holds NNN_name/FILE.png, sorted."""
 
     paths: list[str]
 
     def find(self, path: str) -> ImageFile:
-        """Returns the image at a path, whether it exists or not; ValueError if it lies elsewhere."""
+        """Returns the image at a path, existing or not; ValueError if a link leads elsewhere."""
 
 
 def find_faces(manual: Path) -> Faces:
-    """Returns the faces of the manual folder; the unpacked tree goes before a zip.
+    """Returns the faces of the manual folder; prefers the unpacked tree to a zip.
 
     Raises:
-      FileNotFoundError: neither is there.
-      ValueError: a zip that is none or has a hostile or a repeated name; no image in the tree.
+      FileNotFoundError: neither exists.
+      ValueError: not a zip file, a member name is unsafe or repeated, or the tree holds no image.
     """
     archives = [manual / name for name in ZIPS if (manual / name).exists()]
     if (manual / TREE).is_dir():
@@ -60,12 +60,12 @@ def find_faces(manual: Path) -> Faces:
 
 
 def is_face(folder: str, name: str) -> bool:
-    """Returns whether a file of a folder is an image by its name: color.csv is none, nor a file that is hidden."""
+    """Returns whether a file is a face by its names: a PNG, not hidden, in a folder NNN_name."""
     return bool(re.fullmatch(r"[0-9]{3}_[^/]+", folder)) and name.lower().endswith(".png") and not name.startswith(".")
 
 
 class FolderFaces:
-    """The unpacked tree, which may hold another of its name: some programs unpack a zip to a folder named after it."""
+    """The unpacked tree, possibly within a folder of the same name, as some programs unpack a zip."""
 
     def __init__(self, manual: Path):
         nested = os.path.join(TREE, TREE)
@@ -79,13 +79,13 @@ class FolderFaces:
         ]
 
     def find(self, path: str) -> Path:
-        """Returns the image's path; ValueError if a link leads out of the tree and of the manual folder."""
+        """Returns the path of an image; ValueError if a link leads out of both the tree and the manual folder."""
         return self._images.find(path)
 
 
 @dataclass(frozen=True)
 class ZippedFace:
-    """An image in a zip, whose name there is `info`'s; without `info`, one that the zip lacks."""
+    """An image in a zip; `info` is None for a missing member."""
 
     archive: zipfile.ZipFile
     path: str
@@ -95,36 +95,34 @@ class ZippedFace:
         return f"{self.archive.filename}/{self.path}"
 
     def read_bytes(self) -> bytes:
-        """Returns the image's bytes.
+        """Returns the bytes of the image.
 
         Raises:
-          FileNotFoundError: the zip lacks it.
-          OSError: it is too large, damaged (by its checksum), encrypted or compressed in an unusual way.
+          FileNotFoundError: the zip has no such member.
+          OSError: the member is too large, encrypted, compressed by another method, or its checksum differs.
         """
         if self.info is None:
             raise FileNotFoundError(str(self))
         if self.info.file_size > MAX_BYTES:
             raise OSError(f"{self.info.file_size} bytes; allowed: {MAX_BYTES}")
         if self.info.compress_type not in METHODS:
-            raise OSError(
-                f"compressed by method {self.info.compress_type}; zip it again with the ordinary one, deflate"
-            )
+            raise OSError(f"compressed by method {self.info.compress_type}; zip it again with deflate")
         try:
             with self.archive.open(self.info) as file:
-                # What a member unpacks to may be more than it says: ask for no more, the checksum tells.
+                # A member may unpack to more than its header says. Read no more; the checksum then fails.
                 return file.read(self.info.file_size)
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
             raise OSError(f"damaged in the zip: {error}") from None
 
 
 class ZipFaces:
-    """The tree in a zip, below folders of its name or none, beside other files or not."""
+    """The tree in a zip, with or without enclosing folders of its name; other members are ignored."""
 
     def __init__(self, path: Path):
         try:
             self._archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
-            raise ValueError(f"{path} is no whole zip: {error}; download it again") from None
+            raise ValueError(f"{path} is not a complete zip file: {error}; download it again") from None
         self._members: dict[str, zipfile.ZipInfo] = {}
         for face, info in self._faces():
             if face in self._members:
@@ -141,5 +139,5 @@ class ZipFaces:
                 yield f"{folder}/{name}", info
 
     def find(self, path: str) -> ZippedFace:
-        """Returns the image, whether the zip has it or not."""
+        """Returns the image at a path, existing or not."""
         return ZippedFace(self._archive, path, self._members.get(path))

@@ -1,4 +1,4 @@
-"""Who is on which image of moeimouto, and its split: from the released label files, or from the names."""
+"""Classes and splits of moeimouto: from the released label files, or from the file names."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +14,7 @@ from tfds_builders.common.released_labels import (
 )
 from tfds_builders.moeimouto.face_files import is_face
 
-# The released files by the name of the split.
+# Released file by split.
 SPLIT_FILES = {"train": "train.csv", "test": "test.csv"}
 SOURCE = (
     f"{', '.join(SPLIT_FILES.values())} and {NAMES_FILE} in the manual folder or its labels/, from "
@@ -23,7 +23,7 @@ SOURCE = (
 
 
 class Labels(NamedTuple):
-    """The class names by class id, and (class id, path NNN_name/FILE.png) of the images by split."""
+    """Names by class id, and (class id, path NNN_name/FILE.png) of every image by split."""
 
     names: list[str]
     rows: dict[str, list[tuple[int, str]]]
@@ -34,21 +34,23 @@ class Labels(NamedTuple):
 
 
 def read_labels(manual: Path) -> Labels | None:
-    """Returns what the released label files say, or None if there are none.
+    """Returns the labels in the released files, or None without such files.
 
-    The class names are those of classid_classname.csv; without it, the folders of the paths. Either way an image
-    must lie in the folder that its class is named after.
+    Class names come from classid_classname.csv, else from the folders of the images. Every image must lie in the
+    folder of its class.
 
     Raises:
-      FileNotFoundError: some of the files are there, but not every split's.
-      ValueError: what the readers of `released_labels` raise, or an image in another folder.
+      FileNotFoundError: one of the split files is missing.
+      ValueError: see `released_labels`; or an image lies in another folder.
     """
     files = (*SPLIT_FILES.values(), NAMES_FILE)
     folders = [folder for folder in (manual / "labels", manual) if any((folder / file).exists() for file in files)]
     if not folders:
         return None
     folder = folders[0]
-    manual_data.require(folder, SPLIT_FILES.values(), f"expected: {SOURCE}; or none of them, to split by file name")
+    manual_data.require(
+        folder, SPLIT_FILES.values(), f"expected: {SOURCE}; or remove all of them to split by file name"
+    )
     named = (folder / NAMES_FILE).exists()
     names = dict(enumerate(read_class_names(folder / NAMES_FILE))) if named else {}
 
@@ -67,7 +69,7 @@ def read_labels(manual: Path) -> Labels | None:
 
 
 def label_by_name(paths: Iterable[str]) -> Labels:
-    """Returns classes numbered by folder name, each split 0.8 / 0.2 in order of its file names."""
+    """Numbers classes by folder name and splits each 0.8 / 0.2 in order of its file names."""
     ordered = sorted(path.split("/") for path in paths)
     folders = [folder for folder, _ in ordered]
     names = sorted(set(folders))

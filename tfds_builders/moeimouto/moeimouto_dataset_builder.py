@@ -36,7 +36,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
-                    # The names are in the data; _split_generators sets them.
+                    # _split_generators sets the names from the label files.
                     "label": tfds.features.ClassLabel(),
                     "filename": tfds.features.Text(),
                 }
@@ -62,27 +62,27 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(chosen) for split, chosen in by_split.items()}
 
     def _good_images(self, faces: face_files.Faces, listed: Sequence[str]) -> dict[str, ImageFile]:
-        """Returns the images at the paths listed, less those that the rules drop; the log says which.
+        """Returns the listed images by path; drops and logs those that are not RGB, and broken ones with skip_broken.
 
         Raises:
-          ValueError: some are missing, broken or not PNG, and skip_broken is not set.
+          ValueError: images are missing, broken or not PNG, and skip_broken is not set.
         """
         unlisted = sorted(set(faces.paths) - set(listed))
         images = [faces.find(path) for path in (*listed, *unlisted)]
         faults = image_files.broken_images(images, "PNG")
-        not_rgb = {place: fault for place, fault in faults.items() if fault.startswith(NOT_RGB)}
+        not_rgb = {index: fault for index, fault in faults.items() if fault.startswith(NOT_RGB)}
         if not_rgb:
             named = image_files.name_faults(images, not_rgb)
             log.warning("dropped, as in the paper: %d images that are not RGB: %s", len(not_rgb), named)
-        spare = [path for place, path in enumerate(unlisted, start=len(listed)) if place not in not_rgb]
-        if spare:
-            log.warning("left out: %d images in no label file, such as %s", len(spare), spare[0])
-        broken = {place: fault for place, fault in faults.items() if place < len(listed) and place not in not_rgb}
+        unused = [path for index, path in enumerate(unlisted, start=len(listed)) if index not in not_rgb]
+        if unused:
+            log.warning("left out: %d images in no label file, such as %s", len(unused), unused[0])
+        broken = {index: fault for index, fault in faults.items() if index < len(listed) and index not in not_rgb}
         image_files.report_broken(images[: len(listed)], broken, self.builder_config.skip_broken, unfit="or not PNG")
-        return {path: images[place] for place, path in enumerate(listed) if place not in faults}
+        return {path: images[index] for index, path in enumerate(listed) if index not in faults}
 
     def _generate_examples(self, faces: Sequence[Face]) -> Iterator[tuple[str, dict[str, Any]]]:
         with shuffle_memory.limited():
             for face in faces:
-                # Bytes are stored as they are; an array would be encoded a second time.
+                # Pass bytes: TFDS would encode an array again.
                 yield face.filename, {"image": face.image.read_bytes(), "label": face.label, "filename": face.filename}

@@ -1,1 +1,1 @@
-"""Twenty anime characters drawn by our own code: a data set that needs no download."""
+"""Twenty drawn anime characters: a data set without a download."""

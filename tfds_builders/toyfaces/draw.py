@@ -1,4 +1,4 @@
-r"""Draws faces of toyfaces that the data set does not hold, or its sample grid.
+r"""Draws new faces of the toyfaces characters, or a sample grid.
 
 python -m tfds_builders.toyfaces.draw --output=faces --per_class=1
 python -m tfds_builders.toyfaces.draw --grid=toyfaces.png
@@ -12,14 +12,14 @@ from PIL import Image, ImageDraw
 from tfds_builders.toyfaces.drawing.characters import CHARACTERS
 from tfds_builders.toyfaces.drawing.faces import draw_image
 
-# The data set counts from 0 and stays far below.
+# The indices of the data set start at 0 and stay far below.
 FIRST_NEW_INDEX = 100_000
 GRID_COLUMNS = 6
 CAPTION = 18
 
 
 def write_new_faces(folder: Path, per_class: int) -> list[Path]:
-    """Writes `NAME_NN.png`, faces that no data set holds, and returns their paths."""
+    """Writes faces `NAME_NN.png` that are not in the data set; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for class_id, character in enumerate(CHARACTERS):
@@ -30,7 +30,7 @@ def write_new_faces(folder: Path, per_class: int) -> list[Path]:
 
 
 def draw_grid(size: int = 96) -> Image.Image:
-    """Returns the grid of all characters, in two halves side by side: a name, then six pictures of it."""
+    """Returns a grid of all characters in two columns, each with its name and six images."""
     rows = (len(CHARACTERS) + 1) // 2
     width = GRID_COLUMNS * size + 12
     grid = Image.new("RGB", (2 * width, rows * (size + CAPTION)), "white")
@@ -44,14 +44,14 @@ def draw_grid(size: int = 96) -> Image.Image:
 
 
 def main() -> None:
-    """The command line; a bad flag or a path that cannot be written ends it with one line and status 2."""
-    # Without a usage, argparse's errors are one line; the docstring shows the use.
+    """Runs the command line; ends with one line and status 2 for a bad flag or path."""
+    # Suppress the usage so that errors are one line; the docstring shows it.
     parser = argparse.ArgumentParser(
         usage=argparse.SUPPRESS, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, help="folder for new faces, named after their characters")
+    parser.add_argument("--output", type=Path, help="folder for new faces, named by character")
     parser.add_argument("--per_class", type=int, default=1, help="new faces per character; default: 1")
-    parser.add_argument("--grid", type=Path, help="file for the sample grid, a PNG")
+    parser.add_argument("--grid", type=Path, help="PNG file for the sample grid")
     flags = parser.parse_args()
     if not flags.output and not flags.grid:
         parser.error("nothing to do: give --output=FOLDER or --grid=FILE.png")
@@ -67,11 +67,11 @@ def main() -> None:
 
 
 def write(output: Path | None, per_class: int, grid: Path | None) -> None:
-    """Writes what was asked for and says so."""
+    """Writes new faces, the grid, or both, and prints their paths."""
     if output:
         print(f"wrote {len(write_new_faces(output, per_class))} new faces to {output}")
     if grid:
-        # A palette makes the file a third; the README's reader does not see the difference.
+        # A palette cuts the file to a third without a visible difference.
         draw_grid().quantize(256).save(grid, optimize=True)
         print(f"wrote {grid}")
 

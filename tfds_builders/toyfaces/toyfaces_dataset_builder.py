@@ -14,7 +14,7 @@ JPEG_QUALITY = 90
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Twenty anime characters drawn by our own code: long-tailed like DAF:re, without a download."""
+    """Twenty drawn anime characters: long-tailed like DAF:re, without a download."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Twenty characters, split by the rule of DAF:re."}
@@ -32,17 +32,16 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        drawn = [(class_id, i) for class_id, count in enumerate(IMAGES_PER_CHARACTER) for i in range(count)]
-        assigned = splits.assign_splits([class_id for class_id, _ in drawn])
-        return {
-            split: self._generate_examples([face for face, its in zip(drawn, assigned, strict=True) if its == split])
-            for split in splits.SPLITS
-        }
+        faces = [(class_id, index) for class_id, count in enumerate(IMAGES_PER_CHARACTER) for index in range(count)]
+        by_split: dict[str, list[tuple[int, int]]] = {split: [] for split in splits.SPLITS}
+        for face, split in zip(faces, splits.assign_splits([class_id for class_id, _ in faces]), strict=True):
+            by_split[split].append(face)
+        return {split: self._generate_examples(chosen) for split, chosen in by_split.items()}
 
     def _generate_examples(self, faces: Sequence[tuple[int, int]]) -> Iterator[tuple[str, dict[str, Any]]]:
         for class_id, index in faces:
             filename = f"{CHARACTERS[class_id].name}/{index:04d}.jpg"
             jpeg = io.BytesIO()
             draw_image(class_id, index).save(jpeg, "JPEG", quality=JPEG_QUALITY)
-            # Bytes are stored as they are; an array would be encoded a second time.
+            # Pass bytes: TFDS would encode an array again.
             yield filename, {"image": jpeg.getvalue(), "label": class_id, "filename": filename}

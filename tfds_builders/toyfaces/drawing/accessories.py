@@ -1,4 +1,4 @@
-"""What a character wears on the head; each is drawn before or after the bangs."""
+"""Accessories, drawn behind or in front of the bangs."""
 
 from collections.abc import Callable
 
@@ -102,7 +102,7 @@ def _horns(canvas: Canvas, color: Color) -> None:
         canvas.shape(points, color, depth=0.45)
 
 
-# Drawn before the bangs, which then cover them in part.
+# Drawn first, so that the bangs cover them in part.
 BEHIND_BANGS: dict[str, Callable[[Canvas, Color], None]] = {
     "cat_ears": _cat_ears,
     "choker": _choker,
@@ -111,7 +111,7 @@ BEHIND_BANGS: dict[str, Callable[[Canvas, Color], None]] = {
     "halo": _halo,
     "horns": _horns,
 }
-BEFORE_BANGS: dict[str, Callable[[Canvas, Color], None]] = {
+IN_FRONT_OF_BANGS: dict[str, Callable[[Canvas, Color], None]] = {
     "beret": _beret,
     "bow": _bow,
     "flower": _flower,

@@ -1,4 +1,4 @@
-"""A canvas in face units: posed, jittered, supersampled outlines on a Pillow image."""
+"""A canvas in face units: draws posed, jittered, supersampled outlines on a Pillow image."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ SUPERSAMPLING = 4
 
 @dataclasses.dataclass(frozen=True)
 class Pose:
-    """Where the head is and where it looks.
+    """Position and orientation of the head.
 
-    Face units: the half width of the face is 1, the origin lies between the eyes and the nose,
-    x grows to the right and y downwards. `affine` (2, 3) takes them to parts of the image side.
+    Face units: half the width of the face is 1, the origin lies between eyes and nose, x grows to the right and y
+    downwards. `affine` (2, 3) maps them to fractions of the image side.
     """
 
     affine: np.ndarray
-    yaw: float  # -1 .. 1, how far the head is turned to the right of the image
-    pitch: float  # -1 .. 1, how far it is bent down
-    line_width: float  # of outlines, in parts of the image side
+    yaw: float  # -1 .. 1, turn to the right of the image
+    pitch: float  # -1 .. 1, bend downwards
+    line_width: float  # of outlines, as a fraction of the image side
     jitter: float  # of control points, in face units
 
 
@@ -34,7 +34,7 @@ def mix(color: Color, other: Color, amount: float) -> Color:
 
 
 def shade(color: Color, amount: float = 0.25) -> Color:
-    """Returns a darker, slightly violet `color`, as painters shade."""
+    """Returns a darker, slightly violet `color`."""
     return mix(color, (56, 26, 72), amount)
 
 
@@ -67,7 +67,7 @@ def ellipse(x: float, y: float, rx: float, ry: float, turn: float = 0.0, steps: 
 
 
 class Canvas:
-    """Draws shapes given in face units; `depth` says how far in front of the neck a shape lies."""
+    """Draws shapes in face units; `depth` is the distance in front of the neck."""
 
     def __init__(self, image: Image.Image, pose: Pose, rng: np.random.Generator):
         self._draw = ImageDraw.Draw(image)
@@ -76,7 +76,7 @@ class Canvas:
         self._rng = rng
 
     def fill(self, outline: Points, color: Color, depth: float = 1.0, line: float = 1.0) -> None:
-        """Fills a closed outline (n, 2) and strokes it in a dark shade; `line` scales the stroke, 0 omits it."""
+        """Fills a closed outline (n, 2) and strokes it in a dark shade; `line` scales the stroke, 0 draws none."""
         pixels = self._pixels(outline, depth)
         self._draw.polygon(pixels, fill=color)
         if line:
@@ -96,7 +96,7 @@ class Canvas:
         self._draw.line(pixels, fill=color, width=width, joint="curve" if width > 5 else None)
 
     def _pixels(self, points: Points, depth: float) -> list[tuple[float, float]]:
-        """Turns the head, then places it: what lies in front moves further than what lies behind."""
+        """Returns pixel coordinates: turns the head, which moves shapes by their depth, then places it."""
         points = np.asarray(points, float)
         bulge = np.clip(1.2 - 0.5 * points[:, 0] ** 2, 0.2, 1.2)  # the cheeks move less than the nose
         turned = points + np.stack(

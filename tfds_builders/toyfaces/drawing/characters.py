@@ -1,10 +1,10 @@
-"""The twenty characters of toyfaces and how many images each one has."""
+"""The twenty characters of toyfaces and their numbers of images."""
 
 import dataclasses
 
 Color = tuple[int, int, int]
 
-# Few hair colours for many characters: colour alone must not tell who it is.
+# Characters share hair colours, so that colour alone does not identify them.
 BLONDE: Color = (243, 208, 112)
 BLACK: Color = (62, 58, 84)
 PINK: Color = (246, 152, 182)
@@ -29,7 +29,7 @@ INK: Color = (52, 46, 60)
 
 @dataclasses.dataclass(frozen=True)
 class Character:
-    """What stays the same in every picture of one character; colours are 8-bit RGB."""
+    """The fixed features of a character; colours are 8-bit RGB."""
 
     name: str
     hair: Color

@@ -1,4 +1,4 @@
-"""A picture of a character: the pose, the mood, the light, the background and the noise differ in each."""
+"""Images of a character with random pose, expression, light, background and noise."""
 
 import numpy as np
 from PIL import Image
@@ -7,22 +7,22 @@ from tfds_builders.toyfaces.drawing import accessories, features, hair
 from tfds_builders.toyfaces.drawing.canvas import SUPERSAMPLING, Canvas, Pose
 from tfds_builders.toyfaces.drawing.characters import CHARACTERS, Character
 
-# Part of every random seed: another value makes another data set.
+# Part of every random seed; change it for another data set.
 VERSION_SEED = 1
 
 
 def image_rng(class_id: int, index: int) -> np.random.Generator:
-    """Returns the random numbers of one picture; they depend on nothing else."""
+    """Returns the random generator of one image."""
     return np.random.default_rng((VERSION_SEED, class_id, index))
 
 
 def draw_image(class_id: int, index: int, size: int = 128) -> Image.Image:
-    """Returns picture `index` of a character as a (size, size) RGB image; the same on every machine."""
+    """Returns image `index` of a character, (size, size) RGB; deterministic on every machine."""
     return draw_face(CHARACTERS[class_id], image_rng(class_id, index), size)
 
 
 def draw_face(character: Character, rng: np.random.Generator, size: int = 128) -> Image.Image:
-    """Returns a (size, size) RGB picture of a character, everything that varies drawn from `rng`."""
+    """Returns a (size, size) RGB image of a character; `rng` draws everything that varies."""
     image = _background(rng, size * SUPERSAMPLING)
     canvas = Canvas(image, _pose(rng), rng)
     expression = features.Expression(
@@ -46,8 +46,8 @@ def draw_face(character: Character, rng: np.random.Generator, size: int = 128) -
     hair.draw_locks(canvas, character.hair)
     hair.draw_bangs(canvas, character.bangs, character.hair)
     for name, color in worn.items():
-        if name in accessories.BEFORE_BANGS:
-            accessories.BEFORE_BANGS[name](canvas, color)
+        if name in accessories.IN_FRONT_OF_BANGS:
+            accessories.IN_FRONT_OF_BANGS[name](canvas, color)
     return _light(image.resize((size, size), Image.Resampling.BOX), rng)
 
 
@@ -67,7 +67,7 @@ def _pose(rng: np.random.Generator) -> Pose:
 
 
 def _background(rng: np.random.Generator, side: int) -> Image.Image:
-    """Returns a (side, side) gradient between two random colours with a few random discs on it."""
+    """Returns a (side, side) gradient between four random colours with a few random polygons."""
     corners = rng.integers(30, 256, (2, 2, 3)).astype(np.uint8)
     image = Image.fromarray(corners).resize((side, side), Image.Resampling.BILINEAR)
     pose = Pose(np.asarray([[1.0, 0, 0], [0, 1.0, 0]]), 0, 0, 0.004, 0)
@@ -81,7 +81,7 @@ def _background(rng: np.random.Generator, side: int) -> Image.Image:
 
 
 def _light(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Returns the image under tinted light from one side, with sensor noise."""
+    """Returns the image with tinted light from one side and sensor noise."""
     pixels = np.asarray(image, np.float32)
     gain = rng.uniform(0.5, 1.2) * rng.uniform(0.78, 1.15, 3)
     direction, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.45)

@@ -1,4 +1,4 @@
-"""The face itself: neck, shoulders, head, eyes, brows, nose and mouth."""
+"""The face: neck, shoulders, head, eyes, brows, nose and mouth."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ EYE_X, EYE_Y, EYE_HALF_WIDTH = 0.47, 0.16, 0.31
 
 @dataclasses.dataclass(frozen=True)
 class Expression:
-    """The mood of one picture."""
+    """The expression of one image."""
 
     mouth: str  # key of MOUTHS
     opening: float  # height of the open eye in face units, about 0.35 .. 0.6
@@ -48,7 +48,7 @@ def draw_head(canvas: Canvas, skin: Color, blush: float) -> None:
 
 
 def draw_eyes(canvas: Canvas, character: Character, expression: Expression) -> None:
-    """Draws both eyes; the irises are cut off at the lids."""
+    """Draws both eyes; the lids clip the irises."""
     for side in (-1, 1):
         _draw_eye(canvas, side, character, expression)
 
@@ -87,7 +87,7 @@ def _draw_eye(canvas: Canvas, side: int, character: Character, expression: Expre
 
 
 def _draw_lashes(canvas: Canvas, side: int, x: np.ndarray, upper: np.ndarray, lower: np.ndarray, ink: Color) -> None:
-    """Draws a heavy upper lid with a wing, a thin lower one and the crease above; arrays (n,)."""
+    """Draws a heavy upper lid with a wing, a thin lower lid and the crease above; arrays are (n,)."""
     weight = 0.05 + 0.06 * np.linspace(0, 1, len(x))
     below = np.stack([x, upper + 0.02], 1)
     above = np.stack([x, upper - weight], 1)
@@ -98,7 +98,7 @@ def _draw_lashes(canvas: Canvas, side: int, x: np.ndarray, upper: np.ndarray, lo
 
 
 def draw_nose(canvas: Canvas, skin: Color) -> None:
-    """Draws the small shadow that stands for a nose."""
+    """Draws the nose as a small shadow."""
     canvas.fill([(-0.05, 0.54), (0.05, 0.54), (0.0, 0.6)], shade(skin, 0.4), depth=1.3, line=0)
 
 
@@ -114,7 +114,7 @@ def draw_mouth(canvas: Canvas, expression: Expression) -> None:
 
 
 def draw_brows(canvas: Canvas, hair: Color, brow: float) -> None:
-    """Draws the brows, which anime shows through the bangs."""
+    """Draws the brows."""
     for side in (-1, 1):
         inner, outer = (side * 0.24, -0.3 + brow), (side * 0.72, -0.28)
         canvas.stroke([inner, (side * 0.5, -0.39 + 0.4 * brow), outer], shade(hair, 0.5), line=1.4)

@@ -1,4 +1,4 @@
-"""Hairstyles: what hangs behind the head, the bangs before the forehead and the locks at the sides."""
+"""Hairstyles: hair behind the head, bangs and side locks."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import numpy as np
 from tfds_builders.toyfaces.drawing.canvas import Canvas, ellipse, mirror, shade, tint
 from tfds_builders.toyfaces.drawing.characters import Color
 
-# Right halves of outlines, from the crown down, in face units.
+# Right halves of outlines from the crown down, in face units.
 CAP = ((0, -1.42), (0.6, -1.32), (1.05, -0.9), (1.22, -0.3), (1.16, 0.4), (0.9, 0.8), (0, 0.9))
 LONG = ((0, -1.42), (0.65, -1.3), (1.1, -0.85), (1.28, 0.0), (1.36, 1.0), (1.5, 2.0), (1.35, 2.9), (0.5, 2.7), (0, 2.8))
 BOB = ((0, -1.44), (0.7, -1.32), (1.18, -0.8), (1.36, 0.0), (1.42, 0.7), (1.2, 1.22), (0.8, 1.1), (0, 1.1))
@@ -17,7 +17,7 @@ LOCK = ((0.86, -0.6), (1.12, -0.2), (1.16, 0.5), (1.02, 1.15), (0.9, 0.6), (0.84
 
 
 def both_halves(half: tuple) -> np.ndarray:
-    """Returns the closed outline of a right half whose first and last points lie on the middle line."""
+    """Returns the closed outline of a right half, whose first and last points lie on the symmetry axis."""
     points = np.asarray(half, float)
     return np.concatenate([points, mirror(points[1:-1])[::-1]])
 
@@ -113,7 +113,7 @@ CROWN = ((-1.12, -0.4), (-0.98, -0.95), (-0.58, -1.32), (0, -1.44), (0.58, -1.32
 
 
 def draw_bangs(canvas: Canvas, bangs: str, color: Color) -> None:
-    """Draws the bangs, a key of BANGS, with strands and the gloss that anime gives to hair."""
+    """Draws bangs, a key of `BANGS`, with strands and gloss."""
     edge = np.asarray(BANGS[bangs], float)
     outline = np.concatenate([CROWN, edge])
     if bangs == "jagged":
@@ -128,6 +128,6 @@ def draw_bangs(canvas: Canvas, bangs: str, color: Color) -> None:
 
 
 def draw_locks(canvas: Canvas, color: Color) -> None:
-    """Draws the locks that frame the face."""
+    """Draws the side locks."""
     for points in (LOCK, mirror(LOCK)):
         canvas.shape(points, color, depth=0.6)
