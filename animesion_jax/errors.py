@@ -1,18 +1,18 @@
-"""The error for what a user can mend."""
+"""Errors that the user can fix, and text that is safe to print on one line."""
 
 import re
 
-# Line ends, terminal escapes and bytes that are no text, which names of files and inside of files may have.
+# Line ends, terminal escapes and undecodable bytes, which file names and contents may have.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-# Of what a file says an error shows as many characters.
-SHOWN = 300
+# Longest excerpt of another error's text in an error message, in characters.
+MAX_EXCERPT = 300
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used.
+    """An input is invalid: a flag, a config field, a path or the content of a file.
 
-    The message is one line that names the value, what is allowed and the next step. `main` prints it
-    without a traceback; any other exception is a fault of the program and keeps its traceback.
+    The message is one line with the value, the allowed values and the next step. `main` prints it without a traceback.
+    Any other exception is a bug and keeps its traceback.
     """
 
     def __init__(self, message: str):
@@ -20,22 +20,22 @@ class InputError(ValueError):
 
 
 def escape(text: str) -> str:
-    r"""Returns a text as one line that can be printed anywhere: "a\nb" for an "a" and a "b" on two lines."""
+    r"""Returns a text as one printable line: control characters become escapes such as "\n"."""
     return UNPRINTABLE.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
 def encodable(text: str) -> str:
-    """Returns a text that UTF-8 can hold: bytes of a file's name that are no text become backslashes and digits."""
+    """Returns a text that UTF-8 can encode: undecodable bytes of a file name become escapes such as "\\udcff"."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the first non-empty line of an error's message, or its type's name when it has none; 300 characters."""
+    """Returns the first non-empty line of an error's message, or its type; at most `MAX_EXCERPT` characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    return lines[0] if len(lines[0]) <= SHOWN else f"{lines[0][:SHOWN]}..."
+    return lines[0] if len(lines[0]) <= MAX_EXCERPT else f"{lines[0][:MAX_EXCERPT]}..."
 
 
 class Stopped(BaseException):
-    """The program was asked to stop and has saved; no Exception, so that nobody takes it for a fault and goes on."""
+    """The program stops early, after saving. Not an Exception, so that handlers of errors do not catch it."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, local or on gs://; JSON."""
 
 import contextlib
 import json
@@ -15,10 +15,10 @@ AnyPath = TypeVar("AnyPath", Path, epath.Path)
 
 @contextlib.contextmanager
 def replacing(path: AnyPath) -> Iterator[AnyPath]:
-    """Yields a path to write to, beside `path`, which it replaces at the end; an error removes it instead.
+    """Yields the path of a temporary file, which replaces `path` at the end; an error removes it instead.
 
     Args:
-      path: a file, there or not, in a folder that is there; local or gs://.
+      path: file to write, new or existing, in an existing folder; local or gs://.
     """
     fresh = path.parent / f".{path.name}.tmp"
     try:
@@ -30,7 +30,7 @@ def replacing(path: AnyPath) -> Iterator[AnyPath]:
 
 
 def read_json(path: epath.Path, kind: type = dict) -> Any:
-    """Returns the content of a JSON file, a dict unless another `kind` is said; InputError if it is damaged."""
+    """Returns the content of a JSON file; InputError if it is damaged or not of the type `kind`."""
     try:
         value = json.loads(path.read_text())
         if not isinstance(value, kind):
@@ -43,13 +43,17 @@ def read_json(path: epath.Path, kind: type = dict) -> Any:
 
 
 def write_json(path: epath.Path, value: Any) -> None:
-    """Writes indented JSON; the file appears whole or not at all."""
+    """Writes a file of indented JSON, which appears whole or not at all."""
     with replacing(path) as fresh:
         fresh.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_whole(output: str, parts: Iterable[bytes]) -> epath.Path:
-    """Writes a file, which appears whole or not at all, and its folder; returns its path; InputError for a folder."""
+    """Writes a file, which appears whole or not at all, and its folder. Returns its path.
+
+    Raises:
+      InputError: `output` is a folder.
+    """
     path = check_output(output)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as fresh, fresh.open("wb") as stream:

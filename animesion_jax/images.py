@@ -1,4 +1,4 @@
-"""Image files to square uint8 arrays, as training sees them; whatever a file holds, a fault is an InputError."""
+"""Reading images safely: formats, limits, conversion to RGB; every fault is an InputError."""
 
 import contextlib
 import io
@@ -14,18 +14,17 @@ from PIL import Image, UnidentifiedImageError
 
 from animesion_jax.errors import InputError, escape, first_line
 
-# What is read, by Pillow's names. Pillow knows 30 more formats; it runs Ghostscript on one of them (EPS) and unpacks
-# others without bounds (FITS).
 log = logging.getLogger(__name__)
 
+# Allowed formats, by Pillow's names. Pillow reads 30 more; it runs Ghostscript on EPS and unpacks FITS without limits.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-# JPEG's own limit. A picture one pixel wide and millions high would be resized by way of (millions, size) floats.
+# JPEG's own limit. Resizing an image that is one pixel wide and millions high would take (millions, size) floats.
 MAX_SIDE = 2**16 - 1
-# An image up to 4096 x 4096 is read however well it is compressed, a larger one (Pillow's limit is 89 megapixels) if
-# its file has a byte for so many pixels: photographs and drawings have one for 2 to 30.
+# Limits against decompression bombs. FREE_PIXELS (4096 x 4096) are allowed for a file of any size, and PIXELS_PER_BYTE
+# more for each byte of it. Photographs and drawings have 2 to 30 pixels per byte. Pillow's own limit is 89 megapixels.
 FREE_PIXELS = 2**24
 PIXELS_PER_BYTE = 100
-# What explain appends to an image's name; in folders, images of such names are its own and not looked at.
+# Ending of the overlays that `explain` writes beside images. `find_images` skips them in folders.
 EXPLAINED = ".explained.png"
 
 KINDS = {
@@ -38,11 +37,11 @@ KINDS = {
 
 
 @contextlib.contextmanager
-def _naming_faults() -> Iterator[None]:
-    """Turns what Pillow raises within into an InputError."""
+def _pillow_errors() -> Iterator[None]:
+    """Turns the errors that Pillow raises into InputErrors."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of metadata, which is not used
+            warnings.simplefilter("ignore")  # about metadata, which is not used
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except InputError:
@@ -51,13 +50,13 @@ def _naming_faults() -> Iterator[None]:
         pixels = first_line(error).partition(",")[0]
         raise InputError(f"too large: {pixels}; scale it down, or crop it to the face") from error
     except UnidentifiedImageError as error:
-        # Pillow names the object that it read from instead of saying more.
+        # Pillow's own message is the repr of the file object.
         raise InputError(
             f"not a readable image: cannot identify its format; allowed: a whole file of {', '.join(FORMATS)}; "
             "save or download it again"
         ) from error
-    except Exception as error:  # Pillow raises a dozen types on damaged files, all of which mean the same
-        if isinstance(error, OSError) and error.errno:  # the system's; Pillow's own have no number
+    except Exception as error:  # Pillow raises a dozen types on damaged files
+        if isinstance(error, OSError) and error.errno:  # from the operating system; Pillow's own have no errno
             raise InputError(f"cannot be read: {error.strerror}; check its permissions and its disk") from error
         raise InputError(
             f"not a readable image: {first_line(error)}; allowed: a whole file of {', '.join(FORMATS)}; "
@@ -66,31 +65,33 @@ def _naming_faults() -> Iterator[None]:
 
 
 def is_image_name(name: str) -> bool:
-    """Returns whether a file in a folder is an image by its name: one of `FORMATS`, and not written by explain."""
+    """Returns whether a file name has the ending of one of `FORMATS` and is not an overlay of `explain`."""
     Image.init()
     suffix = os.path.splitext(name)[1].lower()
     return Image.EXTENSION.get(suffix) in FORMATS and not name.endswith(EXPLAINED)
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Returns the RGB image of a file; of an animation the first frame.
+    """Returns the RGB image in a file; the first frame of an animation.
 
-    The pixels are those that training would see: as stored, whatever EXIF says of their orientation, as TensorFlow
-    ignores it too. What is no RGB becomes so as `to_rgb` says. Takes 4 (JPEG, PNG) to 16 (WebP) bytes
-    of memory a pixel.
+    Ignores the orientation in EXIF, like TensorFlow in training. Converts other modes with `to_rgb`. Takes 4 bytes of
+    memory per pixel for JPEG and PNG, 16 for WebP.
 
     Raises:
-      InputError: no such file, no whole image of `FORMATS`, too many pixels, or of a mode that is not read.
+      InputError: no such file, not a whole image of `FORMATS`, too many pixels, or an unsupported mode.
     """
     size = _size_of_file(path)
-    with _naming_faults(), BoundedFile(path, size) as file, Image.open(file, formats=FORMATS) as image:
+    with _pillow_errors(), BoundedFile(path, size) as file, Image.open(file, formats=FORMATS) as image:
         _check_size(*image.size, size)
         image.load()
         return to_rgb(image)
 
 
 class BoundedFile(io.BufferedReader):
-    """A file of which no more is asked for than its size: Python sets aside what is, and PNG's lengths go to 4 GiB."""
+    """A file whose `read` never asks for more than the file's size.
+
+    Python allocates the requested size before it reads, and a PNG chunk may declare 4 GiB.
+    """
 
     def __init__(self, path: str | Path, size: int):
         super().__init__(io.FileIO(path))
@@ -103,7 +104,7 @@ class BoundedFile(io.BufferedReader):
 
 
 def _size_of_file(path: str | Path) -> int:
-    """Returns a file's bytes; InputError if it is none: opening a pipe would wait for whoever writes into it."""
+    """Returns a file's size in bytes; InputError for pipes and the like, which would block or never end."""
     try:
         status = os.stat(path)
     except FileNotFoundError as error:
@@ -119,7 +120,7 @@ def _size_of_file(path: str | Path) -> int:
 
 
 def _check_size(width: int, height: int, size: int) -> None:
-    """Raises InputError for more pixels than a file of so many bytes may have, before any is decoded."""
+    """Raises InputError if an image has too many pixels for a file of `size` bytes; called before decoding."""
     if max(width, height) > MAX_SIDE:
         raise InputError(f"too large: {width} x {height} pixels; allowed: sides up to {MAX_SIDE}; crop it to the face")
     if width * height > FREE_PIXELS + PIXELS_PER_BYTE * size:
@@ -130,18 +131,18 @@ def _check_size(width: int, height: int, size: int) -> None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Returns the 8-bit RGB image of one of any mode.
+    """Returns an image of any mode as 8-bit RGB.
 
-    What is transparent lies on white, as on a page. 16-bit grey is scaled by 255 / 65535 and rounded; 32-bit integers
-    are taken for it. Everything else is converted by Pillow: palettes, grey, CMYK.
+    Pastes transparent images onto white. Scales 16-bit and 32-bit grey from 0..65535 to 0..255 and rounds. Pillow
+    converts the other modes: palettes, grey, CMYK.
 
     Raises:
-      InputError: floats, or integers that are not 0 to 65535.
+      InputError: pixels are floats, or integers outside 0 to 65535.
     """
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode == "F":
-        raise InputError("its pixels are floats, whose range nothing says; allowed: 8 or 16 bits; save it with 8 bits")
+        raise InputError("its pixels are floats of unknown range; allowed: 8 or 16 bits; save it with 8 bits")
     if image.mode.startswith("I"):
         return _from_16_bits(np.asarray(image))
     if image.has_transparency_data:
@@ -158,14 +159,14 @@ def _from_16_bits(values: np.ndarray) -> Image.Image:
             f"its pixels are {values.min()} to {values.max()}; allowed: 8 bits, or 16 bits, 0 to 65535; save it with "
             "8 bits"
         )
-    scaled = values.astype(np.uint32)  # in place from here: of large images every copy counts
+    scaled = values.astype(np.uint32)  # in place from here on, to save memory
     scaled += 128
     scaled //= 257
     return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
 
 
 def to_image(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
-    """Returns the RGB image of a path, a Pillow image or an (H, W, 3) uint8 array; InputError if there is none."""
+    """Returns a path, a Pillow image or an (H, W, 3) uint8 array as an RGB image; InputError if that fails."""
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, Image.Image):
@@ -177,31 +178,34 @@ def to_image(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
             raise InputError(f"an array image is (H, W, 3) uint8; this one is {shape} {image.dtype}")
     if 0 in shape:
         raise InputError(f"an image of {shape} has no pixel; allowed: at least one")
-    with _naming_faults():
+    with _pillow_errors():
         if isinstance(image, np.ndarray):
             return Image.fromarray(image)
         image.load()
         return to_rgb(image)
 
 
-def _tell_unseen(error: OSError) -> None:
-    log.warning("%s is left out: %s; mend its permissions", escape(str(error.filename)), error.strerror)
+def _warn_unreadable(error: OSError) -> None:
+    log.warning("%s is left out: %s; check its permissions", escape(str(error.filename)), error.strerror)
 
 
 def find_images(paths: Sequence[str]) -> list[Path]:
-    """Returns the files given and, sorted, the image files anywhere below the folders given.
+    """Returns the given files and, sorted, the images anywhere below the given folders.
 
-    Files that were named are kept whatever they are; in folders only names of `images.FORMATS` count, and
-    none that explain has written. A folder below that cannot be looked into is told.
+    Keeps given files whatever their names are. In folders it takes the names that `is_image_name` accepts, and logs a
+    warning for each subfolder that it cannot read.
+
+    Raises:
+      InputError: a folder without images.
     """
     found = []
     for name in paths:
         path = os.path.expanduser(name)
         if os.path.isdir(path):
             inside = []
-            for parent, _, names in os.walk(path, onerror=_tell_unseen):
+            for parent, _, names in os.walk(path, onerror=_warn_unreadable):
                 named = [Path(parent, name) for name in names if is_image_name(name)]
-                # A link to nowhere may be one to a disk that is not there: it is told when it is read.
+                # Keep broken links: their disk may be missing, and reading them reports it.
                 inside += [file for file in named if file.is_file() or file.is_symlink()]
             if not inside:
                 raise InputError(f"folder {path} holds no image; allowed: files or folders of {', '.join(FORMATS)}")

@@ -1,27 +1,24 @@
-"""The pixels that training, evaluation and prediction all see: resized, then normalised."""
+"""Resizing and normalisation, the same in training, evaluation and prediction."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+# Description of `resize` in a bundle.
 RESIZE = "bilinear, antialiased, aspect not kept, rounded to uint8"
-
-
-# What data and predict add to resized pixels before they cut off the fraction: half up, with ties, which resizing by
-# 3/4 or 5/4 makes many of, clear of float rounding.
+# Added to resized pixels before truncation: rounds half up. Resizing by 3/4 or 5/4 makes many ties; the 2**-10 keeps
+# them clear of float errors.
 ROUNDING = 0.5 + 2**-10
-
-
-# Floats are made of so many pixels at a time.
+# Largest part of an image, in pixels, that is held as floats.
 BAND_PIXELS = 2**20
 
 
 def resize(image: Image.Image, size: int) -> np.ndarray:
-    """Returns the (size, size, 3) uint8 image of an RGB one, resized as in training: bilinear, antialiased, no aspect.
+    """Returns an RGB image resized to (size, size, 3) uint8 as in training: bilinear, antialiased, aspect not kept.
 
-    Pillow resamples 8-bit images in two rounded passes; float channels are rounded once, as TensorFlow's are. The first
-    pass, along rows, goes through a band of rows at a time, so that the whole image is never there as floats.
+    Resamples float channels and rounds once, like TensorFlow; Pillow rounds 8-bit images after each of its two passes.
+    The first pass, along rows, takes bands of `BAND_PIXELS`, so that memory holds no float copy of the whole image.
     """
     width, height = image.size
     if (width, height) == (size, size):
@@ -38,7 +35,7 @@ def resize(image: Image.Image, size: int) -> np.ndarray:
 
 
 def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
-    """Returns (x - mean) / std per channel of float32 images in [0, 1]; uint8 images are scaled first."""
+    """Returns (x - mean) / std per channel of (..., 3) images, float32 in [0, 1] or uint8 in [0, 255]."""
     if images.dtype == jnp.uint8:
         images = images.astype(jnp.float32) / 255.0
     return (images - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)

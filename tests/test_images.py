@@ -1,4 +1,4 @@
-"""What predict makes of image files of every kind, good and bad."""
+"""Reading image files of every kind, valid and invalid."""
 
 import errno
 import io
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from animesion_jax import images
+from animesion_jax import images, preprocessing
 from animesion_jax.data.decode import decode_and_resize
 from animesion_jax.errors import InputError
 from animesion_jax.images import FORMATS, find_images, read_image, to_image
@@ -29,7 +29,7 @@ def _saved(path, array, mode=None, **options):
 
 
 def _refused(read, *words):
-    """Asserts that reading is refused in one line that has the words."""
+    """Asserts that `read` raises an InputError of one line with the words."""
     with pytest.raises(InputError) as caught:
         read()
     message = str(caught.value)
@@ -37,22 +37,22 @@ def _refused(read, *words):
 
 
 @pytest.mark.parametrize("form", ["png", "tiff"])
-def test_16_bit_grey_is_scaled_not_clipped(tmp_path, form):
+def test_read_image_scales_16_bit_grey_instead_of_clipping(tmp_path, form):
     values = np.array([[0, 128, 129, 255, 256, 1000], [32767, 32768, 40000, 65406, 65407, 65535]], np.uint16)
     rgb = np.asarray(read_image(_saved(tmp_path / f"x.{form}", values)))
-    expected = np.rint(values.astype(np.float64) * 255 / 65535)  # no half among them: 257 is odd
+    expected = np.rint(values.astype(np.float64) * 255 / 65535)  # no ties: 257 is odd
     assert rgb.shape == (2, 6, 3)
     for channel in range(3):
         np.testing.assert_array_equal(rgb[..., channel], expected)
 
 
-def test_every_16_bit_value_is_rounded_to_the_nearest(tmp_path):
+def test_to_image_rounds_every_16_bit_value_to_the_nearest(tmp_path):
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     rgb = np.asarray(to_image(Image.fromarray(values)))
     np.testing.assert_array_equal(rgb[..., 0], np.rint(values * (255 / 65535)))
 
 
-def test_integers_are_taken_for_16_bits_and_floats_are_refused(tmp_path):
+def test_read_image_takes_32_bit_integers_as_16_bits_and_refuses_floats(tmp_path):
     values = np.array([[0, 257, 65535]], np.int32)
     assert np.asarray(read_image(_saved(tmp_path / "i.tiff", values)))[0, :, 0].tolist() == [0, 1, 255]
     wrong = _saved(tmp_path / "wide.tiff", np.array([[-1, 70000]], np.int32))
@@ -62,7 +62,7 @@ def test_integers_are_taken_for_16_bits_and_floats_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["png", "webp", "tiff"])
-def test_what_is_transparent_lies_on_white(tmp_path, form):
+def test_read_image_pastes_transparent_pixels_onto_white(tmp_path, form):
     pixels = np.array([[[200, 100, 0, 255], [200, 100, 0, 0], [200, 100, 0, 128], [0, 0, 0, 51]]], np.uint8)
     options = {"lossless": True, "exact": True} if form == "webp" else {}
     rgb = np.asarray(read_image(_saved(tmp_path / f"x.{form}", pixels, **options))).astype(float)
@@ -71,7 +71,7 @@ def test_what_is_transparent_lies_on_white(tmp_path, form):
     assert rgb[0, :2].tolist() == [[200, 100, 0], [255, 255, 255]]
 
 
-def test_transparency_of_palettes_grey_and_single_colours_lies_on_white_too(tmp_path):
+def test_read_image_pastes_transparent_palettes_grey_and_colour_keys_onto_white(tmp_path):
     palette = Image.new("P", (2, 1))
     palette.putpalette([10, 20, 30, 40, 50, 60])
     palette.putdata([0, 1])
@@ -84,7 +84,7 @@ def test_transparency_of_palettes_grey_and_single_colours_lies_on_white_too(tmp_
     assert np.asarray(read_image(tmp_path / "key.png")).tolist() == [[[1, 2, 3], [255, 255, 255]]]
 
 
-def test_cmyk_is_converted_and_an_animation_gives_its_first_frame(tmp_path):
+def test_read_image_converts_cmyk_and_takes_the_first_frame(tmp_path):
     frames = [Image.new("RGB", (8, 8), name) for name in ("red", "blue")]
     frames[0].convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
     for name in ("x.gif", "x.png", "x.webp"):
@@ -95,8 +95,8 @@ def test_cmyk_is_converted_and_an_animation_gives_its_first_frame(tmp_path):
         np.testing.assert_allclose(np.asarray(read_image(path))[4, 4].astype(int), (255, 0, 0), atol=3)
 
 
-def test_orientation_is_ignored_as_in_training(tmp_path):
-    """TensorFlow does not read EXIF: evaluate and predict must see the same pixels of the same file."""
+def test_read_image_ignores_exif_orientation_like_training(tmp_path):
+    """TensorFlow does not read EXIF; evaluate and predict must see the same pixels of a file."""
     exif = Image.Exif()
     exif[0x0112] = 6  # rotated by a quarter turn
     path = _saved(tmp_path / "x.jpg", DRAW.integers(0, 256, (40, 60, 3), np.uint8), exif=exif, quality=95)
@@ -107,8 +107,8 @@ def test_orientation_is_ignored_as_in_training(tmp_path):
 @pytest.mark.parametrize(
     ("shape", "size"), [((31, 47), 16), ((9, 200), 24), ((200, 3), 24), ((16, 50), 16), ((5, 7), 33)]
 )
-def test_bands_of_rows_change_no_pixel(monkeypatch, shape, size):
-    monkeypatch.setattr(images, "BAND_PIXELS", 100)
+def test_resize_in_bands_equals_resize_at_once(monkeypatch, shape, size):
+    monkeypatch.setattr(preprocessing, "BAND_PIXELS", 100)
     pixels = DRAW.integers(0, 256, (*shape, 3), np.uint8)
     whole = [
         Image.fromarray(pixels[..., channel].astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR)
@@ -119,7 +119,7 @@ def test_bands_of_rows_change_no_pixel(monkeypatch, shape, size):
 
 
 def _png(path, width, height, rows=b""):
-    """Writes a grey PNG that declares a size, and holds the rows given."""
+    """Writes a grey PNG that declares a size and holds the given rows."""
 
     def chunk(kind, data):
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
@@ -143,11 +143,11 @@ def _png(path, width, height, rows=b""):
         (100, 100, ["not a readable image", "allowed: a whole file of AVIF", "save or download it again"]),
     ],
 )
-def test_a_size_that_the_file_cannot_hold_is_refused(tmp_path, width, height, words):
+def test_read_image_refuses_a_declared_size_beyond_the_limits(tmp_path, width, height, words):
     _refused(lambda: read_image(_png(tmp_path / "x.png", width, height)), *words)
 
 
-def test_large_images_are_read_if_their_files_are_large_too(tmp_path, monkeypatch):
+def test_read_image_allows_more_pixels_for_larger_files(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "FREE_PIXELS", 50)
     noise = _saved(tmp_path / "noise.png", DRAW.integers(0, 256, (60, 60), np.uint8))
     assert read_image(noise).size == (60, 60)
@@ -155,13 +155,14 @@ def test_large_images_are_read_if_their_files_are_large_too(tmp_path, monkeypatc
     _refused(lambda: read_image(flat), "600 x 600", f"{flat.stat().st_size} bytes", "50 pixels and 100 more")
 
 
-def test_memory_is_bounded_by_the_pixels(tmp_path):
-    """In a process of its own that may take 100 MB: 16 megapixels as one float channel would be 64, as three 192."""
+def test_read_image_and_resize_hold_no_float_copy_of_the_whole_image(tmp_path):
+    """In a process limited to 100 MB: 16 megapixels take 64 MB as one float channel, 192 MB as three."""
     path = tmp_path / "x.jpg"
     Image.effect_noise((4096, 4096), 50).convert("RGB").save(path, quality=50)
     code = (
         "import resource, numpy\n"
-        "from animesion_jax.images import read_image, resize\n"
+        "from animesion_jax.images import read_image\n"
+        "from animesion_jax.preprocessing import resize\n"
         "resize(read_image('{}'), 64)\n"
         "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (size + {}, resource.RLIM_INFINITY))\n"
@@ -174,7 +175,7 @@ def test_memory_is_bounded_by_the_pixels(tmp_path):
     assert result.stdout.strip() == "(64, 64, 3)", result.stderr
 
 
-def test_what_is_no_file_is_refused_at_once(tmp_path):
+def test_read_image_refuses_folders_pipes_sockets_devices_and_missing_files(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
@@ -191,8 +192,8 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
         assert find_images([str(tmp_path)]) == [good, tmp_path / "loop.png"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_refused(tmp_path):
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_read_image_reports_a_file_without_permission(tmp_path):
     path = _saved(tmp_path / "x.png", np.zeros((2, 2, 3), np.uint8))
     path.chmod(0)
     _refused(lambda: read_image(path), "cannot be read: Permission denied; check its permissions")
@@ -201,13 +202,13 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "head", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"SIMPLE  =                    T"]
 )
-def test_formats_that_run_programs_or_unpack_without_bounds_are_not_read(tmp_path, head):
+def test_read_image_refuses_formats_outside_its_list(tmp_path, head):
     path = tmp_path / "x.png"
     path.write_bytes(head + b" " * 3000)
     _refused(lambda: read_image(path), "cannot identify", "allowed: a whole file of AVIF")
 
 
-def test_folders_are_searched_for_the_formats_that_are_read(tmp_path):
+def test_find_images_takes_the_allowed_formats_in_folders(tmp_path):
     names = ["a.JPG", "b c.png", "d'\"é.webp", "e.gif", "g.avif", "sub/h.jpeg", "あ\u3000.bmp", "line\nend.tif"]
     for name in [*names, "x.eps", "x.pdf", "x.fits", "x.txt", "x"]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -216,10 +217,10 @@ def test_folders_are_searched_for_the_formats_that_are_read(tmp_path):
     (tmp_path / "none").mkdir()
     _refused(lambda: find_images([str(tmp_path / "none")]), "holds no image", *FORMATS)
     for odd in ("~nobody-of-this-name/x.png", "a" * 5000, "\0", ""):
-        assert len(find_images([odd])) == 1  # whatever is wrong with it is said when it is read
+        assert len(find_images([odd])) == 1  # read_image reports the fault
 
 
-def test_a_disk_that_fails_is_not_blamed_on_the_image(tmp_path, monkeypatch):
+def test_read_image_reports_a_disk_error_as_such(tmp_path, monkeypatch):
     path = _saved(tmp_path / "x.png", np.zeros((2, 2, 3), np.uint8))
 
     def fail(*_) -> None:
@@ -229,7 +230,7 @@ def test_a_disk_that_fails_is_not_blamed_on_the_image(tmp_path, monkeypatch):
     _refused(lambda: read_image(path), "cannot be read: Input/output error; check its permissions and its disk")
 
 
-def test_a_folder_that_cannot_be_looked_into_is_told(tmp_path, monkeypatch, caplog):
+def test_find_images_warns_about_unreadable_folders(tmp_path, monkeypatch, caplog):
     _saved(tmp_path / "x.png", np.zeros((2, 2, 3), np.uint8))
     (tmp_path / "gone.png").symlink_to("nowhere.png")
     (tmp_path / "closed").mkdir()
@@ -241,12 +242,12 @@ def test_a_folder_that_cannot_be_looked_into_is_told(tmp_path, monkeypatch, capl
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    # A link to nowhere is said to be none when it is read.
+    # read_image reports the broken link.
     assert find_images([str(tmp_path)]) == [tmp_path / "gone.png", tmp_path / "x.png"]
     assert f"{tmp_path / 'closed'} is left out: Permission denied" in caplog.text
 
 
-def test_images_in_memory_are_refused_in_one_line_too():
+def test_to_image_refuses_unusable_images_in_memory():
     _refused(lambda: to_image(Image.new("RGB", (0, 5))), "no pixel")
     _refused(lambda: to_image(np.zeros((0, 5, 3), np.uint8)), "no pixel")
     _refused(lambda: to_image(Image.new("F", (2, 2))), "floats")
