@@ -8,76 +8,73 @@ import sys
 from collections.abc import Sequence
 
 from animesion_jax.cli import COMMANDS
-from animesion_jax.cli.compilation_cache import keep_compiled
+from animesion_jax.cli.compilation_cache import set_compilation_cache
 from animesion_jax.errors import InputError, Stopped, first_line
 
-# Whose messages are shown from INFO on.
+# Their messages are shown from INFO on.
 LOGGERS = ("animesion_jax", "tfds_builders")
-# The exit status that a shell gives to what Ctrl+C has ended.
-INTERRUPTED = 130
-# What the system says of a disk without room for more.
-FULL = (errno.ENOSPC, errno.EDQUOT)
+# Exit statuses that a shell gives after Ctrl+C and after a closed pipe.
+INTERRUPTED, CLOSED_PIPE = 130, 141
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs a command and returns the exit status; what the user can mend becomes one line on stderr."""
+    """Runs a command and returns the exit status; errors that the user can fix become one line on stderr."""
+    # TensorFlow's C++ code logs its start-up below this level. It is read when TensorFlow is imported.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)
-    # Orbax logs the traceback of what it raises as well, and asyncio those of its writes that failed beside the first.
+    # Orbax logs a traceback of every error that it raises, and asyncio those of parallel writes.
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    keep_compiled()
-    command, arguments = command_of(argv)
+    set_compilation_cache()
+    command, arguments = split_command(argv)
     try:
         if command not in COMMANDS:
             raise InputError(f"unknown command '{command}'; allowed: {', '.join(COMMANDS)}")
-        return importlib.import_module(f"animesion_jax.cli.{command}").run(arguments)
+        return importlib.import_module(f"animesion_jax.cli.{command}").main(arguments)
     except InputError as error:
-        print(f"animesion {command}: error: {error}", file=sys.stderr)
-        return 2
+        return _report(command, f"error: {error}", 2)
     except Stopped as stopped:
-        print(f"animesion {command}: {stopped}", file=sys.stderr)
-        return 0
+        return _report(command, str(stopped), 0)
     except KeyboardInterrupt:
-        print(f"animesion {command}: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _report(command, "interrupted", INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output (head, a pager) has left: not an error, but nothing can be flushed any more.
+        # The reader of our output (head, a pager) has exited. Drop the rest, or the flush at exit fails.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return CLOSED_PIPE
     except OSError as error:
-        if not error.filename and error.errno not in FULL:
+        if not error.filename and error.errno not in DISK_FULL:
             raise
-        # A path that is a file instead of a folder, cannot be written, or is gone; or a disk without room.
         where = f"{error.filename}: " if error.filename else ""
-        mend = "make room" if error.errno in FULL else "check the path and its permissions"
-        print(f"animesion {command}: error: {where}{error.strerror}; {mend}, and try again", file=sys.stderr)
-        return 2
+        fix = "free some space" if error.errno in DISK_FULL else "check the path and its permissions"
+        return _report(command, f"error: {where}{error.strerror}; {fix}, and try again", 2)
     except Exception as error:
-        # Of gs:// paths, which TensorFlow's file system reads; naming its type would import it.
+        # TensorFlow's file system reads gs:// paths. Compare names: to compare types would import TensorFlow.
         if not type(error).__module__.startswith("tensorflow.python.framework.errors"):
             raise
-        print(
-            f"animesion {command}: error: {first_line(error)}; check the address, the network and the credentials, and "
-            "try again",
-            file=sys.stderr,
-        )
-        return 2
+        fix = "check the address, the network and the credentials, and try again"
+        return _report(command, f"error: {first_line(error)}; {fix}", 2)
 
 
-def command_of(argv: Sequence[str]) -> tuple[str, list[str]]:
-    """Returns the command that is named, or else `train`, and its arguments."""
+def _report(command: str, message: str, status: int) -> int:
+    print(f"animesion {command}: {message}", file=sys.stderr)
+    return status
+
+
+def split_command(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """Returns the command, `train` where none is named, and its arguments."""
     arguments = list(argv[1:])
     named = arguments and not arguments[0].startswith("-")
     return arguments.pop(0) if named else "train", arguments
 
 
 def run() -> None:
-    """The console script `animesion`."""
+    """Runs the console script `animesion`."""
     status = main(sys.argv)
     if status == INTERRUPTED:
-        # XLA's threads may still compile, and would crash an interpreter that is taken apart around them.
+        # XLA's threads may still compile and would crash the interpreter during its normal exit.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -1,6 +1,6 @@
-"""The commands, a module each: `run(arguments)` does its work and returns the exit status.
+"""The commands, one module each: `main(argv)` runs the command and returns the exit status.
 
-They import what they need only when they run: `--help` waits for neither JAX nor TensorFlow.
+They import their libraries when they run, so that `--help` loads neither JAX nor TensorFlow.
 """
 
 COMMANDS = (

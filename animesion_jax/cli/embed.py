@@ -3,24 +3,25 @@
 import logging
 from collections.abc import Sequence
 
-from animesion_jax.cli.flags import add_images, parser_of
+from animesion_jax.cli.flags import add_images, make_parser
 
 log = logging.getLogger("animesion_jax")
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Writes embeddings of images; exit status 1 when a file was unreadable."""
-    parser = parser_of(
+def main(argv: Sequence[str]) -> int:
+    """Writes embeddings of images; exit status 1 if a file was unreadable."""
+    parser = make_parser(
         "embed",
-        "Writes what the model makes of each image before it names a character: a vector of unit norm, alike for "
-        "images of one character. *.npz has the arrays path and embedding, *.parquet such columns.",
+        "Writes the embedding of each image: the features before the classifier, with unit norm. Images of the same "
+        "character have similar embeddings. A *.npz file has the arrays path and embedding, a *.parquet file has such "
+        "columns.",
         "--bundle=demo.msgpack --output=faces.npz folder/",
     )
     add_images(parser)
     parser.add_argument("--bundle", required=True, help="file written by export")
     parser.add_argument("--output", required=True, help="file to write, *.npz or *.parquet")
     parser.add_argument("--batch_size", type=int, default=32, help="images per forward pass; default: 32")
-    flags = parser.parse_args(arguments)
+    args = parser.parse_args(argv)
     import numpy as np
     from tqdm import tqdm
 
@@ -29,9 +30,9 @@ def run(arguments: Sequence[str]) -> int:
     from animesion_jax.inference.embeddings import check_output, save_embeddings
     from animesion_jax.inference.recognizer import load
 
-    path = check_output(flags.output)
-    files = find_images(flags.images)
-    recognizer = load(flags.bundle, min(flags.batch_size, len(files)))
+    path = check_output(args.output)
+    files = find_images(args.images)
+    recognizer = load(args.bundle, min(args.batch_size, len(files)))
     names, embeddings = [], [np.zeros((0, recognizer.bundle.num_features), np.float32)]
     bar = tqdm(recognizer.embed_files(files), total=len(files), unit="img", desc="embedding", disable=None, leave=False)
     for file, embedding in bar:

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-from animesion_jax.cli.flags import add_calibration_flags, add_run_flags, parser_of
+from animesion_jax.cli.flags import add_calibration_flags, add_run_flags, make_parser
 from animesion_jax.errors import InputError
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Writes a model with its preprocessing and class names; a bundle is calibrated where the data set is there."""
-    parser = parser_of(
+def main(argv: Sequence[str]) -> int:
+    """Writes a model with its preprocessing and class names; calibrates a bundle if the data set is built."""
+    parser = make_parser(
         "export",
-        "Writes a model, its preprocessing and its class names as one file: a bundle (msgpack), which predict reads, "
-        "calibrated on the run's validation split so that it can say 'unknown'; ONNX for other runtimes, or "
-        "safetensors for torchvision and timm.",
+        "Writes a model, its preprocessing and its class names as one file: a bundle (msgpack) for predict and the "
+        "other commands, ONNX for other runtimes, or safetensors for torchvision and timm. A bundle is calibrated on "
+        "the validation split, so that predict can answer 'unknown'.",
         "--workdir=runs/demo/run --output=demo.msgpack",
     )
     add_run_flags(parser, or_bundle=True)
@@ -27,44 +27,44 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--preprocessing",
         choices=("inside", "outside"),
-        help="where onnx normalises: inside takes uint8 pixels, outside normalised floats; default: outside",
+        help="input of the ONNX model: inside takes uint8 pixels, outside normalised floats; default: outside",
     )
-    parser.add_argument("--no_calibration", action="store_true", help="of msgpack: do not look for the data set")
+    parser.add_argument("--no_calibration", action="store_true", help="do not calibrate the bundle")
     add_calibration_flags(parser)
-    flags = parser.parse_args(arguments)
+    args = parser.parse_args(argv)
     from animesion_jax.export.formats import convert
 
-    files = convert(flags.output, flags.format, flags.workdir, flags.weights, flags.bundle, flags.preprocessing)
+    files = convert(args.output, args.format, args.workdir, args.weights, args.bundle, args.preprocessing)
     for path in files:
         print(f"wrote {path} ({path.stat().length / 1e6:.1f} MB)")
-    if flags.format == "msgpack" and not flags.no_calibration:
-        print(_calibrate(flags))
+    if args.format == "msgpack" and not args.no_calibration:
+        print(_calibrate(args))
     return 0
 
 
-def _calibrate(flags: Any) -> str:
-    """Returns in words what the calibration of the bundle just written says, or why there is none."""
+def _calibrate(args: Any) -> str:
+    """Calibrates the bundle just written; returns a sentence with the result, or with the reason why not."""
     from animesion_jax.images import find_images
 
-    unknown = find_images(flags.unknown)
+    unknown = find_images(args.unknown)
     try:
         from animesion_jax.export.calibrate import calibrate
 
         _, calibration = calibrate(
-            flags.output,
-            flags.workdir,
-            data_dir=flags.data_dir,
-            false_accept_rate=flags.false_accept_rate,
+            args.output,
+            args.workdir,
+            data_dir=args.data_dir,
+            false_accept_rate=args.false_accept_rate,
             unknown=unknown,
         )
     except (InputError, ImportError) as error:
         return (
-            f"not calibrated, so predict names every image ({error}); later: python -m animesion_jax.main calibrate "
-            f"--bundle={flags.output} --workdir={flags.workdir}"
+            f"not calibrated, so predict names every image ({error}); to calibrate later: "
+            f"python -m animesion_jax.main calibrate --bundle={args.output} --workdir={args.workdir}"
         )
     source = calibration["source"]
     return (
         f"calibrated on {source['images']} images of '{source['split']}': below a probability of "
-        f"{calibration['threshold']:.3f} a character is unknown; so are {source['false_reject_rate']:.1%} of these "
-        f"images, for {calibration['false_accept_rate']:.1%} of unknown characters to be named"
+        f"{calibration['threshold']:.3f} a character is unknown; at a false accept rate of "
+        f"{calibration['false_accept_rate']:.1%}, {source['false_reject_rate']:.1%} of these images are rejected"
     )

@@ -2,26 +2,26 @@
 
 from collections.abc import Sequence
 
-from animesion_jax.cli.flags import parser_of
+from animesion_jax.cli.flags import make_parser
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Prints the Markdown of a report and writes it with its CSV, JSON and pictures."""
-    parser = parser_of(
+def main(argv: Sequence[str]) -> int:
+    """Writes a report as Markdown, CSV, JSON and plots; prints the Markdown."""
+    parser = make_parser(
         "report",
-        "Sets training runs beside the paper's tables: mean and standard deviation over seeds, and curves.",
+        "Compares training runs with the paper's tables: mean and standard deviation over seeds, and curves.",
         "runs/* --output=report",
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="workdir, or a folder with workdirs below it")
-    parser.add_argument("--output", default="report", help="folder to write into; local or gs://; default: report")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="workdir, or a folder with workdirs in it")
+    parser.add_argument("--output", default="report", help="folder to write to; local or gs://; default: report")
     parser.add_argument(
         "--weights",
         choices=("last", "best"),
         default="last",
-        help="last (what the paper's tables report), or best by validation top-1; default: last",
+        help="last, as in the paper's tables, or best by validation top-1; default: last",
     )
-    flags = parser.parse_args(arguments)
+    args = parser.parse_args(argv)
     from animesion_jax.report import report
 
-    print(report(flags.runs, flags.output, flags.weights), end="")
+    print(report(args.runs, args.output, args.weights), end="")
     return 0

@@ -1,27 +1,38 @@
-"""The command `train`, which is run where none is named."""
+"""The command `train`, the default command."""
 
+import argparse
 import json
 from collections.abc import Sequence
 
-from animesion_jax.cli.flags import asks_for_help, load_config
+from animesion_jax.cli import COMMANDS
+from animesion_jax.cli.flags import join_processes, make_parser, parse_with_config
 from animesion_jax.errors import InputError
 from animesion_jax.training.preemption import Preemption
 
 
-def run(arguments: Sequence[str]) -> int:
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+    """Returns the arguments of the command, `config` with its overrides."""
+    parser = make_parser(
+        "train",
+        "Trains a model, or resumes the run in the workdir.\n\n"
+        f"Other commands, each with its own --help: {', '.join(COMMANDS[1:])}.",
+        "--config=configs/demo.py --config.data_dir=data --workdir=runs/demo",
+    )
+    return parse_with_config(parser, argv)
+
+
+def main(argv: Sequence[str]) -> int:
     """Trains; prints the test metrics as JSON."""
-    if asks_for_help(arguments, "train"):
-        return 0
-    given = load_config(arguments)
-    if "grid" in given.config:
+    args = parse_args(argv)
+    if "grid" in args.config:
         raise InputError("the config has a grid of runs; train them with: python -m animesion_jax.main sweep ...")
-    with Preemption(many_processes=given.hosts.distributed) as preemption:
-        given.hosts.join()
+    with Preemption(many_processes=args.distributed) as preemption:
+        join_processes(args)
         from animesion_jax import distributed
         from animesion_jax.cli.folder import build_folder
         from animesion_jax.training.train import train
 
-        build_folder(given.config, given.workdir, given.accept_changes)
-        results = train(given.config, given.workdir, accept_changes=given.accept_changes, preemption=preemption)
+        build_folder(args.config, args.workdir, accept_changes=args.accept_changes)
+        results = train(args.config, args.workdir, accept_changes=args.accept_changes, preemption=preemption)
     distributed.print_once(json.dumps(results))
     return 0

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from animesion_jax.cli.flags import load_config
+from animesion_jax.cli.train import parse_args
 from animesion_jax.models import MODELS, abstract_variables, family_of
 from animesion_jax.paper import SHORT_NAMES, TABLES
 from animesion_jax.training import optim, steps
@@ -71,7 +71,7 @@ def test_a_config_file_says_the_papers_figures_and_a_command_that_works(table):
     assert found == table.rows
     (command,) = re.findall(r"^ {4}python -m animesion_jax\.main ((?:.*\\\n)*.*)$", text, re.MULTILINE)
     arguments = shlex.split(command.replace("\\\n", ""))
-    config = load_config([argument.replace("configs/", f"{ROOT}/configs/") for argument in arguments]).config
+    config = parse_args([argument.replace("configs/", f"{ROOT}/configs/") for argument in arguments]).config
     assert (config.model, True) in table.rows and config.pretrained
 
 
@@ -120,7 +120,7 @@ def test_the_modern_recipe_is_one_switch_for_ordinary_fields():
         config = _module(table).get_config("resnet18,recipe=modern")
         assert config.batch_size == size and config.learning_rate == pytest.approx(0.1 * size / 256)
     file = f"--config={ROOT}/configs/dafre_128.py:resnet18,recipe=modern"
-    assert load_config([file, "--workdir=w", "--config.mixup=0.7"]).config.mixup == 0.7
+    assert parse_args([file, "--workdir=w", "--config.mixup=0.7"]).config.mixup == 0.7
     with pytest.raises(ValueError, match="'recipe=modern' and 'faithful' exclude each other"):
         _module(TABLES[0]).get_config("resnet18,faithful,recipe=modern")
     with pytest.raises(ValueError, match=r"unknown option 'recipe=new'.*\[,recipe=modern\]"):

@@ -1,0 +1,77 @@
+"""Config files and overrides of their fields, read by ml_collections."""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+from ml_collections.config_flags import config_path
+
+from animesion_jax.errors import InputError, first_line
+
+# What a config file or a value can raise, besides faults of the program.
+FAULTS = (flags.Error, AttributeError, ImportError, KeyError, NameError, SyntaxError, TypeError, ValueError)
+
+
+def load_config(config: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
+    """Returns the config of a file with some fields overridden.
+
+    Args:
+      config: `FILE` or `FILE:ARGUMENT`; the file's `get_config(ARGUMENT)` is called.
+      overrides: `--config.FIELD=VALUE`; `--config.stages[1].FIELD=VALUE` for a field of a stage.
+
+    Raises:
+      InputError: no such file or field, or a fault of the file or of a value.
+    """
+    file = config.partition(":")[0]
+    if not os.path.isfile(file):
+        where = "" if os.path.isabs(file) else f" in {os.getcwd()}"
+        raise InputError(f"no config file {file}{where}; allowed: a Python file, such as configs/demo.py")
+    # Config files import their neighbours as `from configs import common`, from any current folder.
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(file))))
+    loaded = _parse(config_flags.DEFINE_config_file, [f"--config={config}"])
+    for override in overrides:
+        _check_field(loaded, override.partition("=")[0].partition(".")[2])
+    return _parse(config_flags.DEFINE_config_dict, overrides, loaded) if overrides else loaded
+
+
+def _parse(define: Callable[..., Any], arguments: Sequence[str], *defaults: Any) -> ml_collections.ConfigDict:
+    argv, values = ["animesion", *arguments], flags.FlagValues()
+    try:
+        define("config", *defaults, flag_values=values, sys_argv=argv)
+        values(argv)
+        return values.config
+    except FAULTS as error:
+        if str(error).startswith("flag --config."):
+            raise InputError(first_line(error).removeprefix("flag ")) from error
+        # absl wraps the error of a config file.
+        cause: BaseException = error
+        while cause.__cause__ or cause.__context__:
+            cause = cause.__cause__ or cause.__context__
+        raise InputError(first_line(cause)) from error
+
+
+def _check_field(config: ml_collections.ConfigDict, name: str) -> None:
+    """Raises InputError unless the config has the field, and no fields below it."""
+    try:
+        value = config_path.get_value(name, config)
+    except (*FAULTS, IndexError) as error:
+        near = difflib.get_close_matches(name, _field_names(config), 1)
+        hint = f", did you mean {near[0]}?" if near else ""
+        raise InputError(f"unknown config field '{name}'{hint}") from error
+    if below := list(_field_names(value, name + ".")):
+        raise InputError(f"config.{name} has fields of its own; set one of them, such as --config.{below[0]}=VALUE")
+
+
+def _field_names(config: Any, prefix: str = "") -> Iterator[str]:
+    """Yields the names of the fields without fields below them; none for a value."""
+    if isinstance(config, ml_collections.ConfigDict):
+        for name, value in config.items():
+            yield from list(_field_names(value, f"{prefix}{name}.")) or [f"{prefix}{name}"]
+    elif isinstance(config, tuple):
+        for index, value in enumerate(config):
+            yield from _field_names(value, f"{prefix.removesuffix('.')}[{index}].")

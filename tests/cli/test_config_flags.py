@@ -1,0 +1,93 @@
+import pytest
+
+from animesion_jax.cli.config_flags import load_config
+from animesion_jax.errors import InputError
+from tests.conftest import ROOT
+
+MODERN = f"{ROOT}/configs/dafre_128.py:resnet18,recipe=modern"
+SWEEP = f"{ROOT}/configs/sweep_size.py:shallownet"
+
+
+def _file(tmp_path, text):
+    path = tmp_path / "config.py"
+    path.write_text(text)
+    return str(path)
+
+
+def test_overrides_set_fields_of_every_type():
+    overrides = [
+        "epochs=7",
+        "learning_rate=0.5",
+        "mean=(0.1,0.2,0.3)",
+        "skip_broken",
+        "augment.hue=0",
+        "model=resnet34",
+    ]
+    config = load_config(MODERN, [f"--config.{override}" for override in overrides])
+    assert (config.epochs, config.learning_rate, config.mean) == (7, 0.5, (0.1, 0.2, 0.3))
+    assert (config.skip_broken, config.augment.hue) == (True, 0.0)
+    assert config.is_locked and config.warmup_epochs is None
+
+
+def test_a_boolean_is_switched_off_with_no():
+    assert load_config(MODERN, ["--config.skip_broken", "--noconfig.skip_broken"]).skip_broken is False
+
+
+def test_overrides_set_fields_of_a_stage():
+    config = load_config(MODERN, ["--config.stages[1].epochs=5", "--config.stages[0].augment.flip=0"])
+    assert [stage.epochs for stage in config.stages] == [None, 5]
+    assert (config.stages[0].augment.flip, config.epochs) == (0.0, 50)
+    # Another load starts from the defaults again.
+    assert load_config(MODERN).stages[1].epochs == 10
+
+
+def test_overrides_set_fields_of_a_sweep():
+    config = load_config(SWEEP, ["--config.grid.batch_size=(8,16)", "--config.base.data_dir=data"])
+    assert (config.grid.batch_size, config.base.data_dir) == ((8, 16), "data")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("bach_size=3", "unknown config field 'bach_size', did you mean batch_size?"),
+        ("vit.pol=mean", "unknown config field 'vit.pol', did you mean vit.pool?"),
+        ("stages[2].epochs=5", "unknown config field 'stages[2].epochs', did you mean stages[1].epochs?"),
+        ("stages[1].epoch=5", "unknown config field 'stages[1].epoch', did you mean stages[1].epochs?"),
+        ("[=1", "unknown config field '['"),
+        ("stages=3", "config.stages has fields of its own; set one of them, such as --config.stages[0].augment."),
+        ("vit=3", "config.vit has fields of its own; set one of them, such as --config.vit.dropout_places=VALUE"),
+        ("epochs=many", "--config.epochs=many: "),
+        ("stages[1].epochs=many", "--config.stages[1].epochs=many: "),
+    ],
+)
+def test_a_bad_override_is_one_line(override, message):
+    with pytest.raises(InputError) as caught:
+        load_config(MODERN, [f"--config.{override}"])
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def get_config(:", "invalid syntax"),
+        ("import no_such_module", "no_such_module"),
+        ("def get_config(): raise ValueError('no config today')", "no config today"),
+        ("def get_config(): return nothing", "nothing"),
+        ("from configs import common\ndef get_config():\n c = common.get_config()\n c.epoch = 3\n return c", "epoch"),
+    ],
+)
+def test_a_faulty_config_file_is_one_line(text, words, tmp_path):
+    with pytest.raises(InputError) as caught:
+        load_config(_file(tmp_path, text))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_config_file_names_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=rf"no config file none\.py in {tmp_path}; allowed: a Python file"):
+        load_config("none.py")
+
+
+def test_config_files_import_their_neighbours_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config(f"{ROOT}/configs/demo.py").image_size == 48
