@@ -22,21 +22,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import ml_collections
-from flax import traverse_util
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for configs, which are not installed
 
+from animesion_jax.config import copy, flatten, resolve, to_tree  # noqa: E402
+from animesion_jax.models import family_of  # noqa: E402
 from configs import dafre_128  # noqa: E402
-from configs.modern_recipe import apply_modern  # noqa: E402
+from configs.modern_recipe import MODERN, apply_modern  # noqa: E402
 
 MODELS = ("resnet18", "vit_s16")
-# Options whose values are those of `recipe=modern`, as fields of a config.
-MODERN = {
-    "optimizer": ("optimizer", "learning_rate", "weight_decay", "schedule", "warmup_epochs"),
-    "rebalancing": ("rebalance_epochs",),
-}
+# The fields that the option "optimizer" takes from `recipe=modern`. "rebalancing" takes its second stage.
+OPTIMIZER_FIELDS = ("optimizer", "learning_rate", "weight_decay", "schedule", "warmup_epochs")
 # Further options, as fields of a config.
 OTHERS = {
     # DeiT's, and timm's ResNets'.
@@ -68,11 +64,6 @@ RUN = ("model", "variant", "seed")
 RESULTS = ROOT / "docs" / "recipes.jsonl"
 
 
-def flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns a config's fields by dotted name."""
-    return traverse_util.flatten_dict(config.to_dict(), sep=".")
-
-
 def options_of(variant: str) -> tuple[str, ...]:
     """Returns the names of a variant's options."""
     return COMBINATIONS[variant] if variant in COMBINATIONS else tuple(variant.split("+"))
@@ -88,18 +79,26 @@ def known_variant(name: str) -> str:
     return name
 
 
+def config_argument(model: str, variant: str) -> str:
+    """Returns the string after `configs/dafre_128.py:`; it sets the stages."""
+    return f"{model},{MODERN}" if "rebalancing" in options_of(variant) else model
+
+
 def overrides(model: str, variant: str, epochs: int) -> dict[str, Any]:
-    """Returns the fields that differ from `configs/dafre_128.py:MODEL`, by dotted name."""
-    plain = dafre_128.get_config(model)
-    config = plain.copy_and_resolve_references()
-    config.decay_epochs = max(plain.decay_epochs * epochs // plain.epochs, 1)
-    config.epochs = epochs
-    modern = config.copy_and_resolve_references()
+    """Returns the fields to override in the config of `config_argument`, by dotted name."""
+    paper = dafre_128.get_config(model)
+    paper.decay_epochs = max(paper.decay_epochs * epochs // paper.epochs, 1)
+    paper.epochs = epochs
+    modern = copy(paper)
     apply_modern(modern)
+    modern = resolve(modern, family_of(model))
+    values = flatten(to_tree(paper))
     for option in options_of(variant):
-        fields = OTHERS.get(option) or {name: modern[name] for name in MODERN[option]}
-        config.update_from_flattened_dict(fields)
-    return {name: value for name, value in flat(config).items() if value != flat(plain)[name]}
+        values |= OTHERS.get(option, {})
+        if option == "optimizer":
+            values |= {name: modern[name] for name in OPTIMIZER_FIELDS}
+    given = flatten(to_tree(dafre_128.get_config(config_argument(model, variant))))
+    return {name: value for name, value in values.items() if name != "stages" and value != given[name]}
 
 
 def run_command(arguments: list[str], log: Path) -> str:
@@ -128,7 +127,8 @@ def train_and_evaluate(workdir: Path, run: dict[str, Any], flags: argparse.Names
         "eval_batch_size": 168,
     }  # fmt: skip
     given = [f"--config.{name}={value}" for name, value in fields.items()]
-    run_command([f"--config=configs/dafre_128.py:{run['model']}", *given, f"--workdir={workdir}"], log)
+    config = f"configs/dafre_128.py:{config_argument(run['model'], run['variant'])}"
+    run_command([f"--config={config}", *given, f"--workdir={workdir}"], log)
     evaluate = ["evaluate", f"--workdir={workdir}", "--split=test", "--weights=last", "--per_class"]
     evaluation = json.loads(run_command(evaluate, log))
     return run | {column: accuracy(evaluation, column) for column in COLUMNS}

@@ -25,7 +25,7 @@ from sklearn.metrics import roc_auc_score
 from animesion_jax.bundle import Bundle, Enrolled, load_bundle
 from animesion_jax.images import find_images
 from animesion_jax.inference.batches import apply_to_files
-from animesion_jax.inference.forward import character_logits, of_pixels
+from animesion_jax.inference.forward import apply_to_pixels, character_logits
 from animesion_jax.inference.sort_images import folder_name
 
 SEED = 0
@@ -108,7 +108,7 @@ class Images:
     def __init__(self, bundle: Bundle, folder: Path):
         files = find_images([str(folder)])
         variables = jax.device_put(bundle.variables)
-        forward = jax.jit(lambda images: jnp.concatenate(of_pixels(bundle, variables, images), axis=-1))
+        forward = jax.jit(lambda images: jnp.concatenate(apply_to_pixels(bundle, variables, images), axis=-1))
         rows = np.stack([row for _, row in apply_to_files(forward, files, bundle.image_size, BATCH_SIZE)])
         self._splits = np.asarray([file.parent.parent.name for file in files])
         labels = np.asarray([file.parent.name for file in files])
