@@ -1,4 +1,4 @@
-"""Four simulated CPU devices, and what the session builds once: toyfaces, a trained run and its bundle."""
+"""Four simulated CPU devices; session fixtures: toyfaces, a trained run and its bundle."""
 
 import fcntl
 import json
@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Most of the suite's time is XLA compiling for the CPU: a third less of it so, and the same numbers were seen.
+# Compile with less optimisation: most of the suite's time is compiling, and this takes a third off.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
-# What all worker processes of pytest-xdist share: compiled programs, toyfaces, and the trained run.
+# All worker processes of pytest-xdist share one folder: compiled programs, toyfaces, the trained run.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     SHARED_FILES = tempfile.TemporaryDirectory(prefix="animesion_jax_tests_")
     os.environ["ANIMESION_TESTS_SHARED"] = SHARED_FILES.name
 COMMON = Path(os.environ["ANIMESION_TESTS_SHARED"])
-# Of the commands that tests start as well.
+# Commands that tests start use the same cache.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(COMMON / "compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
@@ -28,20 +28,20 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 4)
-# Four simulated devices on two cores deadlock when many steps are in flight.
+# Four simulated devices on two cores deadlock if many steps are in flight.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 
-sys.path.insert(0, str(ROOT))  # for `from configs import ...`, as main does
+sys.path.insert(0, str(ROOT))  # for `from configs import ...`, as in main
 
 
 DRAWN, NOT_DRAWN, DRAWING_LOG = COMMON / "data", COMMON / "data.failed", COMMON / "toyfaces.log"
 
 
 def _draw_toyfaces() -> subprocess.Popen:
-    """Starts building toyfaces with the `tfds` command, at the path `DRAWN` once it is whole."""
+    """Starts building toyfaces with the `tfds` command; `DRAWN` appears when it is complete."""
     tfds = Path(sys.executable).parent / "tfds"
     build = f"'{tfds}' build --num_shards=4 --data_dir='{DRAWN}.tmp' && mv '{DRAWN}.tmp' '{DRAWN}' || touch {NOT_DRAWN}"
     with DRAWING_LOG.open("w") as log:
@@ -56,7 +56,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     if getattr(config.option, "numprocesses", None):
-        # Drawn while the workers run the tests that need no data set.
+        # Draw it while the workers run tests that need no data set.
         config.toyfaces = _draw_toyfaces()
 
 
@@ -66,13 +66,13 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("shared") and not SHARED.exists():
             item.add_marker(pytest.mark.skip(reason=f"{SHARED} is not on this machine"))
-    # Each worker begins somewhere in this order: what the session builds is needed late, and its users are neighbours.
+    # Run the users of session fixtures last and next to each other, so that workers need them late.
     items.sort(key=lambda item: ("toyfaces_dir" in item.fixturenames) + ("trained" in item.fixturenames))
 
 
 @pytest.fixture(scope="session")
 def toyfaces_dir() -> Path:
-    """A data_dir with toyfaces, built by the `tfds` command once for all workers."""
+    """The data_dir of toyfaces, which the `tfds` command builds once for all workers."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         _draw_toyfaces().wait()
     while not (DRAWN.exists() or NOT_DRAWN.exists()):
@@ -83,7 +83,7 @@ def toyfaces_dir() -> Path:
 
 @pytest.fixture
 def toy_config(toyfaces_dir):
-    """A config for toyfaces at 16 px: two short epochs of a small ShallowNet."""
+    """A config for toyfaces at 16 px: two short epochs of ShallowNet."""
     from configs import common
 
     config = common.get_config()
@@ -93,14 +93,14 @@ def toy_config(toyfaces_dir):
     config.epochs = 2
     config.learning_rate = 0.01
     config.eval_batch_size = 128
-    # Each group of records costs a pipeline of TensorFlow.
+    # Each group of records needs its own tf.data pipeline.
     config.data.read_groups = 4
     return config
 
 
 @pytest.fixture(scope="session")
 def trained(toyfaces_dir) -> tuple[Path, dict[str, Any]]:
-    """A (workdir, results) of ShallowNet trained for three epochs on toyfaces at 32 px, once for all workers."""
+    """(workdir, results) of ShallowNet after three epochs of toyfaces at 32 px, trained once for all workers."""
     from animesion_jax.training.train import train
     from configs import common
 
@@ -117,7 +117,7 @@ def trained(toyfaces_dir) -> tuple[Path, dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def bundle_path(trained, tmp_path_factory):
-    """The bundle of `trained`, best weights."""
+    """The path of a bundle with the best weights of `trained`."""
     from animesion_jax.export.run_to_bundle import export
 
     return export(str(trained[0]), str(tmp_path_factory.mktemp("bundle") / "toy.msgpack"))
@@ -125,7 +125,7 @@ def bundle_path(trained, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def calibrated(trained, bundle_path, tmp_path_factory):
-    """(path of a calibrated copy of the bundle, what calibrate returned)."""
+    """(path of a calibrated copy of the bundle, the calibration)."""
     from animesion_jax.export.calibrate import calibrate
 
     output = tmp_path_factory.mktemp("calibrated") / "toy.msgpack"
