@@ -1,18 +1,118 @@
-"""A folder of pictures as a data set: the one place where the package reaches for a builder."""
+"""Builds a data set from config.folder, a folder of images per character, before training."""
+
+import hashlib
+import logging
+import re
+from pathlib import Path
+from typing import Any
 
 import ml_collections
+from etils import epath
+
+from animesion_jax import distributed
+from animesion_jax.config import check
+from animesion_jax.data.splits import HELD_OUT
+from animesion_jax.errors import InputError
+from animesion_jax.files import read_json
+from animesion_jax.models import family_of
+from animesion_jax.workdir import run
+from animesion_jax.workdir.names import CONFIG_FILE
+from tfds_builders.common.build import build
+from tfds_builders.folder.folder_dataset_builder import REPORT_FILE, Builder, FolderConfig
+from tfds_builders.folder.layout import FolderLayout, read_layout
+
+# Held out of train where no image is left to validate on, if a character has enough images that one is held out.
+HELD_OUT_PART = 1 / 8
+MIN_IMAGES_TO_HOLD_OUT = 4
+
+log = logging.getLogger(__name__)
 
 
-def build_folder(config: ml_collections.ConfigDict, workdir: str | None = None, accept_changes: bool = False) -> None:
-    """Has a config with a folder train on the data set of its pictures, which is built if need be.
+def build_folder(
+    config: ml_collections.ConfigDict, workdir: str | None = None, *, accept_changes: bool = False
+) -> None:
+    """Builds the data set of config.folder if it is not built yet, and sets the fields of the config to train on it.
+
+    The data set is `folder/NAME_KEY` below config.data_dir. The key is a hash of the path of the folder, the names,
+    sizes and times of its images, and the config's min_images and skip_broken. A changed folder is built again. Of
+    several processes, which all see the same folder, the first builds.
 
     Args:
-      config: its data set and splits are set; left as it is where `config.folder` is "".
-      workdir: of the run, which may have been begun with the folder as it was; None for none.
-      accept_changes: go on with such a run although the folder has changed.
-    """
-    if config.folder:
-        # Not before: whoever trains on other data needs no builder.
-        from tfds_builders.folder.prepare import prepare
+      config: `folder` becomes an absolute path and `dataset` the name; `validation_split`, `held_out` and `test_split`
+        change if the data set lacks these splits.
+      workdir: of a run, which must have been begun with the same images of the folder; None for no run.
+      accept_changes: resume with other images.
 
-        prepare(config, workdir, accept_changes=accept_changes)
+    Raises:
+      InputError: the folder cannot be trained on, or its images differ from those that the workdir was begun with.
+    """
+    check(config, family_of(config.model))
+    folder = Path(config.folder).expanduser().resolve()
+    settings = FolderConfig(
+        name=_dataset_name(read_layout(folder), config), min_images=config.min_images, skip_broken=config.skip_broken
+    )
+    dataset = f"{Builder.name}/{settings.name}"
+    if workdir and not accept_changes:
+        _check_unchanged(workdir, config, str(folder), dataset)
+    builder = Builder(config=settings, data_dir=epath.Path(config.data_dir).expanduser())
+    _build_in_first_process(builder, folder)
+    report = read_json(epath.Path(builder.data_dir) / REPORT_FILE)
+    counts = ", ".join(f"{count} {split}" for split, count in report["splits"].items())
+    log.info(
+        "%s: %d images of %d characters, %s; %s lists the images that are left out",
+        dataset, report["images"], report["classes"], counts, builder.data_path / REPORT_FILE,
+    )  # fmt: skip
+    config.folder, config.dataset = str(folder), dataset
+    _choose_splits(config, report)
+
+
+def _dataset_name(layout: FolderLayout, config: ml_collections.ConfigDict) -> str:
+    """Returns NAME_KEY, where NAME is the folder's name with the characters that TFDS allows."""
+    facts = [str(layout.folder), str(Builder.VERSION), config.min_images, config.skip_broken, *layout.characters]
+    for image in layout.images:
+        status = image.path.stat() if image.path.exists() else None
+        facts += [image.name, *((status.st_size, status.st_mtime_ns) if status else ())]
+    key = hashlib.sha256(repr(facts).encode(errors="backslashreplace")).hexdigest()[:12]
+    return f"{re.sub('[^A-Za-z0-9]+', '_', layout.folder.name).strip('_') or 'images'}_{key}"
+
+
+def _check_unchanged(workdir: str, config: ml_collections.ConfigDict, folder: str, dataset: str) -> None:
+    """Raises InputError if a workdir was begun with other images of the folder, before any image is read."""
+    if not (epath.Path(workdir).expanduser() / CONFIG_FILE).exists():
+        return
+    begun = run.read_config(workdir)
+    same_settings = all(begun[name] == config[name] for name in ("min_images", "skip_broken"))
+    if same_settings and begun.folder == folder and begun.dataset != dataset:
+        raise InputError(
+            f"the images in {folder} have changed since {workdir} was begun (data set {begun.dataset}, now {dataset}); "
+            "restore them, give another --workdir, or, if the characters are the same, --accept_changes"
+        )
+
+
+def _build_in_first_process(builder: Any, folder: Path) -> None:
+    """Builds a data set that is not built, in the first process; every process raises if that fails."""
+    failure = None
+    if distributed.is_first() and not builder.is_prepared():
+        log.info("building a data set of %s in %s, once", folder, builder.data_path)
+        try:
+            build(builder, folder)
+        except InputError as error:
+            failure = error
+    if distributed.any_process(failure is not None):
+        raise failure or InputError(f"{folder} cannot be trained on; see the message of the first process")
+
+
+def _choose_splits(config: ml_collections.ConfigDict, report: dict[str, Any]) -> None:
+    """Replaces the default validation and test splits that the data set lacks."""
+    if config.validation_split == "validation" and not report["splits"]["validation"]:
+        most = max(splits["train"] for splits in report["by_class"].values())
+        if config.held_out or most >= MIN_IMAGES_TO_HOLD_OUT:
+            config.held_out = config.held_out or HELD_OUT_PART
+            config.validation_split = HELD_OUT
+            log.info("no image to validate on: %g of every character's train split is held out", config.held_out)
+        else:
+            config.validation_split = ""
+            log.info("no image to validate on, and too few to hold some out: the best weights are the last ones")
+    if config.test_split == "test" and not report["splits"]["test"]:
+        config.test_split = ""
+        log.info("no image to test on")

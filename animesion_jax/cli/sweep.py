@@ -23,10 +23,12 @@ def main(argv: Sequence[str]) -> int:
     with Preemption(many_processes=args.distributed) as preemption:
         join_processes(args)
         from animesion_jax import distributed
-        from animesion_jax.cli.folder import build_folder
         from animesion_jax.training.sweep import sweep
 
-        build_folder(args.config.base)
+        if args.config.base.folder:
+            from animesion_jax.cli.folder import build_folder
+
+            build_folder(args.config.base)
         outcomes = sweep(args.config, args.workdir, accept_changes=args.accept_changes, preemption=preemption)
     distributed.print_once(json.dumps(outcomes, indent=2))
     return 1 if any(outcome["status"] == "failed" for outcome in outcomes) else 0

@@ -29,10 +29,13 @@ def main(argv: Sequence[str]) -> int:
     with Preemption(many_processes=args.distributed) as preemption:
         join_processes(args)
         from animesion_jax import distributed
-        from animesion_jax.cli.folder import build_folder
         from animesion_jax.training.train import train
 
-        build_folder(args.config, args.workdir, accept_changes=args.accept_changes)
+        if args.config.folder:
+            # Other data sets need no builder.
+            from animesion_jax.cli.folder import build_folder
+
+            build_folder(args.config, args.workdir, accept_changes=args.accept_changes)
         results = train(args.config, args.workdir, accept_changes=args.accept_changes, preemption=preemption)
     distributed.print_once(json.dumps(results))
     return 0

@@ -9,7 +9,8 @@ import shutil
 import numpy as np
 import pytest
 
-from animesion_jax.cli.flags import load_config
+from animesion_jax.cli.folder import build_folder
+from animesion_jax.cli.train import parse_args
 from animesion_jax.data.datasets import load_dataset
 from animesion_jax.errors import InputError
 from animesion_jax.main import main
@@ -17,7 +18,6 @@ from configs import folder as folder_config
 from tests.character_folders import SIZES, TEST_NAMES, draw_folder, draw_image, stored_records, toy_folder_config
 from tests.conftest import ROOT
 from tfds_builders.folder.folder_dataset_builder import Builder
-from tfds_builders.folder.prepare import prepare
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +25,11 @@ def built(tmp_path_factory):
     """A (folder, data_dir, prepared config) of the three characters."""
     root = tmp_path_factory.mktemp("built")
     config = toy_folder_config(draw_folder(root / "my pictures!"), root / "data")
-    prepare(config)
+    build_folder(config)
     return root / "my pictures!", root / "data", config
 
 
-def test_ids_files_and_splits_are_those_of_the_folder(built):
+def test_built_data_set_has_the_files_labels_and_splits_of_the_folder(built):
     folder, data_dir, config = built
     dataset = load_dataset(config.dataset, str(data_dir))
     assert config.dataset.startswith("folder/my_pictures_") and dataset.class_names == tuple(SIZES)
@@ -43,20 +43,20 @@ def test_ids_files_and_splits_are_those_of_the_folder(built):
     assert report["images"] == 34 and report["classes"] == 3
 
 
-def test_what_has_not_changed_is_used_again_and_what_has_is_built_anew(built, tmp_path, caplog):
-    caplog.set_level(logging.INFO, "tfds_builders")
+def test_folder_is_built_again_only_after_a_change(built, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "animesion_jax")
     folder, data_dir = shutil.copytree(built[0], tmp_path / "mine"), tmp_path / "data"
 
     def build(**fields):
         caplog.clear()
         config = toy_folder_config(folder, data_dir)
         config.update(fields)
-        prepare(config)
+        build_folder(config)
         return config.dataset, "building" in caplog.text
 
     first, was_built = build()
     assert was_built and build() == (first, False)
-    assert first.rpartition("_")[2] != built[2].dataset.rpartition("_")[2]  # another place, the same pictures
+    assert first.rpartition("_")[2] != built[2].dataset.rpartition("_")[2]  # the same images in another folder
     seen = {first}
     for change in (
         lambda: os.utime(folder / "ai" / "00.png", (1, 1)),
@@ -73,25 +73,25 @@ def test_what_has_not_changed_is_used_again_and_what_has_is_built_anew(built, tm
     assert build() == (dataset, False)
 
 
-def test_two_first_starts_at_once_both_go_on(tmp_path, monkeypatch):
-    """The second builds while the first does, and is done before it."""
+def test_two_simultaneous_starts_both_succeed(tmp_path, monkeypatch):
+    """The second start builds while the first does, and finishes before it."""
     config = toy_folder_config(draw_folder(tmp_path / "mine"), tmp_path / "data")
     generators, starts = Builder._split_generators, []
 
     def interrupted(self, manager):
         starts.append(self)
         if len(starts) == 1:
-            prepare(copy.deepcopy(config))
+            build_folder(copy.deepcopy(config))
         return generators(self, manager)
 
     monkeypatch.setattr(Builder, "_split_generators", interrupted)
-    prepare(config)
+    build_folder(config)
     assert len(starts) == 2
     assert load_dataset(config.dataset, config.data_dir).num_examples("train") > 0
     assert [path.name for path in starts[0].data_path.parent.iterdir()] == [starts[0].data_path.name]
 
 
-def test_a_build_that_was_killed_is_not_taken_for_whole(tmp_path, monkeypatch):
+def test_killed_build_is_not_used(tmp_path, monkeypatch):
     folder = draw_folder(tmp_path / "mine")
     config = toy_folder_config(folder, tmp_path / "data")
 
@@ -101,15 +101,15 @@ def test_a_build_that_was_killed_is_not_taken_for_whole(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("tfds_builders.folder.folder_dataset_builder.encode_all", stop)
         with pytest.raises(KeyboardInterrupt):
-            prepare(config)
+            build_folder(config)
     assert config.dataset == "folder" and not list((tmp_path / "data").rglob("*.tfrecord*"))
-    prepare(config)
-    # Killed without a chance to clear up, just before the last step.
+    build_folder(config)
+    # Simulate a kill just before the last step, without a cleanup.
     versions = tmp_path / "data" / config.dataset
     shutil.copytree(versions / "1.0.0", versions / "incomplete.ABCDEF_1.0.0")
     assert load_dataset(config.dataset, config.data_dir).num_examples("train") == 23
     shutil.rmtree(versions / "1.0.0")
-    with pytest.raises(InputError, match="the command that trained on it builds it again"):
+    with pytest.raises(InputError, match="it builds the data set again"):
         load_dataset(config.dataset, config.data_dir)
 
 
@@ -124,17 +124,17 @@ def test_a_build_that_was_killed_is_not_taken_for_whole(tmp_path, monkeypatch):
         ({"train": 8, "val": 1}, {"validation_split": ""}, ("", 0.0, "")),
     ],
 )
-def test_the_config_follows_the_splits_that_there_are(tmp_path, splits, fields, expected):
+def test_config_uses_the_splits_of_the_data_set(tmp_path, splits, fields, expected):
     for start, (split, count) in enumerate(splits.items()):
         draw_folder(tmp_path / "mine" / split, {"a": count, "b": count}, start=start)
     config = toy_folder_config(tmp_path / "mine", tmp_path / "data")
     config.update(fields)
-    prepare(config)
+    build_folder(config)
     assert (config.validation_split, config.held_out, config.test_split) == expected
 
 
-def test_one_command_trains_and_the_others_go_on_from_there(built, tmp_path, capsys):
-    """One level, and a resume; then the folder changes, and is gone."""
+def test_train_on_a_folder_then_evaluate_export_and_predict(built, tmp_path, capsys):
+    """Trains, resumes, and then refuses a changed and a missing folder."""
     folder, workdir = shutil.copytree(built[0], tmp_path / "mine"), tmp_path / "run"
     train = [
         f"--config={ROOT}/configs/folder.py:shallownet", f"--config.folder={folder}", f"--workdir={workdir}",
@@ -153,7 +153,7 @@ def test_one_command_trains_and_the_others_go_on_from_there(built, tmp_path, cap
     draw_image(folder / "ai" / "new.png", 99)
     assert main(["animesion", *train]) == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert f"the pictures in {folder} have changed since {workdir} was begun" in message
+    assert f"the images in {folder} have changed since {workdir} was begun" in message
     test_files = sorted(folder / name for name in TEST_NAMES)
     kept = [shutil.copy(file, tmp_path / f"{i}.png") for i, file in enumerate(test_files)]
     shutil.rmtree(folder)
@@ -168,7 +168,7 @@ def test_one_command_trains_and_the_others_go_on_from_there(built, tmp_path, cap
     capsys.readouterr()
     assert main(["animesion", "predict", f"--bundle={bundle}", "--format=json", *map(str, kept)]) == 0
     rows = json.loads(capsys.readouterr().out)
-    # The mean loss that evaluation had of the records is that of predict's probabilities of the files.
+    # The loss of evaluate, from the records, is that of predict's probabilities, from the files.
     likelihoods = [
         next(each["probability"] for each in row["predictions"] if each["class"] == file.parent.name)
         for row, file in zip(rows, test_files, strict=True)
@@ -176,7 +176,7 @@ def test_one_command_trains_and_the_others_go_on_from_there(built, tmp_path, cap
     assert -np.log(likelihoods).mean() == pytest.approx(results["last"]["loss"], rel=1e-4)
 
 
-def test_bad_settings_are_named(tmp_path, capsys):
+def test_bad_settings_are_one_line(tmp_path, capsys):
     command = ["animesion", f"--config={ROOT}/configs/folder.py:shallownet", f"--workdir={tmp_path / 'run'}"]
     for flags, words in [
         ([], "config.folder is ''; needed"),
@@ -191,8 +191,8 @@ def test_bad_settings_are_named(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_command_of_the_config_file_works():
+def test_command_in_the_docstring_of_the_config_file_works():
     lines = folder_config.__doc__.replace("\\\n", " ").splitlines()
     command = next(line for line in lines if "python -m" in line).split()[3:]
-    config = load_config([word.replace("configs/", f"{ROOT}/configs/") for word in command]).config
+    config = parse_args([word.replace("configs/", f"{ROOT}/configs/") for word in command]).config
     assert (config.model, config.dataset, config.folder) == ("vit_s16", "folder", "PATH") and config.pretrained
