@@ -1,0 +1,1 @@
+"""The loop, its stages, one update, losses, augmentation and evaluation: the only room with optax."""
