@@ -1,0 +1,1 @@
+"""A run to a calibrated bundle, and a bundle to other formats."""
