@@ -86,7 +86,7 @@ lint: $(VENV)/.installed
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/lint-imports"
 	"$(BIN)/python" .ci/check_sizes.py
-	"$(BIN)/python" .ci/check_prose.py README.md docs
+	"$(BIN)/python" .ci/check_prose.py README.md docs tfds_builders
 
 clean:
 	rm -rf "$(VENV)" "$(LOWEST)" "$(PEERS)" runs
