@@ -1,7 +1,7 @@
-"""TFDS splits as uint8 batches: the only room, beside the builders, that imports TensorFlow.
+"""TFDS splits as uint8 batches. Only this package and the builders import TensorFlow.
 
-TensorFlow only reads data here. Importing this package hides the accelerators from it, so that it takes neither the
-GPU's memory nor the TPU.
+TensorFlow only reads data here. Importing this package hides the accelerators from it, so that it reserves neither GPU
+memory nor the TPU.
 """
 
 import tensorflow as tf

@@ -1,13 +1,11 @@
-"""Where decoded or encoded examples are kept between epochs."""
+"""The choice of what a run keeps in memory between epochs: decoded images, encoded ones or none."""
 
 import psutil
 
 from animesion_jax.errors import InputError
 
 CACHES = ("auto", "device", "decoded", "encoded", "none")
-
-
-# "auto" leaves this part of the free memory to the rest of the program.
+# "auto" uses at most this fraction of the free memory.
 CACHE_FRACTION = 0.5
 
 
@@ -19,14 +17,16 @@ def choose_cache(
     *,
     streamed: bool | None = None,
 ) -> str:
-    """Returns the cache to use; "auto" takes the first of "decoded", "encoded" and "none" that half the memory holds.
+    """Returns the cache to use; "auto" takes the first of "decoded", "encoded" and "none" that fits half the memory.
 
     Args:
       cache: one of `CACHES`.
-      decoded_bytes, encoded_bytes: what either cache would hold.
+      decoded_bytes, encoded_bytes: size of either cache.
       available: free memory in bytes; None asks the system.
-      streamed: whether the run has begun with the order of a stream, which "auto" keeps to whatever the memory; None
-        for a new run.
+      streamed: whether the run began with the order of a stream, which "auto" then keeps; None for a new run.
+
+    Raises:
+      InputError: unknown cache.
     """
     if cache not in CACHES:
         raise InputError(f"unknown data.cache '{cache}'; allowed: {', '.join(CACHES)}")

@@ -1,4 +1,4 @@
-"""Examples decoded to uint8 images."""
+"""Decoding of stored examples to uint8 images of one size."""
 
 import os
 
@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from animesion_jax.preprocessing import ROUNDING
 
+# Batches that tf.data prepares ahead.
 BATCHES_AHEAD = 2
-
 
 HostBatch = dict[str, np.ndarray]
 
@@ -16,7 +16,7 @@ HostBatch = dict[str, np.ndarray]
 def decode(encoded: tf.Tensor | bytes) -> tf.Tensor:
     """Returns the (height, width, 3) uint8 image of JPEG or PNG bytes.
 
-    The accurate DCT is Pillow's, so that predict, which has no TensorFlow, sees the same pixels.
+    Uses the accurate DCT, as Pillow does, so that predict, which has no TensorFlow, reads the same pixels.
     """
     return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
 
@@ -24,18 +24,18 @@ def decode(encoded: tf.Tensor | bytes) -> tf.Tensor:
 def decode_and_resize(encoded: tf.Tensor, size: int) -> tf.Tensor:
     """Returns the (size, size, 3) uint8 image of JPEG or PNG bytes; bilinear, antialiased, aspect not kept."""
     image = decode(encoded)
-    # Antialiasing changes nothing where no side shrinks, and its kernel takes twice as long.
+    # Antialiasing only affects sides that shrink, and its kernel takes twice as long.
     image = tf.cond(
         tf.reduce_all(tf.shape(image)[:2] <= size),
         lambda: tf.image.resize(image, (size, size), method="bilinear"),
         lambda: tf.image.resize(image, (size, size), method="bilinear", antialias=True),
     )
-    # Bilinear weights are convex: no value leaves [0, 255], and the cast cuts off the fraction.
+    # Bilinear weights are convex, so that values stay within [0, 255]; the cast truncates.
     return tf.cast(image + ROUNDING, tf.uint8)
 
 
 def decoded(records: tf.data.Dataset, size: int) -> tf.data.Dataset:
-    """Returns records with decoded (size, size, 3) uint8 images, in the same order, decoded in parallel."""
+    """Returns records with decoded (size, size, 3) uint8 images in the same order; decodes in parallel."""
     return records.map(
         lambda record: {**record, "image": decode_and_resize(record["image"], size)},
         num_parallel_calls=os.cpu_count(),

@@ -1,4 +1,4 @@
-"""Examples decoded to uint8 images, the choice of what is cached, and the batches of a split that is evaluated."""
+"""A split in evaluation batches: every example once, padded and masked."""
 
 import itertools
 import math
@@ -14,7 +14,11 @@ from animesion_jax.data.splits import group_bounds, select_examples
 
 
 class EvalData:
-    """A split in padded and masked host batches: every example once, on any number of hosts and devices."""
+    """A split in padded and masked batches: every example once, for any number of shards and devices.
+
+    Attributes:
+      num_examples: number of examples of the split, over all shards.
+    """
 
     def __init__(
         self,
@@ -22,24 +26,36 @@ class EvalData:
         dataset: Dataset,
         split: str,
         *,
-        num_hosts: int = 1,
-        host: int = 0,
+        num_shards: int = 1,
+        shard_index: int = 0,
     ):
+        """Selects the examples.
+
+        Args:
+          config: its image_size, eval_batch_size (over all shards), data.cache and the fields of `select_examples`.
+          dataset: the data set.
+          split: name of the split, see `select_examples`.
+          num_shards, shard_index: number of readers, and which one this is.
+
+        Raises:
+          InputError: see `select_examples`.
+        """
         examples = select_examples(config, dataset, split)
         self._dataset, self._split = dataset, split
         self.num_examples = examples.num_examples
-        bounds = group_bounds(self.num_examples, num_hosts)
-        self._batch_size = config.eval_batch_size // num_hosts
-        # The largest share decides, so that every host takes part in the same number of collectives.
+        bounds = group_bounds(self.num_examples, num_shards)
+        self._batch_size = config.eval_batch_size // num_shards
+        # All shards yield as many batches as the largest, so that all processes join the same collectives.
         largest = max(stop - start for start, stop in itertools.pairwise(bounds))
         self._num_batches = math.ceil(largest / self._batch_size)
         self._size = config.image_size
         cache = choose_cache(config.data.cache, self.num_examples * self._size * self._size * 3, 0)
-        batches = decoded(examples.records(bounds[host], bounds[host + 1]), self._size).batch(self._batch_size)
+        records = examples.records(bounds[shard_index], bounds[shard_index + 1])
+        batches = decoded(records, self._size).batch(self._batch_size)
         self._batches = (batches.cache() if cache == "decoded" else batches).prefetch(BATCHES_AHEAD)
 
     def batches(self) -> Iterator[HostBatch]:
-        """Yields batches of one size; "mask" is 0 for the padding at the end, else as `TrainData.batches`."""
+        """Yields batches of one size: image, label and mask as in `TrainData.batches`; mask is 0 for padding."""
         done = 0
         for batch in self._batches.as_numpy_iterator():
             check_labels(batch["label"], self._dataset, self._split)
@@ -54,7 +70,7 @@ class EvalData:
 
 
 def pad_batch(batch: HostBatch, batch_size: int) -> HostBatch:
-    """Returns the batch with zeros up to `batch_size` and a float32 "mask" that is 0 for them."""
+    """Returns the batch padded with zeros to `batch_size`, and a float32 "mask" that is 0 for the padding."""
     missing = batch_size - len(batch["label"])
     padded = {
         name: np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])

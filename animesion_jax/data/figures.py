@@ -1,4 +1,4 @@
-"""Figures and statistics of a built data set: samples, the most frequent classes, images per class."""
+"""Figures and statistics of a built data set: sample images, a histogram of classes, images per class."""
 
 import io
 from collections import defaultdict
@@ -20,12 +20,13 @@ STATISTICS_FILE = "statistics.json"
 
 DPI = 100
 SEED = 0
-# The sample grid: classes, blocks of a class beside each other, images of a class.
+# The sample grid: number of classes, of columns, and of images per class.
 CLASSES, COLUMNS, PER_CLASS = 20, 4, 4
-# In pixels: side of an image, between images, between blocks and at the edges, height of a class name, of the title.
+# Pixels: side of an image, gap between images, margin around a class, height of a class name and of the title.
 TILE, GAP, MARGIN, CAPTION, TITLE = 80, 2, 14, 18, 26
+# The histogram: most bars, and longest class name in inches.
 BARS = 100
-LONGEST_NAME = 2.5  # inches, of the names below the bars
+LONGEST_NAME = 2.5
 
 
 def make_figures(name: str, data_dir: str, output: str) -> dict[str, dict[str, Any]]:
@@ -33,11 +34,14 @@ def make_figures(name: str, data_dir: str, output: str) -> dict[str, dict[str, A
 
     Args:
       name: TFDS name of the data set, "name" or "name/config".
-      data_dir: where it is built; local or gs://.
-      output: folder to write to, made if it is missing; local or gs://.
+      data_dir: folder of built data sets; local or gs://.
+      output: folder to write to, created if missing; local or gs://.
 
     Returns:
-      The statistics, as written: {split: {...}, ..., "all": {...}}, see `statistics`.
+      The content of statistics.json: {split: {...}, ..., "all": {...}}, see `statistics`.
+
+    Raises:
+      InputError: the data set is not built.
     """
     dataset = load_dataset(name, data_dir)
     splits = {
@@ -58,13 +62,13 @@ def make_figures(name: str, data_dir: str, output: str) -> dict[str, dict[str, A
 
 
 def statistics(counts: np.ndarray) -> dict[str, Any]:
-    """Returns statistics of the images per class, over the classes that have images at all.
+    """Returns statistics of images per class over the classes that have images.
 
     Args:
       counts: (classes,) int images by class id.
 
     Returns:
-      {"images", "classes", "mean", "median", "sd", "min", "max"}; sd is the sample's, None for a single class.
+      {"images", "classes", "mean", "median", "sd", "min", "max"}; "sd" is of the sample, None for one class.
     """
     counts = counts[counts > 0]
     return {
@@ -79,13 +83,13 @@ def statistics(counts: np.ndarray) -> dict[str, Any]:
 
 
 def read_samples(examples: Examples) -> dict[int, list[Image.Image]]:
-    """Returns up to PER_CLASS images of up to CLASSES classes, by ascending class id: always the same ones."""
+    """Returns up to PER_CLASS images of up to CLASSES classes by ascending class id; deterministic."""
     rng = np.random.default_rng(SEED)
     labels = examples.labels()
     present = np.unique(labels)
     class_ids = rng.choice(present, min(CLASSES, len(present)), replace=False)
     chosen = [rng.permutation(np.flatnonzero(labels == class_id))[:PER_CLASS] for class_id in class_ids]
-    few = Examples(examples.dataset, examples.split, examples.places[np.sort(np.concatenate(chosen))])
+    few = Examples(examples.dataset, examples.split, examples.indices[np.sort(np.concatenate(chosen))])
     images = defaultdict(list)
     for record in few.records(0, few.num_examples).as_numpy_iterator():
         images[int(record["label"])].append(Image.open(io.BytesIO(record["image"])).convert("RGB"))
@@ -93,7 +97,7 @@ def read_samples(examples: Examples) -> dict[int, list[Image.Image]]:
 
 
 def draw_samples(dataset: Dataset, images: dict[int, list[Image.Image]]) -> "Figure":
-    """Returns a grid of blocks, a class each: its name above its images, which keep their aspect."""
+    """Returns a grid with the name and the images of each class; images keep their aspect."""
     from matplotlib.figure import Figure
 
     columns = min(COLUMNS, len(images))
@@ -103,7 +107,7 @@ def draw_samples(dataset: Dataset, images: dict[int, list[Image.Image]]) -> "Fig
     height = TITLE + -(-len(images) // columns) * (block_height + MARGIN)
     figure = Figure((width / DPI, height / DPI), DPI)
     sheet = Image.new("RGB", (width, height), "white")
-    # A unit of these axes is a pixel, so that no image is resampled twice.
+    # One unit of these axes is one pixel, so that images are not resampled again.
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
     title = _shortened(
@@ -124,16 +128,16 @@ def draw_samples(dataset: Dataset, images: dict[int, list[Image.Image]]) -> "Fig
 
 
 def _fitted(image: Image.Image) -> Image.Image:
-    """Returns the image with its longer side TILE pixels long."""
+    """Returns the image resized so that its longer side has TILE pixels."""
     scale = TILE / max(image.size)
     return image.resize([max(round(side * scale), 1) for side in image.size], Image.Resampling.BICUBIC)
 
 
 def draw_histogram(dataset: Dataset, counts: np.ndarray) -> "Figure":
-    """Returns the bars of the most frequent classes, with mean and median of all classes that have images.
+    """Returns a bar chart of the most frequent classes, with mean and median of all classes that have images.
 
     Args:
-      dataset: the data set.
+      dataset: the data set, for its name and class names.
       counts: (classes,) int images by class id.
     """
     from matplotlib.figure import Figure
@@ -142,9 +146,9 @@ def draw_histogram(dataset: Dataset, counts: np.ndarray) -> "Figure":
     names = [_shortened(dataset.class_names[class_id], 7, LONGEST_NAME * DPI) for class_id in class_ids]
     figure = Figure((max(0.145 * len(names) + 1.2, 5.0), 6.0), DPI, layout="constrained")
     axes = figure.add_subplot()
-    places = np.arange(len(names))
-    axes.bar(places, counts[class_ids], width=0.8, color="tab:blue")
-    axes.set_xticks(places, names, rotation=90, fontsize=7, parse_math=False)
+    positions = np.arange(len(names))
+    axes.bar(positions, counts[class_ids], width=0.8, color="tab:blue")
+    axes.set_xticks(positions, names, rotation=90, fontsize=7, parse_math=False)
     axes.set_xlim(-0.8, len(names) - 0.2)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
@@ -152,15 +156,15 @@ def draw_histogram(dataset: Dataset, counts: np.ndarray) -> "Figure":
         value = statistics(counts)[label]
         axes.axhline(value, color=color, linestyle=style, linewidth=2, label=f"{label} {value:,.4g}")
     classes = np.count_nonzero(counts)
-    which = f"{classes:,} classes" if classes <= BARS else f"the {BARS} most frequent of {classes:,} classes"
-    axes.set_title(f"{dataset.name}: {which}", parse_math=False)
+    shown = f"{classes:,} classes" if classes <= BARS else f"the {BARS} most frequent of {classes:,} classes"
+    axes.set_title(f"{dataset.name}: {shown}", parse_math=False)
     axes.set_ylabel("images")
     axes.legend(title="images per class, all classes" if classes > BARS else "images per class")
     return figure
 
 
 def _shortened(text: str, size: float, limit: float) -> str:
-    """Returns the text cut off with an ellipsis where it is longer than `limit` pixels at a font size in points."""
+    """Returns the text, shortened with an ellipsis to at most `limit` pixels at a font size in points."""
     from matplotlib.figure import Figure
 
     drawn = Figure(dpi=DPI).text(0, 0, text, fontsize=size, parse_math=False)

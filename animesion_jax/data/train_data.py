@@ -1,17 +1,17 @@
-"""The training split as shuffled uint8 batches in host memory; `steps.on_devices` hands them to the devices.
+"""The training split as shuffled uint8 batches in host memory.
 
-With `config.data.cache` "device" the decoded groups themselves are handed over, once, to `resident.ResidentData`.
+The order of an epoch depends on (seed, epoch) only, for any number of shards and devices. The records are dealt to
+`read_groups` contiguous groups, every batch takes the same number from each group, and a shard reads whole groups.
+Each group has its own permutation, so that the cached modes shuffle perfectly and share one order. Without a cache the
+records stream through a shuffle buffer; the next epoch's buffer fills while this one's empties.
 
-The order of an epoch depends on (seed, epoch) only, on any number of hosts and devices: the records are dealt to
-`read_groups` contiguous groups, every batch takes the same number from each group, and a host reads whole groups.
-Each group has its own permutation, so the cached modes shuffle perfectly and share one order. Without a cache the
-records stream through a shuffle buffer; the next epoch's fills while this one's empties.
+With `config.data.cache` "device" the training takes the decoded groups once and keeps them on the devices.
 """
 
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import ml_collections
 import numpy as np
@@ -21,6 +21,7 @@ from tqdm import tqdm
 from animesion_jax.data.caches import choose_cache
 from animesion_jax.data.datasets import READING, Dataset, check_labels
 from animesion_jax.data.decode import BATCHES_AHEAD, HostBatch, decoded
+from animesion_jax.data.encoded_cache import EncodedCache
 from animesion_jax.data.splits import group_bounds, select_examples
 from animesion_jax.errors import InputError
 
@@ -31,7 +32,7 @@ def group_order(size: int, seed: int, epoch: int, group: int) -> np.ndarray:
 
 
 def steps_per_epoch(config: ml_collections.ConfigDict, dataset: Dataset) -> int:
-    """Returns how many whole batches the training split has; InputError for less than one."""
+    """Returns the number of whole batches of the training split; InputError if there is none."""
     num_examples = select_examples(config, dataset, config.train_split).num_examples
     if config.batch_size > num_examples:
         raise InputError(
@@ -41,26 +42,26 @@ def steps_per_epoch(config: ml_collections.ConfigDict, dataset: Dataset) -> int:
     return num_examples // config.batch_size
 
 
-def read_groups(config: ml_collections.ConfigDict, num_hosts: int) -> int:
-    """Returns to how many groups the records are dealt; InputError where the hosts cannot share them."""
+def read_groups(config: ml_collections.ConfigDict, num_shards: int) -> int:
+    """Returns the number of groups of records; InputError if the shards cannot divide them evenly."""
     num_groups = math.gcd(config.batch_size, config.data.read_groups)
-    if num_groups % num_hosts:
+    if num_groups % num_shards:
         raise InputError(
-            f"{num_hosts} hosts cannot share {num_groups} read groups (the greatest common divisor of batch_size "
+            f"{num_shards} processes cannot share {num_groups} read groups (the greatest common divisor of batch_size "
             f"{config.batch_size} and data.read_groups {config.data.read_groups}); set "
-            f"--config.data.read_groups to a multiple of {num_hosts} that divides the batch size"
+            f"--config.data.read_groups to a multiple of {num_shards} that divides the batch size"
         )
     return num_groups
 
 
 class TrainData:
-    """The training split as an endless sequence of host batches.
+    """The training split as an endless sequence of batches in host memory.
 
     Attributes:
-      num_examples: those of the split.
-      steps_per_epoch: num_examples // batch_size; the rest of an epoch is dropped, another one each epoch.
-      cache: the cache in use, "decoded", "encoded" or "none"; or "device", with which there are no host batches.
-      streamed: whether the order is that of a stream, which is another one than the caches'.
+      num_examples: number of examples of the split, over all shards.
+      steps_per_epoch: num_examples // batch_size; an epoch drops the rest, another one each time.
+      cache: the cache in use: "decoded", "encoded" or "none"; or "device", which has no host batches.
+      streamed: whether the order is that of a stream, which differs from the order of the caches.
     """
 
     def __init__(
@@ -68,66 +69,77 @@ class TrainData:
         config: ml_collections.ConfigDict,
         dataset: Dataset,
         *,
-        num_hosts: int = 1,
-        host: int = 0,
+        epochs: int | None = None,
+        num_shards: int = 1,
+        shard_index: int = 0,
         streamed: bool | None = None,
     ):
-        """Chooses a cache; `streamed` as in `choose_cache`."""
+        """Selects the examples and chooses a cache, but reads nothing.
+
+        Args:
+          config: see configs/common.py.
+          dataset: the data set.
+          epochs: epochs of the whole run, after which no next epoch is prepared; None for endlessly many.
+          num_shards, shard_index: number of readers, and which one this is.
+          streamed: see `choose_cache`.
+
+        Raises:
+          InputError: see `select_examples`, `steps_per_epoch`, `read_groups` and `choose_cache`.
+        """
         self.config = config
         self._examples = select_examples(config, dataset, config.train_split)
-        num_examples = self._examples.num_examples
+        self.num_examples = self._examples.num_examples
         self.steps_per_epoch = steps_per_epoch(config, dataset)
-        self.num_examples = num_examples
-        num_groups = read_groups(config, num_hosts)
-        self._bounds = group_bounds(num_examples, num_groups)
-        self._groups = range(host * num_groups // num_hosts, (host + 1) * num_groups // num_hosts)
+        num_groups = read_groups(config, num_shards)
+        self._bounds = group_bounds(self.num_examples, num_groups)
+        self._groups = range(shard_index * num_groups // num_shards, (shard_index + 1) * num_groups // num_shards)
         self._per_group = config.batch_size // num_groups
         self._size = config.image_size + config.crop_margin
         self.cache = choose_cache(
             config.data.cache,
-            num_examples * self._size * self._size * 3 // num_hosts,
-            self._examples.num_bytes // num_hosts,
+            self.num_examples * self._size * self._size * 3 // num_shards,
+            self._examples.num_bytes // num_shards,
             streamed=streamed,
         )
         self.streamed = self.cache == "none"
-        self._epoch_batches: Callable[[int, int], Iterator[HostBatch]] | None = {
-            "device": None,
-            "decoded": self._decoded_epoch,
-            "encoded": self._read_epoch,
-            "none": self._read_epoch,
-        }[self.cache]
-        self._filled = self.cache in ("device", "none")
-        self._epochs = config.epochs + config.rebalance_epochs
+        self._decoded: list[tuple[np.ndarray, np.ndarray]] | None = None
+        self._encoded: EncodedCache | None = None
+        self._epochs = math.inf if epochs is None else epochs
         self._ahead: dict[int, Iterator[HostBatch]] = {}
-        # Building a group's records takes as long as decoding hundreds of images.
+        # Building the records of a group takes as long as decoding hundreds of images.
         self._group_records = functools.cache(self._records)
 
     def fill(self) -> None:
-        """Reads what the host is to cache, unless that was done."""
-        if not self._filled:
-            {"decoded": self._read_decoded, "encoded": self._read_encoded}[self.cache]()
-            self._filled = True
+        """Fills this shard's cache unless it is filled or there is none in host memory."""
+        if self.cache == "decoded" and self._decoded is None:
+            self._decoded = list(self.decoded_groups())
+        elif self.cache == "encoded" and self._encoded is None:
+            self._encoded = EncodedCache(map(self._records, self._groups))
 
     def batches(self, start_step: int = 0, *, epochs: int | None = None) -> Iterator[HostBatch]:
-        """Yields the batches from `start_step` on, without decoding those before it.
+        """Yields this shard's batches from `start_step` on, without decoding earlier ones.
 
-        A batch holds this host's share: "image" (batch, S + margin, S + margin, 3) uint8, "label" (batch,) int32
-        and "mask" (batch,) float32 ones.
+        A batch is {"image": (batch, S + margin, S + margin, 3) uint8, "label": (batch,) int32, "mask": (batch,) float32
+        ones}.
 
         Args:
           start_step: number of batches before the first.
-          epochs: how many epochs, the rest of the first counted as one; None for endlessly many.
+          epochs: number of epochs, counting the rest of the first as one; None for endlessly many.
+
+        Raises:
+          InputError: a label is no class id.
         """
         self.fill()
+        read = self._epoch_from_memory if self.cache == "decoded" else self._epoch_from_records
         epoch, skipped = divmod(start_step, self.steps_per_epoch)
         for _ in itertools.count() if epochs is None else range(epochs):
-            for batch in self._epoch_batches(epoch, skipped):
+            for batch in read(epoch, skipped):
                 check_labels(batch["label"], self._examples.dataset, self.config.train_split)
                 yield {**batch, "mask": np.ones(len(batch["label"]), np.float32)}
             epoch, skipped = epoch + 1, 0
 
     def file_names(self, step: int) -> list[str]:
-        """Returns the names of the files in this host's share of the batch after `step` updates; reads them anew."""
+        """Returns the file names of this shard's batch after `step` updates; reads them from disk."""
         epoch, skipped = divmod(step, self.steps_per_epoch)
         if self.streamed:
             size = len(self._groups) * self._per_group
@@ -140,11 +152,8 @@ class TrainData:
                 names += [in_group[row] for row in rows]
         return [name.decode(errors="replace") for name in names]
 
-    def _records(self, group: int, *, named: bool = False) -> tf.data.Dataset:
-        return self._examples.records(self._bounds[group], self._bounds[group + 1], named=named)
-
     def orders(self, epoch: int, skipped: int = 0) -> np.ndarray:
-        """Returns (steps, groups, per_group) places within the groups, for this host's groups."""
+        """Returns the (steps, groups, per_group) indices within each group for this shard's groups."""
         orders = []
         for group in self._groups:
             size = self._bounds[group + 1] - self._bounds[group]
@@ -153,11 +162,13 @@ class TrainData:
         return np.stack(orders, axis=1)[skipped:]
 
     def decoded_groups(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields (n, side, side, 3) uint8 images and (n,) int32 labels of each of this host's groups, with a bar."""
+        """Yields (n, side, side, 3) uint8 images and (n,) int32 labels of each of this shard's groups.
+
+        The first shard shows a progress bar.
+        """
         total = self._bounds[self._groups.stop] - self._bounds[self._groups.start]
-        # One bar for all hosts.
-        quiet = None if self._groups.start == 0 else True
-        with tqdm(total=total, desc=f"decoding {self.config.train_split}", unit="img", disable=quiet) as bar:
+        disable = None if self._groups.start == 0 else True
+        with tqdm(total=total, desc=f"decoding {self.config.train_split}", unit="img", disable=disable) as bar:
             for group in self._groups:
                 size = self._bounds[group + 1] - self._bounds[group]
                 images = np.empty((size, self._size, self._size, 3), np.uint8)
@@ -172,51 +183,44 @@ class TrainData:
                 check_labels(labels, self._examples.dataset, self.config.train_split)
                 yield images, labels
 
-    def _read_decoded(self) -> None:
-        self._images, self._labels = zip(*self.decoded_groups(), strict=True)
+    def _records(self, group: int, *, named: bool = False) -> tf.data.Dataset:
+        return self._examples.records(self._bounds[group], self._bounds[group + 1], named=named)
 
-    def _decoded_epoch(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
-        for places in self.orders(epoch, skipped):
-            images = np.empty((places.size, self._size, self._size, 3), np.uint8)
-            for i, rows in enumerate(places):
+    def _epoch_from_memory(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
+        """Yields an epoch's batches from the decoded cache."""
+        for groups in self.orders(epoch, skipped):
+            images = np.empty((groups.size, self._size, self._size, 3), np.uint8)
+            for i, rows in enumerate(groups):
                 out = images[i * self._per_group : (i + 1) * self._per_group]
-                np.take(self._images[i], rows, axis=0, out=out, mode="clip")
-            labels = np.concatenate([self._labels[i][rows] for i, rows in enumerate(places)])
+                np.take(self._decoded[i][0], rows, axis=0, out=out, mode="clip")
+            labels = np.concatenate([self._decoded[i][1][rows] for i, rows in enumerate(groups)])
             yield {"image": images, "label": labels}
 
-    def _read_encoded(self) -> None:
-        # A list per field, of the records' own bytes: a tensor of them all would be a second copy while it is made.
-        self._fields = self._records(self._groups.start).element_spec
-        self._encoded: dict[str, list] = {name: [] for name in self._fields}
-        for group in self._groups:
-            for record in self._records(group).prefetch(1024).as_numpy_iterator():
-                for name, value in record.items():
-                    self._encoded[name].append(value)
+    def _epoch_from_records(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
+        """Yields an epoch's batches; begins the next epoch once a shuffle buffer holds the rest of this one."""
+        batches = None if skipped else self._ahead.pop(epoch, None)
+        few = max(self.config.data.shuffle_buffer // self.config.batch_size, BATCHES_AHEAD)
+        for step, batch in enumerate(batches or self._begin(epoch, skipped), start=skipped + 1):
+            if epoch + 1 not in self._ahead and epoch + 1 < self._epochs and self.steps_per_epoch - step <= few:
+                self._ahead = {epoch + 1: self._begin(epoch + 1, 0)}
+            yield batch
 
-    def _in_memory(self, epoch: int, skipped: int) -> tf.data.Dataset:
-        """Returns the encoded records of an epoch, from the cache."""
+    def _begin(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
+        """Returns an iterator of an epoch's batches that prepares the first ones right away."""
+        records = self._streamed(epoch, skipped) if self.streamed else self._cached(epoch, skipped)
+        batches = decoded(records, self._size).batch(len(self._groups) * self._per_group, drop_remainder=True)
+        at_once = tf.data.Options()
+        at_once.experimental_warm_start = True
+        return batches.prefetch(BATCHES_AHEAD).with_options(READING.merge(at_once)).as_numpy_iterator()
+
+    def _cached(self, epoch: int, skipped: int) -> tf.data.Dataset:
+        """Returns the encoded records of an epoch from the cache."""
         starts = [self._bounds[group] - self._bounds[self._groups.start] for group in self._groups]
-        rows = self.orders(epoch, skipped) + np.asarray(starts)[:, None]
-        # Whole batches pass from Python to TensorFlow: record by record that would take as long as decoding.
-        batches = tf.data.Dataset.from_tensor_slices(rows.reshape(len(rows), -1)).map(self._encoded_batch)
-        return batches.unbatch()
-
-    def _encoded_batch(self, places: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the encoded records at (batch,) places, of `_read_encoded`, field by field."""
-
-        def take(places: np.ndarray) -> list[np.ndarray]:
-            return [
-                np.asarray([self._encoded[name][place] for place in places.tolist()], field.dtype.as_numpy_dtype)
-                for name, field in self._fields.items()
-            ]
-
-        taken = tf.numpy_function(take, [places], [field.dtype for field in self._fields.values()])
-        return {
-            name: tf.ensure_shape(values, (None, *field.shape))
-            for (name, field), values in zip(self._fields.items(), taken, strict=True)
-        }
+        indices = self.orders(epoch, skipped) + np.asarray(starts)[:, None]
+        return self._encoded.in_order(indices.reshape(len(indices), -1))
 
     def _streamed(self, epoch: int, skipped: int, *, named: bool = False) -> tf.data.Dataset:
+        """Returns the encoded records of an epoch from disk, each group through its own shuffle buffer."""
         buffer = max(self.config.data.shuffle_buffer // (len(self._bounds) - 1), 1)
         streams = []
         for group in self._groups:
@@ -228,20 +232,3 @@ class TrainData:
         return tf.data.Dataset.choose_from_datasets(
             streams, tf.data.Dataset.from_tensor_slices(choice), stop_on_empty_dataset=False
         )
-
-    def _read_epoch(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
-        """Yields an epoch's batches; begins the next one when no more is left than a shuffle buffer holds."""
-        batches = None if skipped else self._ahead.pop(epoch, None)
-        few = max(self.config.data.shuffle_buffer // self.config.batch_size, BATCHES_AHEAD)
-        for step, batch in enumerate(batches or self._begin(epoch, skipped), start=skipped + 1):
-            if epoch + 1 not in self._ahead and epoch + 1 < self._epochs and self.steps_per_epoch - step <= few:
-                self._ahead = {epoch + 1: self._begin(epoch + 1, 0)}
-            yield batch
-
-    def _begin(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
-        """Returns an epoch's batches, the first of which are being made."""
-        records = self._streamed(epoch, skipped) if self.streamed else self._in_memory(epoch, skipped)
-        batches = decoded(records, self._size).batch(len(self._groups) * self._per_group, drop_remainder=True)
-        at_once = tf.data.Options()
-        at_once.experimental_warm_start = True
-        return batches.prefetch(BATCHES_AHEAD).with_options(READING.merge(at_once)).as_numpy_iterator()

@@ -33,7 +33,7 @@ def _assert_apart(boxes):
         assert not one.overlaps(other)
 
 
-def test_the_command_writes_the_figures_and_prints_the_statistics(toyfaces_dir, tmp_path, capsys):
+def test_figures_command_writes_images_and_prints_statistics(toyfaces_dir, tmp_path, capsys):
     arguments = ["figures", "--dataset=toyfaces", f"--data_dir={toyfaces_dir}", f"--output={tmp_path / 'a' / 'b'}"]
     assert main(["animesion", *arguments]) == 0
     printed = capsys.readouterr()
@@ -43,7 +43,7 @@ def test_the_command_writes_the_figures_and_prints_the_statistics(toyfaces_dir, 
     assert {split: result[split]["images"] for split in result} == {
         "train": 1411, "validation": 192, "test": 420, "all": 2023,
     }  # fmt: skip
-    # Characters get round(280 * 0.87^rank) images over all splits.
+    # Characters have round(280 * 0.87^rank) images over all splits.
     assert result["all"] == {
         "images": sum(IMAGES_PER_CHARACTER),
         "classes": 20,
@@ -59,8 +59,8 @@ def test_the_command_writes_the_figures_and_prints_the_statistics(toyfaces_dir, 
 
 
 @pytest.mark.shared
-def test_statistics_of_moeimouto_are_the_published_ones():
-    """Mean 83, median 80 and standard deviation 27 in the paper, in its authors' split files."""
+def test_statistics_of_moeimouto_match_the_published_ones():
+    """The paper gives a mean of 83, a median of 80 and a standard deviation of 27."""
     class_ids = []
     for split in ("train", "test"):
         with (SHARED / "labels" / "moeimouto" / f"{split}.csv").open() as file:
@@ -78,7 +78,7 @@ def test_statistics_leave_out_classes_without_images():
     assert figures.statistics(np.asarray([0, 3]))["sd"] is None
 
 
-def test_samples_are_images_of_their_class_and_always_the_same(toyfaces_dir):
+def test_read_samples_returns_images_of_each_class_deterministically(toyfaces_dir):
     examples = load_dataset("toyfaces", str(toyfaces_dir)).examples("validation")
     samples = figures.read_samples(examples)
     by_class = {class_id: set() for class_id in range(20)}
@@ -94,12 +94,12 @@ def test_samples_are_images_of_their_class_and_always_the_same(toyfaces_dir):
     ]
 
 
-def test_the_grid_shows_every_sample_unresampled_in_its_place():
+def test_sample_grid_shows_every_image_unresampled_at_its_position():
     rng = np.random.default_rng(0)
     tiles = rng.integers(0, 256, (6, 4, 80, 80, 3), dtype=np.uint8)
     images = {class_id: [Image.fromarray(tile) for tile in tiles[class_id]] for class_id in range(6)}
     pixels = _pixels(figures.draw_samples(_named(*"abcdef"), images))
-    # Four blocks of four tiles beside each other, 26 pixels above all and 18 above a block, 2 and 14 between.
+    # Four columns of four tiles: 26 pixels for the title, 18 for a name, gaps of 2 and 14.
     for class_id, number in itertools.product(range(6), range(4)):
         row, column = divmod(class_id, 4)
         top, left = 26 + 18 + row * (18 + 80 + 14), 14 + column * (4 * 82 - 2 + 14) + number * 82
@@ -107,7 +107,7 @@ def test_the_grid_shows_every_sample_unresampled_in_its_place():
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 20])
-def test_names_in_the_grid_stay_apart_and_inside_for_images_of_any_size(num_classes):
+def test_sample_grid_names_do_not_overlap_or_leave_the_figure(num_classes):
     sizes = [(160, 160), (1, 300), (500, 90), (20, 20)]
     images = {class_id: [Image.new("RGB", size) for size in sizes] for class_id in range(num_classes)}
     figure = figures.draw_samples(_named(*[LONG] * num_classes), images)
@@ -118,7 +118,7 @@ def test_names_in_the_grid_stay_apart_and_inside_for_images_of_any_size(num_clas
     assert all(box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 and box.y1 <= height for box in boxes)
 
 
-def test_bars_are_the_most_frequent_classes_in_order():
+def test_histogram_shows_the_most_frequent_classes_in_order():
     counts = np.random.default_rng(3).permutation(np.arange(0, 150))
     names = [f"name_{class_id}" for class_id in range(150)]
     figure = figures.draw_histogram(_named(*names), counts)
@@ -127,13 +127,13 @@ def test_bars_are_the_most_frequent_classes_in_order():
     assert [bar.get_height() for bar in axes.patches] == list(range(149, 49, -1))
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert [counts[names.index(label)] for label in labels] == list(range(149, 49, -1))
-    # Of 149 classes with images, 1 to 149: mean and median are 75.
+    # 149 classes have 1 to 149 images: mean and median are 75.
     assert [line.get_ydata()[0] for line in axes.lines] == [75, 75]
     assert axes.get_title() == "some/names: the 100 most frequent of 149 classes"
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 100])
-def test_names_below_the_bars_stay_apart_and_inside(num_classes):
+def test_histogram_names_do_not_overlap_or_leave_the_figure(num_classes):
     figure = figures.draw_histogram(_named(*[LONG] * num_classes), np.arange(num_classes) + 1)
     height, width, _ = _pixels(figure).shape
     assert figure.axes[0].get_window_extent().height > 0.4 * height  # room for the bars
@@ -144,8 +144,8 @@ def test_names_below_the_bars_stay_apart_and_inside(num_classes):
     assert figure.axes[0].get_xticklabels()[0].get_text().startswith("kiss-shot_acerola-orion_heart")
 
 
-def test_names_that_fit_are_not_cut():
-    longest = "wilhelmina_braunschweig_ingenohl_friedeburg"  # of DAF:re's
+def test_names_that_fit_are_not_shortened():
+    longest = "wilhelmina_braunschweig_ingenohl_friedeburg"  # the longest of DAF:re
     figure = figures.draw_histogram(_named(longest), np.asarray([3]))
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [longest]
     figure = figures.draw_samples(_named(longest), {0: [Image.new("RGB", (8, 8))]})
