@@ -51,12 +51,12 @@ def initialize(coordinator_address: str | None, num_processes: int | None, proce
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes what is written once."""
+    """Returns whether this process is the one that writes files and messages."""
     return jax.process_index() == 0
 
 
 def wait_for_all(what: str) -> None:
-    """Returns when every process has come here; `what` names the place."""
+    """Blocks until every process has called this; `what` names the call."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
 
@@ -67,20 +67,20 @@ def total(value: Any) -> Any:
 
 
 def any_process(yes: bool) -> bool:
-    """Returns, at every process, whether one of them says yes."""
+    """Returns, at every process, whether `yes` is true at any of them."""
     return bool(total(int(yes)))
 
 
 class Agreement:
-    """Whether any process has said yes, without waiting for the others: an answer comes some calls later, to all."""
+    """A vote among processes that blocks none: every process gets the same answer a few calls later."""
 
     def __init__(self):
         self._sum = jax.pmap(lambda yes: jax.lax.psum(yes, AXIS), axis_name=AXIS)
         self._unread: collections.deque[jax.Array] = collections.deque()
         self._answer = False
 
-    def say(self, yes: bool) -> bool:
-        """Says yes or no, and returns whether any process had said yes `ANSWERS_UNREAD` calls ago or before."""
+    def vote(self, yes: bool) -> bool:
+        """Votes, and returns whether any process voted yes at least `ANSWERS_UNREAD` calls ago."""
         self._unread.append(self._sum(np.full(jax.local_device_count(), yes, np.float32)))
         if len(self._unread) > ANSWERS_UNREAD:
             self._answer |= bool(np.asarray(self._unread.popleft()).max() > 0)
@@ -88,12 +88,12 @@ class Agreement:
 
 
 def shard() -> dict[str, int]:
-    """Returns which part of the examples this process reads, as `data` calls it."""
-    return {"num_hosts": jax.process_count(), "host": jax.process_index()}
+    """Returns which shard of the examples this process reads, as keyword arguments of the classes in `data`."""
+    return {"num_shards": jax.process_count(), "shard_index": jax.process_index()}
 
 
 def local_devices(devices: Sequence[jax.Device]) -> list[jax.Device]:
-    """Returns those of the devices that are this process's."""
+    """Returns the devices that belong to this process."""
     return [device for device in devices if device.process_index == jax.process_index()]
 
 
