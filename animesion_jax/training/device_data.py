@@ -1,4 +1,4 @@
-"""A decoded split that stays on the devices: training steps take their images by place, the host hands them none."""
+"""Batches on the devices: copied there two ahead, or gathered there from a split that stays on the devices."""
 
 import collections
 import math
@@ -12,63 +12,79 @@ import numpy as np
 from animesion_jax.distributed import local_devices, split
 from animesion_jax.errors import InputError
 
-# Of the memory that a device's allocator may take; the model and its activations need the rest.
+# Part of a device's memory for the split; the model and its activations need the rest.
 MAX_MEMORY = 0.8
 WORD = 4  # bytes
+BATCHES_IN_FLIGHT = 2
 
 Batch = dict[str, Any]
 
 
-class ResidentData:
-    """The training split on this process's devices, each of which holds the groups that its part of a batch is from.
+def words_of(side: int) -> int:
+    """Returns how many 32-bit words hold the bytes of a square image."""
+    return math.ceil(3 * side * side / WORD)
 
-    Images are rows of 32-bit words: DAF:re has 2.5e10 bytes at 160 px, and places beyond 2^31 are beyond the indices of
-    compiled programs.
+
+def check_fits(devices: Sequence[jax.Device], num_groups: int, group_size: int, side: int) -> None:
+    """Raises InputError unless this process's devices can share and hold its groups of the training split.
+
+    Args:
+      devices: of all processes.
+      num_groups: groups of this process.
+      group_size: records of the largest group.
+      side: of the square images, pixels.
+    """
+    local = local_devices(devices)
+    if num_groups % len(local):
+        raise InputError(
+            f"config.data.cache is 'device', and {len(local)} devices cannot share {num_groups} groups of records; set "
+            f"--config.data.read_groups to a multiple of {len(devices)} that divides the batch size, or "
+            "--config.data.cache=decoded"
+        )
+    needed = num_groups // len(local) * group_size * words_of(side) * WORD
+    limit = (local[0].memory_stats() or {}).get("bytes_limit")
+    if limit and needed > MAX_MEMORY * limit:
+        raise InputError(
+            f"config.data.cache is 'device', and {needed / 2**30:.1f} GiB of images do not fit a device of "
+            f"{limit / 2**30:.1f} GiB beside the model; allowed: --config.data.cache=decoded, or more devices"
+        )
+
+
+class ResidentData:
+    """The decoded training split on this process's devices; each device holds the groups of its part of a batch.
+
+    Images are rows of 32-bit words: DAF:re has 2.5e10 bytes at 160 px, and compiled programs index with 31 bits.
     """
 
-    def __init__(self, devices: Sequence[jax.Device], num_groups: int, group_size: int, side: int):
-        """Checks that the split fits.
-
-        Args:
-          devices: of all processes.
-          num_groups: groups of this process, which its devices share.
-          group_size: records of the largest.
-          side: of the square images, pixels.
-
-        Raises:
-          InputError: the groups cannot be shared, or do not fit.
-        """
-        self._devices = local_devices(devices)
-        if num_groups % len(self._devices):
-            raise InputError(
-                f"config.data.cache is 'device', and {len(self._devices)} devices cannot share {num_groups} groups of "
-                f"records; set --config.data.read_groups to a multiple of {len(devices)} that divides the batch size, "
-                "or --config.data.cache=decoded"
-            )
-        self._slots = num_groups // len(self._devices)
-        self._shape = (group_size, math.ceil(3 * side * side / WORD))
-        needed = self._slots * math.prod(self._shape) * WORD
-        limit = (self._devices[0].memory_stats() or {}).get("bytes_limit")
-        if limit and needed > MAX_MEMORY * limit:
-            raise InputError(
-                f"config.data.cache is 'device', and {needed / 2**30:.1f} GiB of images do not fit a device of "
-                f"{limit / 2**30:.1f} GiB beside the model; allowed: --config.data.cache=decoded, or more devices"
-            )
-
-    def fill(self, groups: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
+    def __init__(
+        self,
+        devices: Sequence[jax.Device],
+        num_groups: int,
+        group_size: int,
+        side: int,
+        groups: Iterable[tuple[np.ndarray, np.ndarray]],
+    ):
         """Puts the groups on the devices, one after the other.
 
         Args:
+          devices, num_groups, group_size, side: as in `check_fits`.
           groups: (n, side, side, 3) uint8 images and (n,) int32 labels of each of this process's groups.
+
+        Raises:
+          InputError: as `check_fits`.
         """
+        check_fits(devices, num_groups, group_size, side)
+        self._devices = local_devices(devices)
+        self._slots = num_groups // len(self._devices)
+        width = words_of(side)
         images, labels = [], []
         for place, (pixels, classes) in enumerate(groups):
             device = self._devices[place // self._slots]
-            rows = np.zeros((1, self._shape[0], self._shape[1] * WORD), np.uint8)
+            rows = np.zeros((1, group_size, width * WORD), np.uint8)
             rows[0, : len(pixels), : math.prod(pixels.shape[1:])] = pixels.reshape(len(pixels), -1)
             images.append(jax.device_put(rows.view(np.uint32), device))
-            labels.append(jax.device_put(np.resize(classes, (1, self._shape[0])).astype(np.int32), device))
-        # Of each device's groups the first, then the second, ...
+            labels.append(jax.device_put(np.resize(classes, (1, group_size)).astype(np.int32), device))
+        # The first group of every device, then the second of every device, ...
         self._images, self._labels = (
             tuple(self._sharded(each[slot :: self._slots]) for slot in range(self._slots)) for each in (images, labels)
         )
@@ -79,7 +95,7 @@ class ResidentData:
         return jax.make_array_from_single_device_arrays(shape, split(self._devices), parts)
 
     def epoch(self, orders: np.ndarray, first_step: int, skipped: int) -> Iterator[Batch]:
-        """Yields what a training step takes instead of a batch, for each step of an epoch that is left.
+        """Yields, for each remaining step of an epoch, the input from which `take` gathers its batch.
 
         Args:
           orders: (steps, groups, per_group) places within this process's groups.
@@ -96,7 +112,7 @@ class ResidentData:
 
 
 def take(batch: Batch, step: jax.Array) -> Batch:
-    """Returns the batch of a training step: one from `ResidentData.epoch` is gathered, another one returned.
+    """Returns the batch of a training step; gathers it if it comes from `ResidentData.epoch`.
 
     Args:
       batch: of one device, without the device axis.
@@ -125,15 +141,12 @@ def take(batch: Batch, step: jax.Array) -> Batch:
     }
 
 
-BATCHES_IN_FLIGHT = 2
-
-
 def on_devices(
     batches: Iterable[dict[str, np.ndarray]], devices: Sequence[jax.Device]
 ) -> Iterator[dict[str, jax.Array]]:
-    """Yields each batch as arrays with a leading device axis, put on this process's devices two batches ahead.
+    """Yields each batch with a leading device axis on this process's devices, copied there two batches ahead.
 
-    A batch is this process's share of the global one.
+    A batch is this process's share of the global batch.
     """
     devices = local_devices(devices)
     sharding = split(devices)

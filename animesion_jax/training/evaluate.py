@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 from etils import epath
 
@@ -15,43 +14,44 @@ from animesion_jax.data.splits import select_examples
 from animesion_jax.errors import InputError
 from animesion_jax.metrics import ClassResults, count_by_class, summarize, to_csv
 from animesion_jax.training import steps
+from animesion_jax.training.device_data import on_devices
+from animesion_jax.training.state import Sums
 from animesion_jax.workdir import run
 
 PER_CLASS_FILE = "per_class.csv"
 
 
 def evaluate_split(
-    eval_step: Callable[..., steps.Sums],
+    eval_step: Callable[..., tuple[Sums, dict[str, jax.Array]]],
     variables: dict[str, Any],
     data: EvalData,
     devices: Sequence[jax.Device],
-) -> dict[str, float]:
-    """Returns mean loss (nats) and accuracies (fractions) over every example of the split, and "examples"."""
-    totals = dict.fromkeys((*metrics.SUMS, "examples"), 0.0)
-    for batch in steps.on_devices(data.batches(), devices):
-        # Reading the sums here keeps one step in flight and adds up in float64 on the host.
-        for name, value in jax.device_get(eval_step(variables, batch)).items():
-            totals[name] += float(value)
-    return metrics.finalize(totals) | {"examples": int(totals["examples"])}
-
-
-def classify_split(
-    classify_step: Callable[..., tuple[steps.Sums, dict[str, jax.Array]]],
-    variables: dict[str, Any],
-    data: EvalData,
-    devices: Sequence[jax.Device],
+    before_batch: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Returns what `evaluate_split` does, and "label", "predicted" and "rank" of every example, (examples,) int32."""
-    kept = []
+    """Evaluates every example of a split exactly once.
 
-    def step(variables: dict[str, Any], batch: steps.Batch) -> steps.Sums:
-        sums, each = jax.device_get(classify_step(variables, batch))
+    Args:
+      eval_step: from `steps.make_eval_step`.
+      variables: the model's, on the devices.
+      data: the split.
+      devices: of all processes.
+      before_batch: called before every batch; may raise to stop.
+
+    Returns:
+      {"loss" (mean, nats), "top1_accuracy", "top5_accuracy" (fractions), "examples"}, and "label", "predicted" and
+      "rank" of every example, (examples,) int32.
+    """
+    totals, kept = dict.fromkeys((*metrics.SUMS, "examples"), 0.0), []
+    for batch in on_devices(data.batches(), devices):
+        before_batch()
+        # Read the sums here: one step stays in flight, and the host adds up in float64.
+        sums, each = jax.device_get(eval_step(variables, batch))
+        for name, value in sums.items():
+            totals[name] += float(value)
         mask = each.pop("mask") > 0
         kept.append({name: array[mask] for name, array in each.items()})
-        return sums
-
-    result = evaluate_split(step, variables, data, devices)
-    return result, {name: np.concatenate([each[name] for each in kept]) for name in kept[0]}
+    examples = {name: np.concatenate([each[name] for each in kept]) for name in kept[0]}
+    return metrics.finalize(totals) | {"examples": int(totals["examples"])}, examples
 
 
 def evaluate(
@@ -63,62 +63,57 @@ def evaluate(
     per_class: bool = False,
     output: str | None = None,
 ) -> dict[str, Any]:
-    """Returns the metrics of a run's checkpoint on a split of the data set it was trained on.
+    """Returns the metrics of a run's checkpoint on a split of its data set.
 
     Args:
       workdir: folder of a training run.
-      split: name of the split, or "held_out" where the run held out a part of its training split.
+      split: name of the split, or "held_out" if the run held out a part of its training split.
       weights: "best" (by validation top-1) or "last"; None for the default of the run's config.
-      data_dir: where the data set is built; None takes the one of the training.
-      per_class: also writes a CSV of every class, see `per_class.to_csv`, and adds the means over classes.
-      output: file for it, local or gs://; None takes per_class.csv, or SPLIT_per_class.csv for
-        another split than the test split, in the workdir.
+      data_dir: where the data set is built; None for where it was during training.
+      per_class: also write a CSV with a line per class (`metrics.to_csv`), and add the means over classes.
+      output: the CSV, local or gs://; None for per_class.csv in the workdir, or SPLIT_per_class.csv for another split
+        than the test split.
 
     Returns:
-      {"split", "examples", "loss", "top1_accuracy", "top5_accuracy", "weights", "step"}, and with per_class also what
-      `per_class.summarize` returns and "per_class", the file written.
+      {"split", "examples", "loss", "top1_accuracy", "top5_accuracy", "weights", "step"}, with `per_class` also the keys
+      of `metrics.summarize` and "per_class", the file.
+
+    Raises:
+      InputError: no such run, split or data set, or an output that is a folder.
     """
     saved = run.load(workdir, weights)
-    devices = jax.devices()
-    steps.check_batch_size("eval_batch_size", saved.config.eval_batch_size, len(devices))
-    dataset = load_dataset(saved.config.dataset, data_dir or saved.config.data_dir)
+    config, devices = saved.config, jax.devices()
+    steps.check_batch_size("eval_batch_size", config.eval_batch_size, len(devices))
+    dataset = load_dataset(config.dataset, data_dir or config.data_dir)
     run.check_classes(saved.class_names, dataset.class_names, dataset.name)
-    data = EvalData(_streaming(saved.config), dataset, split, **distributed.shard())
-    means = {}
-    if per_class:
-        # Of the test split unless the name says otherwise.
-        name = PER_CLASS_FILE if split == saved.config.test_split else f"{split}_{PER_CLASS_FILE}"
-        file = epath.Path(output or epath.Path(workdir) / name).expanduser()
-        if file.is_dir():
-            raise InputError(f"--output={file} is a folder; allowed: a file, such as {file / PER_CLASS_FILE}")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        classify_step = steps.make_classify_step(saved.model, saved.config, devices)
-        result, examples = classify_split(classify_step, saved.variables, data, devices)
-        by_class = _results_by_class(saved, dataset, examples)
-        if distributed.is_first():
-            file.write_bytes(to_csv(by_class, saved.class_names).encode())
-        means = {**summarize(by_class), "per_class": str(file)}
-    else:
-        eval_step = steps.make_eval_step(saved.model, saved.config, devices)
-        result = evaluate_split(eval_step, saved.variables, data, devices)
-    return {
-        "split": split,
-        "examples": result.pop("examples"),
-        **result,
-        "weights": saved.weights,
-        "step": saved.step,
-        **means,
-    }
+    # The split is read once.
+    config.data.cache = "none"
+    data = EvalData(config, dataset, split, **distributed.shard())
+    file = _per_class_file(saved, workdir, split, output) if per_class else None
+    eval_step = steps.make_eval_step(saved.model, config, devices)
+    result, examples = evaluate_split(eval_step, saved.variables, data, devices)
+    described = {
+        "split": split, "examples": result.pop("examples"), **result, "weights": saved.weights, "step": saved.step,
+    }  # fmt: skip
+    if not file:
+        return described
+    by_class = _results_by_class(saved, dataset, examples)
+    if distributed.is_first():
+        file.write_bytes(to_csv(by_class, saved.class_names).encode())
+    return described | summarize(by_class) | {"per_class": str(file)}
+
+
+def _per_class_file(saved: run.Run, workdir: str, split: str, output: str | None) -> epath.Path:
+    """Returns the CSV to write, in a folder that exists; InputError if it is a folder itself."""
+    name = PER_CLASS_FILE if split == saved.config.test_split else f"{split}_{PER_CLASS_FILE}"
+    file = epath.Path(output or epath.Path(workdir) / name).expanduser()
+    if file.is_dir():
+        raise InputError(f"--output={file} is a folder; allowed: a file, such as {file / PER_CLASS_FILE}")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
 
 
 def _results_by_class(saved: run.Run, dataset: Dataset, examples: dict[str, np.ndarray]) -> ClassResults:
     trained_on = select_examples(saved.config, dataset, saved.config.train_split).labels()
     train_images = np.bincount(trained_on, minlength=len(saved.class_names))
     return count_by_class(examples["label"], examples["predicted"], examples["rank"], train_images)
-
-
-def _streaming(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Returns the config without a cache: a split that is read once is not kept."""
-    config = config.copy_and_resolve_references()
-    config.data.cache = "none"
-    return config

@@ -1,4 +1,4 @@
-"""The gradient of the training loss by one device's share of a batch: augmented, mixed, in parts."""
+"""The gradient of the training loss over one device's share of a batch: augment, mix, differentiate, in parts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ import ml_collections
 from animesion_jax.metrics import SUMS, metric_sums
 from animesion_jax.preprocessing import normalize
 from animesion_jax.training.augment import Augmentation, augment
-from animesion_jax.training.losses import Objective
+from animesion_jax.training.losses import Loss
 from animesion_jax.training.mixup import mix, partners
 from animesion_jax.training.state import Batch, Sums
 
@@ -22,24 +22,24 @@ def is_mixed(config: ml_collections.ConfigDict) -> bool:
 
 
 def make_gradients(
-    model: nn.Module, config: ml_collections.ConfigDict, objective: Objective, *, mixed: bool, train_mode: bool
+    model: nn.Module, config: ml_collections.ConfigDict, loss: Loss, *, train_mode: bool
 ) -> Callable[[Any, Any, Any, jax.Array, Batch], tuple[Any, tuple[Sums, Any]]]:
     """Returns `gradients_of(trained, batch_stats, frozen, key, batch) -> (gradients, (sums, batch_stats))`.
 
-    `trained` and `frozen` are the parameters, the gradient of the mean loss is by the former. The batch is a device's
-    share: "image" (batch, S + margin, S + margin, 3) uint8, and "label", "mask" and "position" in the global batch,
-    (batch,) each. `sums` are `metrics.metric_sums`; "loss" is that of the objective, and the accuracies of mixed images
-    count the label with the larger share.
+    `gradients` are those of the mean loss with respect to `trained`; `frozen` are the other parameters. The batch is a
+    device's share: "image" (batch, S + margin, S + margin, 3) uint8, and "label", "mask" and "position" (the place in
+    the global batch), (batch,) each. `sums` are `metrics.metric_sums` with the training loss as "loss". For mixed
+    images, accuracies count the label with the larger share.
 
-    The share is taken in `config.grad_accumulation` parts, so that only one part's activations are in memory.
-    Gradients, augmentation and dropout are those of the whole batch. BatchNorm is not: each part is normalised by its
-    own statistics, over all devices, and the running ones are updated once per part.
+    With `config.grad_accumulation` the share is processed in so many parts, and memory holds the activations of one
+    part only. Gradients, augmentation and dropout equal those of the whole batch. BatchNorm differs: it normalises each
+    part by the part's own statistics over all devices, and updates the running statistics once per part.
     """
-    augmentation = Augmentation(**config.augment)
+    augmentation, mixed = Augmentation(**config.augment), is_mixed(config)
 
     def gradients_of(trained, batch_stats, frozen, key, batch):
         augment_key, dropout_key = jax.random.split(key)
-        # Beyond the two: what runs that mix nothing draw stays as it was.
+        # Fold instead of a third split: the other two draws are the same with and without mixing.
         mix_key = jax.random.fold_in(key, 2)
 
         def loss_of(trained, batch_stats, part):
@@ -52,7 +52,7 @@ def make_gradients(
                 normalize(images, config.mean, config.std), train=train_mode, positions=part["position"],
                 rngs={"dropout": dropout_key}, mutable=["batch_stats"],
             )  # fmt: skip
-            losses = objective.losses(logits, labels, *mixture)
+            losses = loss(logits, labels, *mixture)
             sums = metric_sums(logits, labels, part["mask"], losses)
             return losses.mean(), (sums, updates.get("batch_stats", batch_stats))
 

@@ -1,4 +1,4 @@
-"""What training minimises: cross-entropy, with label smoothing, mixed labels and two remedies for a long tail."""
+"""The training loss: cross-entropy with label smoothing, mixed labels and two remedies for a long tail."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from animesion_jax.metrics import cross_entropy
 
 
 @dataclass(frozen=True, eq=False)
-class Objective:
+class Loss:
     """The loss of an example.
 
     Attributes:
@@ -25,7 +25,7 @@ class Objective:
     offsets: np.ndarray | None = None
     class_weights: np.ndarray | None = None
 
-    def losses(
+    def __call__(
         self,
         logits: jax.Array,
         labels: jax.Array,
@@ -53,26 +53,22 @@ class Objective:
 
 
 def needs_counts(config: ml_collections.ConfigDict) -> bool:
-    """Returns whether the objectives of a config depend on the numbers of training images by class."""
-    return config.logit_adjustment > 0 or config.rebalance_epochs > 0
+    """Returns whether the loss of a stage depends on the number of training images by class."""
+    return config.logit_adjustment > 0 or config.class_weights == "balanced"
 
 
-def training_objective(config: ml_collections.ConfigDict, counts: np.ndarray | None = None) -> Objective:
-    """Returns the objective of a config before re-balancing; `counts` as in `log_priors`."""
+def make_loss(config: ml_collections.ConfigDict, counts: np.ndarray | None = None) -> Loss:
+    """Returns the loss of a stage; `counts` as in `log_priors`, None unless `needs_counts`."""
     offsets = config.logit_adjustment * log_priors(counts) if config.logit_adjustment else None
-    return Objective(config.label_smoothing, offsets)
-
-
-def balanced_objective(counts: np.ndarray) -> Objective:
-    """Returns cross-entropy in which every class has the same total weight, as if classes were sampled evenly."""
-    return Objective(class_weights=balanced_weights(counts))
+    class_weights = balanced_weights(counts) if config.class_weights == "balanced" else None
+    return Loss(config.label_smoothing, offsets, class_weights)
 
 
 def log_priors(counts: np.ndarray) -> np.ndarray:
     """Returns the (classes,) float32 logarithms of the classes' shares of the training images.
 
-    Added to the logits in the loss, times a factor, they make plain logits balanced ones (Menon et al., 2021,
-    arXiv:2007.07314): with a factor of 1, these are best by the mean of the classes' accuracies.
+    Logit adjustment (Menon et al., 2021, arXiv:2007.07314) adds them, times a factor, to the logits in the loss. With a
+    factor of 1 the plain logits are best by the mean of the classes' accuracies.
 
     Args:
       counts: (classes,) int training images by class id, at least 1.
@@ -81,5 +77,11 @@ def log_priors(counts: np.ndarray) -> np.ndarray:
 
 
 def balanced_weights(counts: np.ndarray) -> np.ndarray:
-    """Returns the (classes,) float32 weights n / (classes * counts) of examples, 1 in the mean over all n examples."""
+    """Returns the (classes,) float32 weights n / (classes * counts), whose mean over all n examples is 1.
+
+    Every class gets the same total weight, as if classes were sampled evenly.
+
+    Args:
+      counts: (classes,) int training images by class id, at least 1.
+    """
     return (counts.sum() / (len(counts) * counts)).astype(np.float32)

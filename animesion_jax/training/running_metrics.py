@@ -1,37 +1,26 @@
-"""What training has measured since its last row, and whether it is still finite."""
+"""Metrics of training since its last row, and whether they are finite."""
 
 import collections
+import contextlib
 import math
 import time
+from collections.abc import Iterator
 
 import jax
 
 from animesion_jax import metrics
+from animesion_jax.training.nonfinite import NonFinite
 from animesion_jax.training.state import Sums
 
-# Steps whose sums are left on the device, so that it never waits for the host to look at them.
+# Steps whose sums stay on the device, so that it never waits for the host to read them.
 STEPS_UNREAD = 2
 
 
-class NonFinite(Exception):
-    """A loss, a gradient or an update is not finite.
-
-    Attributes:
-      step: number of the update, from 1.
-      loss: mean loss of its batch before the update.
-      numbers: how many numbers of the gradient, the updated parameters and the batch statistics are not finite.
-    """
-
-    def __init__(self, step: int, loss: float, numbers: int):
-        super().__init__(f"loss {loss:g}, {numbers} numbers of gradient and update not finite at step {step}")
-        self.step, self.loss, self.numbers = step, loss, numbers
-
-
-class Window:
-    """Metric sums since the last row of the journal."""
+class RunningMetrics:
+    """Metric sums since the last row."""
 
     def __init__(self, totals: dict[str, float] | None = None):
-        """Goes on with the totals of an interrupted run, or from nothing."""
+        """Starts from the totals of an interrupted run, or from zero."""
         self._unread: collections.deque[tuple[int, Sums]] = collections.deque()
         self._begin(totals or dict.fromkeys((*metrics.SUMS, "examples"), 0.0))
 
@@ -41,7 +30,7 @@ class Window:
         self._examples_before = totals["examples"]
 
     def add(self, step: int, sums: Sums) -> None:
-        """Adds the sums of the update number `step`; raises NonFinite for it or one shortly before."""
+        """Adds the sums of update number `step`; raises NonFinite for it or an update shortly before."""
         self._unread.append((step, sums))
         self._settle(STEPS_UNREAD)
 
@@ -57,9 +46,12 @@ class Window:
         self._begin(dict.fromkeys(totals, 0.0))
         return metrics.finalize(totals) | {"images_per_second": rate}
 
-    def pause(self, seconds: float) -> None:
-        """Leaves `seconds` (of evaluating, of saving) out of the rate."""
-        self._start += seconds
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves the time within, of saving and evaluating, out of images_per_second."""
+        started = time.monotonic()
+        yield
+        self._start += time.monotonic() - started
 
     def _settle(self, unread: int) -> None:
         while len(self._unread) > unread:

@@ -1,6 +1,5 @@
 """TrainState: everything that training changes."""
 
-import dataclasses
 from typing import Any
 
 import flax.struct
@@ -9,10 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from animesion_jax.training.optim import split_params
+from animesion_jax.workdir.names import REST, WEIGHTS
 
 Batch = dict[str, jax.Array]
-
-
 Sums = dict[str, jax.Array]
 
 
@@ -24,8 +22,8 @@ class TrainState:
       step: int32 number of updates done.
       params: float32 parameters.
       batch_stats: float32 running statistics of BatchNorm; empty for models without.
-      opt_state: state of the optax transformation.
-      average: running averages {"params", "batch_stats"} of a run with `ema_decay`; None in others.
+      opt_state: state of the stage's optax transformation.
+      average: moving averages {"params", "batch_stats"} in a stage with `ema_decay`; else None.
     """
 
     step: jax.Array
@@ -36,23 +34,29 @@ class TrainState:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """The variables to hand to `model.apply` in training."""
+        """The variables that training updates, for `model.apply`."""
         return _variables(self.params, self.batch_stats)
 
     @property
     def evaluated(self) -> dict[str, Any]:
-        """The variables that are evaluated and exported: the averages where there are some."""
+        """The variables that are evaluated and exported: the averages if there are any."""
         return self.variables if self.average is None else _variables(**self.average)
 
     @property
-    def arrays(self) -> dict[str, Any]:
-        """What a checkpoint holds: the fields, without an average where there is none, as before there were any."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in fields.items() if value is not None}
+    def items(self) -> dict[str, Any]:
+        """The two items of a checkpoint: the evaluated variables, and the rest of the state."""
+        rest = {"step": self.step, "opt_state": self.opt_state}
+        if self.average is not None:
+            rest["variables"] = self.variables
+        return {WEIGHTS: self.evaluated, REST: rest}
 
 
-def _variables(params: Any, batch_stats: Any) -> dict[str, Any]:
-    return {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
+def from_items(items: dict[str, Any]) -> TrainState:
+    """Returns the state whose `items` these are."""
+    weights, rest = items[WEIGHTS], items[REST]
+    trained = rest.get("variables", weights)
+    average = _with_statistics(weights) if "variables" in rest else None
+    return TrainState(rest["step"], **_with_statistics(trained), opt_state=rest["opt_state"], average=average)
 
 
 def create_state(
@@ -61,21 +65,28 @@ def create_state(
     trainable: str = "all",
     *,
     averaged: bool = False,
+    step: int | jax.Array = 0,
 ) -> TrainState:
-    """Returns the state before the first step; the optimizer keeps nothing for frozen parameters."""
-    params, batch_stats = variables["params"], variables.get("batch_stats", {})
-    trained, _ = split_params(params, trainable)
-    # Copies, for the state is donated, and no array can be twice.
-    average = jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats}) if averaged else None
-    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(trained), average)
+    """Returns the state at the start of a stage.
+
+    Args:
+      variables: {"params", "batch_stats" if the model has them}.
+      optimizer: of the stage; it keeps nothing for frozen parameters.
+      trainable: a member of `config.fields.TRAINABLE`.
+      averaged: whether to keep moving averages.
+      step: number of updates done.
+    """
+    trained, _ = split_params(variables["params"], trainable)
+    # Copies: the state is donated, so no array may be in it twice.
+    average = jax.tree.map(jnp.copy, _with_statistics(variables)) if averaged else None
+    return TrainState(
+        jnp.asarray(step, jnp.int32), **_with_statistics(variables), opt_state=optimizer.init(trained), average=average
+    )
 
 
-def abstract_state(
-    variables: dict[str, Any],
-    optimizer: optax.GradientTransformation,
-    trainable: str = "all",
-    *,
-    averaged: bool = False,
-) -> TrainState:
-    """Returns the shapes and dtypes of `create_state`; `variables` may be abstract too."""
-    return jax.eval_shape(lambda variables: create_state(variables, optimizer, trainable, averaged=averaged), variables)
+def _variables(params: Any, batch_stats: Any) -> dict[str, Any]:
+    return {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
+
+
+def _with_statistics(variables: dict[str, Any]) -> dict[str, Any]:
+    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}

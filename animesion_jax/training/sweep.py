@@ -9,20 +9,26 @@ import jax
 import ml_collections
 from etils import epath
 
+from animesion_jax import distributed
+from animesion_jax.config import FIELDS, check, copy
 from animesion_jax.data.datasets import load_dataset
 from animesion_jax.data.splits import select_examples
 from animesion_jax.errors import InputError, first_line
+from animesion_jax.files import write_json
+from animesion_jax.models import family_of
 from animesion_jax.training import steps
 from animesion_jax.training.preemption import Preemption
 from animesion_jax.training.train import train
 from animesion_jax.workdir import run
+from animesion_jax.workdir.names import SWEEP_FILE
 
-# What a batch of `ratio` times the base's does to the learning rate.
+# Factor of the learning rate by the ratio of the batch size to that of the base.
 SCALINGS: dict[str, Callable[[float], float]] = {
     "none": lambda ratio: 1.0,
     "linear": lambda ratio: ratio,
     "sqrt": lambda ratio: ratio**0.5,
 }
+GRID_FIELDS = tuple(name for name in FIELDS if "." not in name and name != "stages")
 
 log = logging.getLogger(__name__)
 
@@ -31,49 +37,60 @@ def expand(config: ml_collections.ConfigDict) -> dict[str, ml_collections.Config
     """Returns the config of every run of a sweep by the run's name, such as "batch_size_256-image_size_64-seed_0".
 
     Args:
-      config: {"base": the config of a run, "grid": {field of the base: values}, "learning_rate_scaling": a key of
-        `SCALINGS`, by the batch size against the base's, "scale_crop_margin": whether crop_margin grows with the image
-        size from the base's}.
+      config: of a sweep.
+
+        - base: the config of a run.
+        - grid: values by field of the base.
+        - learning_rate_scaling: how the learning rate follows the batch size, a key of `SCALINGS`.
+        - scale_crop_margin: whether crop_margin grows in proportion to image_size.
 
     Raises:
-      InputError: unknown field or scaling, no values, or values that cannot be trained with.
+      InputError: a field or scaling is unknown, or a value cannot be trained with.
     """
-    if config.learning_rate_scaling not in SCALINGS:
-        raise InputError(
-            f"unknown config.learning_rate_scaling '{config.learning_rate_scaling}'; allowed: {', '.join(SCALINGS)}"
-        )
     base, grid = config.base, config.grid.to_dict()
-    run.check_config(base)
-    derived = {
-        "crop_margin": config.scale_crop_margin and "config.scale_crop_margin=False",
-        "learning_rate": config.learning_rate_scaling != "none" and "config.learning_rate_scaling=none",
-        # Mean, dropout and initialisation belong to the model, and only its own config file sets them.
-        "model": "a sweep for each model, in a workdir of its own",
-    }
-    for field, values in grid.items():
-        if field not in base or isinstance(base[field], ml_collections.ConfigDict):
-            raise InputError(
-                f"unknown field '{field}' in config.grid; allowed: those of configs/common.py that have no fields "
-                "below them"
-            )
-        if derived.get(field):
-            raise InputError(f"config.grid.{field} would not decide alone; needed: {derived[field]}")
-        if not isinstance(values, list | tuple) or not values:
-            raise InputError(f"config.grid.{field} is {values!r}; allowed: one value or more, such as (32, 64)")
+    check(base, family_of(base.model))
+    _check_grid(config)
     configs = {}
     for values in itertools.product(*grid.values()):
-        chosen = base.copy_and_resolve_references()
+        chosen = copy(base)
         for field, value in zip(grid, values, strict=True):
             try:
                 chosen[field] = value
             except TypeError as error:
                 raise InputError(f"config.grid.{field} has {value!r}; allowed: values like {base[field]!r}") from error
-        run.check_config(chosen)
-        chosen.learning_rate *= SCALINGS[config.learning_rate_scaling](chosen.batch_size / base.batch_size)
+        check(chosen, family_of(chosen.model))
+        if config.learning_rate_scaling != "none":
+            chosen.learning_rate *= SCALINGS[config.learning_rate_scaling](chosen.batch_size / base.batch_size)
         if config.scale_crop_margin:
             chosen.crop_margin = round(base.crop_margin * chosen.image_size / base.image_size)
         configs["-".join(f"{field}_{value}" for field, value in zip(grid, values, strict=True))] = chosen
     return configs
+
+
+def _check_grid(config: ml_collections.ConfigDict) -> None:
+    """Raises InputError unless the grid has known fields with values, and no other rule sets the same field."""
+    scaling, grid = config.learning_rate_scaling, config.grid.to_dict()
+    if scaling not in SCALINGS:
+        raise InputError(f"unknown config.learning_rate_scaling '{scaling}'; allowed: {', '.join(SCALINGS)}")
+    for field, values in grid.items():
+        if field not in GRID_FIELDS:
+            raise InputError(f"unknown field '{field}' in config.grid; allowed: {', '.join(GRID_FIELDS)}")
+        if not isinstance(values, list | tuple) or not values:
+            raise InputError(f"config.grid.{field} is {values!r}; allowed: one value or more, such as (32, 64)")
+    if scaling != "none" and "learning_rate" in grid:
+        raise InputError(f"config.learning_rate_scaling is {scaling} and config.grid has learning_rate; give one")
+    if scaling != "none" and config.base.learning_rate is None:
+        raise InputError(
+            f"config.learning_rate_scaling is {scaling}, but the null config.base.learning_rate follows the batch size "
+            "by its own rule; set one of them: --config.learning_rate_scaling=none, or --config.base.learning_rate=0.01"
+        )
+    if config.scale_crop_margin and "crop_margin" in grid:
+        raise InputError("config.grid has crop_margin; needed: --config.scale_crop_margin=False")
+    if "model" in grid and config.base.pretrained:
+        raise InputError(
+            f"config.grid has model, but the weights {config.base.pretrained} of config.base.pretrained fit one model; "
+            "needed: a sweep for each model, or --config.base.pretrained="
+        )
 
 
 def sweep(
@@ -86,55 +103,89 @@ def sweep(
 ) -> list[dict[str, Any]]:
     """Trains every run of a grid that has not ended yet.
 
-    A sweep that was interrupted goes on with the run, and at the checkpoint, where it stopped. A run that cannot be
-    trained does not keep the others from it.
+    An interrupted sweep resumes at the last checkpoint of the run that was interrupted. If a run fails, the others are
+    still trained.
 
     Args:
-      config: see `expand`, and configs/sweep_size.py.
-      workdir: folder for a workdir per run, named as in `expand`; local or gs://.
+      config: as in `expand`; see configs/sweep_size.py.
+      workdir: folder for sweep.json and for a workdir per run, named as in `expand`; local or gs://.
       devices: devices to train on; None takes those of all processes.
       accept_changes, preemption: as in `train`.
 
     Returns:
-      For each run {"run", "status", "results" or "error"}; status is "trained", "had ended" or "failed", results are
-      those of `train`.
+      {"run", "status", "results" or "error"} of each run. The status is "trained", "had ended" or "failed"; results are
+      those of `train`. sweep.json has the status and error of each run besides the settings of the sweep.
 
     Raises:
-      InputError: before anything is trained, a data set, split or model that some run cannot have, or a batch that
-        does not divide among the devices.
+      InputError: before anything is trained, a run has a data set, split, model or batch size that cannot be.
     """
     configs = expand(config)
     num_devices = len(devices or jax.devices())
     for name, each in configs.items():
         try:
-            _check(each, num_devices)
+            _check_run(each, num_devices)
         except InputError as error:
             raise InputError(f"run {name} of the sweep: {error}") from error
-    options = {"accept_changes": accept_changes, "preemption": preemption}
-    outcomes = []
+    outcomes: dict[str, dict[str, Any]] = {}
+    _write_record(config, workdir, configs, outcomes)
     for number, (name, each) in enumerate(configs.items(), start=1):
-        folder = str(epath.Path(workdir).expanduser() / name)
         log.info("run %d of %d: %s", number, len(configs), name)
         if preemption:
             preemption.check()
-        try:
-            results, status = run.results_of(folder, each, accept_changes=accept_changes), "had ended"
-            if results is None:
-                results, status = train(each, folder, devices, **options), "trained"
-            outcomes.append({"run": name, "status": status, "results": results})
-        except (InputError, jax.errors.JaxRuntimeError) as error:
-            if jax.process_count() > 1:
-                # The others may be waiting in this run for what never comes.
-                raise
-            # What the devices say is above all that their memory does not suffice.
-            log.warning("run %s failed: %s", name, first_line(error))
-            outcomes.append({"run": name, "status": "failed", "error": first_line(error)})
-        # Every run has programs of its own; kept, they would fill the memory of a long sweep.
+        folder = str(epath.Path(workdir).expanduser() / name)
+        outcomes[name] = _run_one(each, folder, devices, accept_changes, preemption)
+        _write_record(config, workdir, configs, outcomes)
+        # Every run has its own programs, which would fill the memory in a long sweep.
         jax.clear_caches()
-    return outcomes
+    return [{"run": name, **outcome} for name, outcome in outcomes.items()]
 
 
-def _check(config: ml_collections.ConfigDict, num_devices: int) -> None:
+def _run_one(
+    config: ml_collections.ConfigDict,
+    folder: str,
+    devices: Sequence[jax.Device] | None,
+    accept_changes: bool,
+    preemption: Preemption | None,
+) -> dict[str, Any]:
+    """Returns the outcome of a run, which is trained unless it has ended."""
+    try:
+        results = run.results_of(folder, config, accept_changes=accept_changes)
+        if results is not None:
+            return {"status": "had ended", "results": results}
+        results = train(config, folder, devices, accept_changes=accept_changes, preemption=preemption)
+        return {"status": "trained", "results": results}
+    except (InputError, jax.errors.JaxRuntimeError) as error:
+        # A JaxRuntimeError mostly means that the devices have too little memory.
+        if jax.process_count() > 1:
+            # The other processes may be waiting in this run, so that the next one cannot begin.
+            raise
+        log.warning("run %s failed: %s", folder, first_line(error))
+        return {"status": "failed", "error": first_line(error)}
+
+
+def _write_record(
+    config: ml_collections.ConfigDict, workdir: str, names: Sequence[str], outcomes: dict[str, dict[str, Any]]
+) -> None:
+    """Writes sweep.json: the settings of the sweep, and the status of each run."""
+    if not distributed.is_first():
+        return
+    folder = epath.Path(workdir).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = {
+        name: {key: value for key, value in outcomes.get(name, {"status": "waiting"}).items() if key != "results"}
+        for name in names
+    }
+    record = {
+        "grid": config.grid.to_dict(),
+        "learning_rate_scaling": config.learning_rate_scaling,
+        "scale_crop_margin": config.scale_crop_margin,
+        "runs": runs,
+    }
+    write_json(folder / SWEEP_FILE, record)
+
+
+def _check_run(config: ml_collections.ConfigDict, num_devices: int) -> None:
+    """Raises InputError if the data set, its splits, the model or the devices do not fit the config."""
     dataset = load_dataset(config.dataset, config.data_dir)
     for split in filter(None, (config.train_split, config.validation_split, config.test_split)):
         select_examples(config, dataset, split)

@@ -1,26 +1,50 @@
-"""train(config, workdir): restore or begin, train, test, write the results."""
+"""train(config, workdir): make the parts, begin or restore, loop, test, write the results."""
 
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import ml_collections
 from etils import epath
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
+from animesion_jax import config as configs
 from animesion_jax import distributed, metrics
-from animesion_jax.errors import InputError
+from animesion_jax.errors import InputError, Stopped
 from animesion_jax.files import write_json
-from animesion_jax.training.components import Trainer
+from animesion_jax.models import abstract_variables, family_of
+from animesion_jax.training.components import Components, TrainBatches, make_components
+from animesion_jax.training.evaluate import evaluate_split
+from animesion_jax.training.nonfinite import NonFinite, explain
 from animesion_jax.training.preemption import Preemption
-from animesion_jax.training.running_metrics import NonFinite
+from animesion_jax.training.running_metrics import RunningMetrics
+from animesion_jax.training.stages import stage_after
+from animesion_jax.training.state import TrainState, from_items
+from animesion_jax.training.tensorboard import TensorBoardLog
 from animesion_jax.workdir import run
-from animesion_jax.workdir.checkpoints import Checkpoints, Restored, latest_step
-from animesion_jax.workdir.metrics_log import Journal
+from animesion_jax.workdir.checkpoints import CHOICES, Checkpoints, latest_step
 from animesion_jax.workdir.names import NONFINITE_FILE, RESULTS_FILE
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where training begins or resumes.
+
+    Attributes:
+      step: number of updates done.
+      state: on the devices.
+      progress: the JSON of the checkpoint; empty at the beginning of a run.
+    """
+
+    step: int
+    state: TrainState
+    progress: dict[str, Any]
 
 
 def train(
@@ -31,134 +55,204 @@ def train(
     accept_changes: bool = False,
     preemption: Preemption | None = None,
 ) -> dict[str, Any]:
-    """Trains a model, or goes on where the last start in the same workdir stopped.
+    """Trains a model, or resumes the run in the workdir.
 
-    However a run was interrupted, it ends with the parameters and the rows of one that was not. With several processes
+    An interrupted run ends with the same parameters and rows as one that was not interrupted. With several processes
     every one calls this; the first writes, all read.
 
     Args:
       config: see configs/common.py.
       workdir: folder for config.json, classes.json, checkpoints/, metrics.jsonl, tensorboard/, curves.png and
-        results.json; local or gs://, the same one for all processes.
+        results.json; local or gs://, the same for all processes.
       devices: devices to train on; None takes those of all processes.
-      accept_changes: go on with a config that differs from the one the workdir was begun with.
+      accept_changes: resume even if the config differs from that of the workdir.
       preemption: tells when to save and stop; None for never.
 
     Returns:
-      The test metrics by weights, {"last": {...}, "best": {...}}, as written to results.json; empty without a
-      test split.
+      The test metrics by weights, {"last": {...}, "best": {...}}, as in results.json; empty without a test split.
 
     Raises:
-      InputError: what was given cannot be trained with or written to, or the loss is not finite.
+      InputError: the arguments cannot be trained with or written to, or the loss is not finite.
       Stopped: `preemption` asked for it, and everything is saved.
     """
-    run.check_config(config)
     preemption = preemption or Preemption()
     preemption.check()
-    last = latest_step(workdir)
-    if last is not None and not accept_changes:
+    configs.check(config, family_of(config.model))
+    resumes = latest_step(workdir) is not None
+    if resumes and not accept_changes:
         run.check_same_run(workdir, config)
-    trainer = Trainer(config, devices or jax.devices())
-    state = None
-    if last is None:
-        # Before anything is written: the data, and the weights to start from, may be unfit.
-        trainer.count_classes()
-        state = trainer.initial_state()
-    else:
-        run.check_classes(run.read_classes(workdir), trainer.dataset.class_names, trainer.dataset.name)
-    distributed.wait_for_all("the workdir is looked at")
-    with _naming(workdir):
-        if last is None and distributed.is_first():
-            run.save_description(workdir, config, trainer.dataset.class_names)
-        checkpoints = Checkpoints(workdir, keep_last=config.keep_last_checkpoints, first_stage_epochs=config.epochs)
-    with preemption.guarding(checkpoints.wait), checkpoints:
-        if state is not None:
-            start = Restored(0, state, {})
-        else:
-            start = checkpoints.restore_newest(trainer.abstract_state(), trainer.devices)
-            _check_something_is_left(trainer, workdir, start.step)
-            log.info("resuming %s at step %d", workdir, start.step)
-        trainer.read_data(start.progress.get("streamed"))
-        if last is not None:
-            trained_on = start.progress.get("examples", trainer.data.num_examples)
-            if trained_on != trainer.data.num_examples and not accept_changes:
-                raise InputError(
-                    f"'{config.train_split}' of {config.dataset} has {trainer.data.num_examples} examples, {workdir} "
-                    f"was trained on {trained_on}; allowed: the same data, another --workdir, or --accept_changes"
-                )
-            # Not before all is known to fit: other commands go by it.
-            with _naming(workdir):
-                if distributed.is_first():
-                    run.save_description(workdir, config, trainer.dataset.class_names)
-        return _run(trainer, start, checkpoints, workdir, preemption)
+
+    # Make the parts and the first state before anything is written: the data or the weights may not fit.
+    parts = make_components(config, devices or jax.devices())
+    start = None if resumes else _begin(parts)
+    if resumes:
+        run.check_classes(run.read_classes(workdir), parts.dataset.class_names, parts.dataset.name)
+    distributed.wait_for_all("the workdir is read")
+    if not resumes:
+        run.save_description(workdir, config, parts.dataset.class_names)
+
+    last_stage_epoch = parts.stages[-1].first_step / parts.steps_per_epoch
+    with Checkpoints(workdir, keep_last=config.keep_last_checkpoints, last_stage_epoch=last_stage_epoch) as checkpoints:
+        start = start or _restore(parts, checkpoints, config, workdir)
+        batches = TrainBatches(parts, start.progress.get("streamed"))
+        if resumes:
+            _check_same_examples(batches, start, workdir, accept_changes)
+            # Write config.json only after every check passed; evaluate and export read it.
+            run.save_description(workdir, config, parts.dataset.class_names)
+        _log_summary(parts, start, batches)
+        metrics_log = TensorBoardLog(workdir, start.step)
+        try:
+            _loop(parts, start, batches, checkpoints, metrics_log, preemption)
+            results = _test(parts, checkpoints, metrics_log, preemption) if parts.test else {}
+            if distributed.is_first():
+                folder = epath.Path(workdir).expanduser()
+                write_json(folder / RESULTS_FILE, results)
+                (folder / NONFINITE_FILE).unlink(missing_ok=True)
+            return results
+        except NonFinite as error:
+            checkpoints.wait()
+            raise explain(error, parts, batches, checkpoints, workdir) from error
+        finally:
+            metrics_log.close()
 
 
-def _check_something_is_left(trainer: Trainer, workdir: str, last: int) -> None:
-    """Raises InputError where a workdir's last step is past the config's, or is that of another config."""
-    config = trainer.config
-    second = f" and config.rebalance_epochs {config.rebalance_epochs}" if config.rebalance_epochs else ""
-    if last > trainer.total_steps:
+def _begin(parts: Components) -> Start:
+    """Returns the start of a new run."""
+    parts.count_classes()
+    return Start(0, parts.stages[0].begin(parts.initial_variables()), {})
+
+
+def _restore(parts: Components, checkpoints: Checkpoints, config: ml_collections.ConfigDict, workdir: str) -> Start:
+    """Returns where an interrupted run resumes, or the end of one that is only to be tested."""
+    restored = checkpoints.restore_newest(parts.abstract_items, parts.devices)
+    if restored.step > parts.total_steps:
+        allowed = parts.total_steps // parts.steps_per_epoch
         raise InputError(
-            f"{workdir} has trained {last / trainer.steps_per_epoch:g} epochs, config.epochs is {config.epochs}{second}"
-            "; allowed: as many or more, or another --workdir"
+            f"{workdir} has trained {restored.step / parts.steps_per_epoch:g} epochs, the config has {allowed} "
+            "(config.epochs, or those of config.stages); allowed: as many or more, or another --workdir"
         )
     changes = run.changes_of_the_run(workdir, config)
-    if last == trainer.total_steps and changes:
+    if restored.step == parts.total_steps and changes:
         raise InputError(
-            f"{workdir} has trained all {config.epochs} epochs, with another config: {changes}; allowed: more epochs, "
-            "or another --workdir"
+            f"{workdir} has trained all {parts.total_steps // parts.steps_per_epoch} epochs, with another config: "
+            f"{changes}; allowed: more epochs, or another --workdir"
         )
+    log.info("resuming %s at step %d", workdir, restored.step)
+    return Start(restored.step, from_items(restored.items), restored.progress)
+
+
+def _check_same_examples(batches: TrainBatches, start: Start, workdir: str, accept_changes: bool) -> None:
+    """Raises InputError if the training split has another size than before; logs that the order changes."""
+    data, trained_on = batches.data, start.progress["examples"]
+    if trained_on != data.num_examples and not accept_changes:
+        raise InputError(
+            f"'{data.config.train_split}' of {data.config.dataset} has {data.num_examples} examples, {workdir} was "
+            f"trained on {trained_on}; allowed: the same data, another --workdir, or --accept_changes"
+        )
+    if data.streamed != start.progress["streamed"]:
+        log.warning(
+            "config.data.cache is now '%s': the examples come in another order than in an uninterrupted run",
+            data.config.data.cache,
+        )
+
+
+def _log_summary(parts: Components, start: Start, batches: TrainBatches) -> None:
+    log.info(
+        "%s (%s parameters) on %s (%d classes), %d epochs of %d steps, %d %s, input cache: %s",
+        parts.config.model, f"{sum(leaf.size for leaf in jax.tree.leaves(start.state.params)):,}",
+        parts.config.dataset, len(parts.dataset.class_names), parts.total_steps // parts.steps_per_epoch,
+        parts.steps_per_epoch, len(parts.devices), parts.devices[0].platform, batches.data.cache,
+    )  # fmt: skip
+
+
+def _loop(
+    parts: Components,
+    start: Start,
+    batches: TrainBatches,
+    checkpoints: Checkpoints,
+    metrics_log: TensorBoardLog,
+    preemption: Preemption,
+) -> None:
+    """Trains to the last epoch. Saves and then evaluates after every epoch, and saves every so many steps.
+
+    Raises:
+      NonFinite: a loss, a gradient or an update is not finite; nothing was saved since.
+      Stopped: the process was told to stop, and everything is saved.
+    """
+    config, step, state = parts.config, start.step, start.state
+    running = RunningMetrics(start.progress.get("totals"))
+    preemption.check()
+    if step and step % parts.steps_per_epoch == 0:
+        _validate(parts, step, state, checkpoints, metrics_log, preemption)
+    with _progress_bar(parts, step) as bar:
+        while step < parts.total_steps:
+            stage = stage_after(parts.stages, step)
+            if step and step == stage.first_step:
+                state = stage.begin(state.evaluated)
+            for batch in batches.epoch_from(step):
+                state, sums = stage.train_step(step)(state, batch)
+                step += 1
+                running.add(step, sums)
+                bar.update(config.batch_size)
+                end_of_epoch = step % parts.steps_per_epoch == 0
+                if end_of_epoch or step % config.log_every_steps == 0:
+                    row = running.read() | {"learning_rate": stage.learning_rate(step - 1)}
+                    metrics_log.write(step, step / parts.steps_per_epoch, "train", row)
+                    bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
+                with running.paused():
+                    stop, every = preemption.requested(), config.checkpoint_every_steps
+                    if stop or end_of_epoch or (every and step % every == 0):
+                        progress = {"streamed": batches.data.streamed, "examples": batches.data.num_examples}
+                        checkpoints.save(step, state.items, progress | {"totals": running.totals()})
+                    if stop:
+                        checkpoints.wait()
+                        raise Stopped(f"stopped by SIGTERM and saved at step {step} of {parts.total_steps}")
+                    if end_of_epoch:
+                        _validate(parts, step, state, checkpoints, metrics_log, preemption)
+    checkpoints.wait()
 
 
 @contextlib.contextmanager
-def _naming(workdir: str) -> Iterator[None]:
-    """Turns what the file system refuses within into an InputError."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"--workdir={workdir} cannot be written to ({error.strerror or error}); allowed: a folder that you may "
-            "write in: mend its permissions or give another one"
-        ) from error
+def _progress_bar(parts: Components, step: int) -> Iterator[tqdm]:
+    """Yields a bar of images, at the first process; messages are printed above it."""
+    size = parts.config.batch_size
+    with logging_redirect_tqdm(), tqdm(
+        total=parts.total_steps * size, initial=step * size, unit="img", unit_scale=True, desc="training",
+        dynamic_ncols=True, disable=None if distributed.is_first() else True,
+    ) as bar:  # fmt: skip
+        yield bar
 
 
-def _run(
-    trainer: Trainer, start: Restored, checkpoints: Checkpoints, workdir: str, preemption: Preemption
+def _validate(
+    parts: Components,
+    step: int,
+    state: TrainState,
+    checkpoints: Checkpoints,
+    metrics_log: TensorBoardLog,
+    preemption: Preemption,
+) -> None:
+    """Evaluates the weights of a checkpoint, unless an interrupted run has done so."""
+    done = distributed.any_process(distributed.is_first() and metrics_log.has(step, "validation"))
+    if parts.validation and not done:
+        result, _ = evaluate_split(parts.eval_step, state.evaluated, parts.validation, parts.devices, preemption.check)
+        epoch = step / parts.steps_per_epoch
+        checkpoints.score(step, epoch, result)
+        metrics_log.write(step, epoch, "validation", result)
+
+
+def _test(
+    parts: Components, checkpoints: Checkpoints, metrics_log: TensorBoardLog, preemption: Preemption
 ) -> dict[str, Any]:
-    """Trains from a state to the end, tests the weights and writes the results."""
-    config, folder = trainer.config, epath.Path(workdir).expanduser()
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(start.state.params))
-    log.info(
-        "%s (%s parameters) on %s (%d classes), %d epochs of %d steps, %d %s, input cache: %s",
-        config.model, f"{parameters:,}", config.dataset, len(trainer.dataset.class_names), config.epochs,
-        trainer.steps_per_epoch, len(trainer.devices), trainer.devices[0].platform, trainer.data.cache,
-    )  # fmt: skip
-    journal = Journal(workdir, start.step)
-    try:
-        trainer.fit(start, checkpoints, journal, preemption)
-        checkpoints.wait()
-        results = trainer.test_weights(checkpoints, preemption) if trainer.test else {}
-        for weights, result in results.items():
-            accuracies = {name: result[name] for name in metrics.SUMS}
-            journal.write(result["step"], result["step"] / trainer.steps_per_epoch, f"test_{weights}", accuracies)
-        if distributed.is_first():
-            write_json(folder / RESULTS_FILE, results)
-            (folder / NONFINITE_FILE).unlink(missing_ok=True)
-        return results
-    except NonFinite as error:
-        file = folder / NONFINITE_FILE
-        if not distributed.is_first():
-            file = file.with_name(f"{file.stem}_{jax.process_index()}{file.suffix}")
-        files = trainer.data.file_names(error.step - 1)
-        write_json(file, {"step": error.step, "loss": str(error.loss), "nonfinite": error.numbers, "files": files})
-        checkpoints.wait()
-        finite = checkpoints.step_of("last")
-        raise InputError(
-            f"the loss is {error.loss:g} at step {error.step} (epoch {error.step / trainer.steps_per_epoch:.2f}), and "
-            f"{error.numbers} numbers of gradient and update are not finite; the batch's {len(files)} files are in "
-            f"{file}; {'there is no checkpoint yet' if finite is None else f'the last finite checkpoint is {finite}'}; "
-            f"lower --config.learning_rate (it is {config.learning_rate:g}) with --accept_changes or in another "
-            "--workdir, or look at the files"
-        ) from error
-    finally:
-        journal.close()
+    """Returns the test metrics of the last and of the best weights, {"last": ..., "best": ...}, and logs them."""
+    like = abstract_variables(parts.model, parts.config.image_size)
+    results, tested = {}, {}
+    for choice in CHOICES:
+        step = checkpoints.step_of(choice)
+        if step not in tested:
+            step, variables = checkpoints.restore_weights(choice, like, parts.devices)
+            result, _ = evaluate_split(parts.eval_step, variables, parts.test, parts.devices, preemption.check)
+            tested[step] = {"step": step, "split": parts.config.test_split, **result}
+        results[choice] = tested[step]
+        accuracies = {name: tested[step][name] for name in metrics.SUMS}
+        metrics_log.write(step, step / parts.steps_per_epoch, f"test_{choice}", accuracies)
+    return results

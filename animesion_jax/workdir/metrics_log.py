@@ -1,12 +1,9 @@
-"""What a run writes while it goes: metrics.jsonl, TensorBoard events and curves.png."""
+"""metrics.jsonl: a row of metrics per line, and the curves drawn from it."""
 
-import contextlib
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
-from clu import metric_writers
 from etils import epath
 
 from animesion_jax import distributed
@@ -18,11 +15,10 @@ from animesion_jax.workdir.names import ROWS_FILE
 log = logging.getLogger(__name__)
 
 
-class Journal:
-    """Writes one row per call: {"step", "epoch", "split", metrics...}, to metrics.jsonl and TensorBoard.
+class MetricsLog:
+    """Appends rows {"step", "epoch", "split", metrics...} to metrics.jsonl; the first process alone writes.
 
-    Rows after `start_step` are left from an interrupted run, and test rows belong to the end of a run: both will be
-    written again and are dropped. Of several processes the first alone writes.
+    An interrupted run writes its rows after `start_step` again, and the test rows at its end: both are dropped first.
     """
 
     def __init__(self, workdir: str, start_step: int):
@@ -30,7 +26,7 @@ class Journal:
         self._rows = [
             row for row in read_rows(workdir) if row["step"] <= start_step and not row["split"].startswith("test_")
         ]
-        # Before the first process replaces what the others have just read.
+        # All processes read the file before the first one replaces it.
         distributed.wait_for_all("metrics.jsonl is read")
         if not distributed.is_first():
             return
@@ -38,18 +34,15 @@ class Journal:
         with replacing(path) as fresh:
             fresh.write_text("".join(json.dumps(row) + "\n" for row in self._rows))
         self._file = path.open("a")
-        self._tensorboard = metric_writers.SummaryWriter(str(self._folder / "tensorboard"))
 
     def write(self, step: int, epoch: float, split: str, metrics: dict[str, float]) -> None:
-        """Adds a row; `epoch` counts from 0 and may be a fraction."""
+        """Adds a row and logs it; `epoch` counts from 0 and may be a fraction."""
         row = {"step": step, "epoch": round(epoch, 4), "split": split, **metrics}
         self._rows.append(row)
         if not distributed.is_first():
             return
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
-        with _reported("TensorBoard's events"):
-            self._tensorboard.write_scalars(step, {f"{split}/{name}": value for name, value in metrics.items()})
         figures = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         log.info("epoch %.2f  step %d  %s: %s", epoch, step, split, figures)
 
@@ -58,32 +51,26 @@ class Journal:
         return any(row["step"] == step and row["split"] == split for row in self._rows)
 
     def close(self) -> None:
-        """Writes curves.png and closes the files."""
+        """Closes the file and draws curves.png."""
         if not distributed.is_first():
             return
         self._file.close()
-        with _reported("TensorBoard's events"):
-            self._tensorboard.close()
-        with _reported(CURVES):
+        try:
             draw_curves(self._rows, self._folder / CURVES)
-
-
-@contextlib.contextmanager
-def _reported(what: str) -> Iterator[None]:
-    """Logs what goes wrong within: pictures of a run are not worth the run, nor hiding why it ended."""
-    try:
-        yield
-    except Exception as error:
-        log.warning("%s cannot be written: %s", what, first_line(error))
+        except Exception as error:
+            # Plots are optional: log the failure and continue.
+            log.warning("%s cannot be written: %s", CURVES, first_line(error))
 
 
 def read_rows(workdir: str) -> list[dict[str, Any]]:
-    """Returns the rows of a run's metrics.jsonl in order; empty when there is none.
+    """Returns the rows of a run's metrics.jsonl in order; empty without such a file.
 
-    A torn last line, which a kill leaves, is left out; another damaged one is too, and logged.
+    Skips a torn last line, which a kill leaves, and logs and skips other damaged lines.
     """
     path = epath.Path(workdir).expanduser() / ROWS_FILE
-    lines = path.read_bytes().decode(errors="replace").splitlines() if path.exists() else []
+    lines = path.read_bytes().decode(errors="replace").split("\n") if path.exists() else []
+    if lines and not lines[-1]:
+        lines.pop()
     rows = []
     for number, line in enumerate(lines, start=1):
         try:

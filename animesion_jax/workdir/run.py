@@ -9,13 +9,14 @@ import flax.linen as nn
 import ml_collections
 from etils import epath
 
-from animesion_jax.config import flatten, from_tree, may_change, resolve, to_tree
+from animesion_jax import distributed
+from animesion_jax.config import flatten, from_tree, may_change, resolve, stage_configs, to_tree
 from animesion_jax.errors import InputError
 from animesion_jax.files import read_json, write_json
 from animesion_jax.models import abstract_variables, create_model, family_of
-from animesion_jax.training import optim, steps
 from animesion_jax.workdir.checkpoints import Checkpoints
-from animesion_jax.workdir.names import CLASSES_FILE, CONFIG_FILE, RESULTS_FILE
+from animesion_jax.workdir.faults import writing
+from animesion_jax.workdir.names import CLASSES_FILE, CONFIG_FILE, RESULTS_FILE, WEIGHTS
 
 # What a message tells to type.
 START = "python -m animesion_jax.main --config=CONFIG"
@@ -113,17 +114,25 @@ def results_of(
 
 
 def save_description(workdir: str, config: ml_collections.ConfigDict, class_names: Sequence[str]) -> None:
-    """Writes config.json and classes.json, from which the other commands rebuild the model, and drops old results."""
+    """Writes config.json and classes.json at the first process, and drops old results.
+
+    The other commands rebuild the model from these files.
+
+    Raises:
+      InputError: the workdir cannot be written to.
+    """
+    if not distributed.is_first():
+        return
     folder = epath.Path(workdir).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
     described = json.loads(config.to_json())
     if "://" not in config.data_dir:
-        # So that `evaluate` finds the data from any current folder.
+        # An absolute path, for `evaluate` may start in another current folder.
         described["data_dir"] = str(epath.Path(config.data_dir).expanduser().resolve())
-    # Results are those of a run that has ended; this one is about to go on.
-    (folder / RESULTS_FILE).unlink(missing_ok=True)
-    write_json(folder / CONFIG_FILE, described)
-    write_json(folder / CLASSES_FILE, list(class_names))
+    with writing(workdir):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RESULTS_FILE).unlink(missing_ok=True)
+        write_json(folder / CONFIG_FILE, described)
+        write_json(folder / CLASSES_FILE, list(class_names))
 
 
 def build_model(config: ml_collections.ConfigDict, num_classes: int, axis_name: str | None = None) -> nn.Module:
@@ -174,14 +183,13 @@ def load(workdir: str, weights: str | None = None) -> Run:
     weights = weights or config.default_weights
     class_names = read_classes(workdir)
     model = build_model(config, len(class_names))
-    checkpoints = Checkpoints(workdir, read_only=True, first_stage_epochs=config.epochs)
+    *before, _ = [each.epochs for each in stage_configs(read_config(workdir), family_of(config.model))]
+    checkpoints = Checkpoints(workdir, read_only=True, last_stage_epoch=sum(before))
     step = checkpoints.step_of(weights)
     if step is None:
         raise InputError(f"{folder} holds no finished checkpoint yet; train for at least one epoch")
-    optimizer = optim.make_optimizer(config, optim.make_schedule(config, 1))
-    abstract = abstract_variables(model, config.image_size)
-    like = steps.abstract_state(abstract, optimizer, config.trainable, averaged=config.ema_decay > 0)
-    variables = checkpoints.restore(step, like).evaluated
+    like = {WEIGHTS: abstract_variables(model, config.image_size)}
+    variables = checkpoints.restore(step, like)[WEIGHTS]
     checkpoints.close()
     results = folder / RESULTS_FILE
     metrics = read_json(results) if results.exists() else {}

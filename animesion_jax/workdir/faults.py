@@ -1,0 +1,90 @@
+"""Errors around the files of a workdir, told apart by type and, where types overlap, by tensorstore's status word."""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from animesion_jax.errors import InputError, first_line
+
+# Status words with which tensorstore reports missing or unreadable bytes. With others, such as UNAVAILABLE or
+# PERMISSION_DENIED, the checkpoint may be whole.
+DAMAGE = re.compile(r"\b(NOT_FOUND|DATA_LOSS|OUT_OF_RANGE|FAILED_PRECONDITION|INVALID_ARGUMENT): ")
+# How tensorstore passes on an error of the file system.
+OS_ERROR = re.compile(r"\[os_error_code='(\d+)'\]")
+MAX_REASON = 200  # characters
+
+
+class Damaged(Exception):
+    """A checkpoint cannot be read."""
+
+
+@contextlib.contextmanager
+def reading() -> Iterator[None]:
+    """Turns errors about missing or unreadable bytes into `Damaged`; every other error passes as it is."""
+    try:
+        yield
+    except (FileNotFoundError, json.JSONDecodeError) as error:
+        raise Damaged(first_line(error)[:MAX_REASON]) from error
+    except InputError:
+        raise
+    except Exception as error:
+        # Orbax wraps tensorstore's ValueError in a bare Exception.
+        found = DAMAGE.search(f"{error} {error.__cause__ or error.__context__}")
+        if not found:
+            raise
+        raise Damaged(first_line(error)[:MAX_REASON]) from error
+
+
+@contextlib.contextmanager
+def writing(workdir: str) -> Iterator[None]:
+    """Turns an error of the file system within into an InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"--workdir={workdir} cannot be written to ({error.strerror or error}); allowed: a folder that you may "
+            "write in: mend its permissions or give another one"
+        ) from error
+
+
+def os_error(error: BaseException) -> str | None:
+    """Returns the file system's message behind a failed save; None if the error is of another kind."""
+    if isinstance(error, OSError):
+        return error.strerror
+    found = OS_ERROR.search(str(error))
+    return os.strerror(int(found.group(1))) if found else None
+
+
+def check_shapes(checkpoint: str, described: Any, like: Any) -> None:
+    """Raises InputError if saved arrays differ in names or shapes from those of `like`: another model is no damage.
+
+    Args:
+      checkpoint: its name, for the message.
+      described: Orbax's metadata of the item; None if they are missing.
+      like: a tree of arrays, abstract or not.
+    """
+    if described is None:
+        raise FileNotFoundError("its metadata are missing")
+    saved, wanted = _shapes(described.tree), _shapes(ocp.tree.serialize_tree(like, keep_empty_nodes=True))
+    for name in sorted(saved | wanted):
+        if saved.get(name) != wanted.get(name):
+            raise InputError(
+                f"{checkpoint} is of another model or optimizer: {name} is {saved.get(name, 'absent')} there, "
+                f"{wanted.get(name, 'absent')} by the config; allowed: the model and the trainable part it was begun "
+                "with, or another --workdir"
+            )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of a tree's arrays by path; Orbax describes an empty dict by a leaf without a shape."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        if getattr(leaf, "shape", None) is not None
+    }
