@@ -1,4 +1,4 @@
-"""Bundles: one msgpack file with a model, its preprocessing, its class names and where it came from."""
+"""Reading, checking and writing bundles."""
 
 import dataclasses
 import json
@@ -23,21 +23,21 @@ from animesion_jax.preprocessing import RESIZE
 FORMAT = "animesion"
 VERSION = 1
 KEYS = ("format", "version", "model", "preprocessing", "classes", "training", "variables")
-# Of a calibration's numbers; the others are above 0.
+# Numbers of a calibration that may be 0 or negative.
 MAY_BE_NEGATIVE = ("scale", "offset")
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a model's outputs are worth; `calibrate` finds it on images that the model was not trained on.
+    """How to turn a model's outputs into probabilities and a decision; `calibrate` fits it on held-out images.
 
     Attributes:
-      temperature: what logits are divided by before the softmax.
-      threshold: an image whose likeliest character is less probable is of an unknown one.
-      false_accept_rate: part of the images of unknown characters that are named all the same, as far as was seen.
-      scale, offset: the logit of an enrolled character is scale * cosine similarity + offset; None where too few images
-        said so.
-      source: what it was found on, in words, with figures.
+      temperature: divides the logits before the softmax; above 0.
+      threshold: lowest probability of the likeliest character at which an image is named, otherwise it is unknown.
+      false_accept_rate: part of the impostors (images of unknown characters) at or above the threshold, 0 to 1.
+      scale, offset: the logit of an enrolled character is scale * cosine similarity + offset; None if there were too
+        few images to fit them.
+      source: the images it was fitted on, and figures measured on them.
     """
 
     temperature: float
@@ -50,12 +50,12 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Enrolled:
-    """Characters added after the training.
+    """Characters added after training.
 
     Attributes:
-      names: distinct, and none of the classes'.
-      embeddings: (characters, features) float32, of unit norm: the mean of each one's images.
-      counts: how many images they were.
+      names: distinct, and different from the classes.
+      embeddings: (characters, features) float32 of unit norm, the normalised mean over each character's images.
+      counts: number of images of each character.
     """
 
     names: tuple[str, ...]
@@ -69,14 +69,14 @@ class Bundle:
 
     Attributes:
       model: linen module.
-      variables: float32 numpy arrays, {"params", "batch_stats" where the model has them}.
-      classes: names by class id, of those that the model was trained on.
+      variables: float32 NumPy arrays, {"params"} and, for models with BatchNorm, {"batch_stats"}.
+      classes: names of the characters the model was trained on, by class id.
       image_size: side of the square input in pixels.
       mean, std: per channel, of pixels in [0, 1].
-      training: data set, step, metrics and versions behind the weights.
-      description: arguments of `create_model` that make the model, its name among them.
-      calibration: None for an older bundle, or one whose run had no images left to calibrate on.
-      enrolled: characters added since; None if none.
+      training: data set, step, metrics and versions of the run.
+      description: arguments of `create_model`, including the model's name.
+      calibration: None if the bundle was not calibrated.
+      enrolled: characters added after training; None for none.
     """
 
     model: nn.Module
@@ -92,7 +92,7 @@ class Bundle:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every character's name, in the order of the probabilities: the classes, then the enrolled."""
+        """The names of all characters in the order of the probabilities: the classes, then the enrolled ones."""
         return self.classes + (self.enrolled.names if self.enrolled else ())
 
     @property
@@ -107,7 +107,12 @@ def write_bundle(tree: dict[str, Any], output: str) -> epath.Path:
 
 
 def metadata(bundle: Bundle, names: Sequence[str]) -> dict[str, str]:
-    """Returns what other formats say of a bundle beside its weights, each value as JSON; `names` are the outputs'."""
+    """Returns the metadata that other formats store beside the weights, each value as JSON.
+
+    Args:
+      bundle: source of the weights.
+      names: names of the outputs, in order.
+    """
     described = {
         "animesion_jax": animesion_jax.__version__,
         "classes": names,
@@ -128,30 +133,31 @@ def metadata(bundle: Bundle, names: Sequence[str]) -> dict[str, str]:
 
 
 def load_bundle(path: str) -> Bundle:
-    """Returns the bundle in a file.
+    """Returns the bundle in a file. Runs no code from it, and takes at most a few times the file's size in memory.
 
-    Runs no code of it, and takes memory within a few times the file's size.
+    Args:
+      path: local or gs://.
 
     Raises:
-      InputError: no such file, not a bundle, truncated, of another version, or with other variables than its model.
+      InputError: no such file, not a bundle, truncated, of another version, or inconsistent.
     """
     return build_bundle(path, read_bundle(path))
 
 
 def extend_bundle(path: str, tree: dict[str, Any], output: str, **parts: dict[str, Any]) -> epath.Path:
-    """Writes a bundle's tree, from `path`, with another "calibration" or "enrolled", checked as when read."""
+    """Checks and writes a bundle's tree with a new "calibration" or "enrolled"; `path` names it in errors."""
     extended = tree | parts
     build_bundle(path, extended)
     return write_bundle(extended, output)
 
 
 def read_bundle(path: str) -> dict[str, Any]:
-    """Returns the tree in a bundle's file; its keys and version are checked, what they hold is not."""
+    """Returns the tree in a bundle's file. Checks its format, version and keys, but not their values."""
     file = epath.Path(path).expanduser()
     if file.is_dir():
         raise InputError(
-            f"{file} is a folder; allowed: a bundle, the file that a run is exported to: python -m animesion_jax.main "
-            f"export --workdir={file} --output=mine.msgpack"
+            f"{file} is a folder; allowed: a bundle; write one of a run: python -m animesion_jax.main export "
+            f"--workdir={file} --output=mine.msgpack"
         )
     if not file.is_file():
         raise InputError(
@@ -159,14 +165,14 @@ def read_bundle(path: str) -> dict[str, Any]:
         )
     if file.suffix in (".onnx", ".safetensors"):
         raise InputError(
-            f"{file} is for other libraries by its name; allowed: a bundle, which export writes with --format=msgpack"
+            f"{file} is a file for other libraries; allowed: a bundle, which export writes with --format=msgpack"
         )
     if not file.stat().length:
         raise InputError(f"{file} is damaged (it is empty); export it again")
     with file.open("rb") as stream:
         try:
             tree = read_tree(stream, file.stat().length)
-        except Exception as error:  # msgpack raises a dozen types on damaged bytes, all of which mean the same
+        except Exception as error:  # msgpack raises a dozen types on damaged bytes
             raise InputError(f"{file} is damaged or not a bundle ({first_line(error)}); export it again") from error
     if not isinstance(tree, dict) or not is_exactly(tree.get("format"), FORMAT):
         raise InputError(f"{file} is not a bundle of animesion_jax; allowed: a file written by `export`")
@@ -181,11 +187,11 @@ def read_bundle(path: str) -> dict[str, Any]:
 
 
 def build_bundle(path: str, tree: dict[str, Any]) -> Bundle:
-    """Returns the bundle of a tree that `path` holds; InputError if it does not hold together."""
+    """Returns the bundle of a tree; InputError with `path` if its parts do not fit together."""
     try:
         return _checked_bundle(tree)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path} does not hold together: {first_line(error)}; export it again") from error
+        raise InputError(f"{path} is inconsistent: {first_line(error)}; export it again") from error
 
 
 def _checked_bundle(tree: dict[str, Any]) -> Bundle:
@@ -220,7 +226,7 @@ def _checked_calibration(described: dict[str, Any]) -> Calibration:
 
 def _checked_enrolled(described: dict[str, Any], bundle: Bundle, calibration: Calibration | None) -> Enrolled:
     if calibration is None or calibration.scale is None:
-        raise ValueError("it has enrolled characters, but no calibration of their similarity")
+        raise ValueError("it has enrolled characters, but no calibration for them")
     names, counts = checked_classes(described["names"]), described["counts"]
     both = sorted({*names} & {*bundle.classes})
     if both:
@@ -232,5 +238,5 @@ def _checked_enrolled(described: dict[str, Any], bundle: Bundle, calibration: Ca
     if not np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-3):
         raise ValueError("the enrolled embeddings are not of unit norm")
     if not isinstance(counts, list) or len(counts) != len(names) or not all(type(n) is int and n > 0 for n in counts):
-        raise ValueError(f"the enrolled characters' numbers of images are {reprlib.repr(counts)}")
+        raise ValueError(f"the counts of enrolled images are {reprlib.repr(counts)}")
     return Enrolled(names, embeddings, tuple(counts))

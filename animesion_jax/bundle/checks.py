@@ -1,4 +1,4 @@
-"""What the parts of a bundle must be; faults are ValueErrors, which `bundle` gives the name of the file."""
+"""Checks of the parts of a bundle; they raise ValueErrors, to which bundle.py adds the name of the file."""
 
 import reprlib
 from collections import Counter
@@ -9,24 +9,24 @@ from flax import traverse_util
 
 from animesion_jax.models import family_of
 
-# A ResNet's variables do not say its image size; what predict sets aside for an image should not be the file's to say.
+# Limits the memory that prediction allocates for an image; a ResNet's variables do not limit its image size.
 MAX_IMAGE_SIZE = 4096
 
 
 def is_exactly(value: Any, expected: Any) -> bool:
-    """Returns whether a value from a file has the type of the expected one and equals it."""
+    """Returns whether a value from a file equals the expected one and has its type: True is not 1."""
     return type(value) is type(expected) and value == expected
 
 
 def checked_dict(tree: dict[str, Any], key: str) -> dict[str, Any]:
-    """Returns what a key has; raises ValueError unless it is a dict."""
+    """Returns the value of a key; ValueError if it is not a dict."""
     if not isinstance(tree[key], dict):
         raise ValueError(f"'{key}' is {type(tree[key]).__name__}, not a dict")
     return tree[key]
 
 
 def checked_classes(classes: Any) -> tuple[str, ...]:
-    """Returns the names; raises ValueError unless they are a list of distinct strings."""
+    """Returns the names; ValueError if they are not a list of distinct strings."""
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise ValueError("the class names are not a list of strings")
     name, count = Counter(classes).most_common(1)[0] if classes else ("", 0)
@@ -36,7 +36,7 @@ def checked_classes(classes: Any) -> tuple[str, ...]:
 
 
 def checked_image_size(described: dict[str, Any], num_classes: int) -> int:
-    """Returns the image size; raises ValueError for what `describe_run` would not write, such as a million layers."""
+    """Returns the image size; ValueError for options that export does not write, such as a million layers."""
     allowed = ("name", "num_classes", "image_size", "dtype", *family_of(described["name"]).options)
     extra = [key for key in described if key not in allowed]
     if extra:
@@ -50,7 +50,7 @@ def checked_image_size(described: dict[str, Any], num_classes: int) -> int:
 
 
 def checked_variables(expected: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
-    """Returns the variables; raises ValueError unless they are the expected ones, and numbers throughout."""
+    """Returns the variables; ValueError for other names, shapes or dtypes than expected, or non-finite values."""
     wanted, found = traverse_util.flatten_dict(expected), traverse_util.flatten_dict(variables, keep_empty_nodes=True)
     wrong = sorted("/".join(map(str, path)) for path in wanted.keys() ^ found.keys())
     if wrong:
@@ -63,5 +63,5 @@ def checked_variables(expected: dict[str, Any], variables: dict[str, Any]) -> di
                 f"{getattr(value, 'shape', '')}, expected {leaf.dtype}{leaf.shape}"
             )
         if not np.isfinite(value).all():
-            raise ValueError(f"variable '{name}' is not finite: the training had diverged; take a run that had not")
+            raise ValueError(f"variable '{name}' is not finite, so the training diverged; export a run that did not")
     return variables

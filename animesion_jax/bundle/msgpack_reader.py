@@ -1,4 +1,4 @@
-"""A bundle's tree from its bytes: memory stays within a few times their number, whatever lengths they declare."""
+"""A msgpack reader whose memory is bounded by the size of the file, not by the lengths that the file declares."""
 
 import itertools
 from typing import Any, BinaryIO
@@ -6,23 +6,23 @@ from typing import Any, BinaryIO
 import msgpack
 import numpy as np
 
-# msgpack's reader in C sets aside what every array declares before it reads it, for up to a thousand arrays within each
-# other; the one in Python grows with what it has read. Most of a bundle is in few arrays, so neither is faster.
+# Use msgpack's reader in Python. The one in C allocates the declared length of each list before it reads the list, for
+# up to a thousand nested lists. Most of a bundle is in a few arrays, so both are equally fast.
 from msgpack import fallback
 
-# The deepest network has about 600 modules.
+# The deepest model has about 600 modules.
 MAX_CONTAINERS = 20_000
 MAX_DIMENSIONS = 8
-# How flax.serialization stores arrays: by extension type, those above 1 GiB as a dict of flat parts.
+# flax.serialization stores arrays as this extension type, and those above 1 GiB as a dict of flat parts.
 ARRAY = 1
 CHUNKED = "__msgpack_chunked_array__"
 
 
 def read_tree(stream: BinaryIO, length: int) -> Any:
-    """Returns the dicts, lists, strings, numbers and float32 arrays in a stream of `length` bytes of msgpack.
+    """Returns the tree of dicts, lists, strings, numbers and float32 arrays in `length` bytes of msgpack.
 
     Raises:
-      Exception: ValueError, or one of the other types that msgpack and numpy raise on damaged bytes.
+      Exception: ValueError, or any other type that msgpack and NumPy raise on damaged bytes.
     """
     numbers = itertools.count(1)
 
@@ -40,13 +40,13 @@ def read_tree(stream: BinaryIO, length: int) -> Any:
     )
     tree = unpacker.unpack()
     if unpacker.tell() != length:
-        raise ValueError(f"{length - unpacker.tell()} bytes after its end")
+        raise ValueError(f"{length - unpacker.tell()} bytes after the end")
     return tree
 
 
 def _array(code: int, data: bytes) -> np.ndarray:
     if code != ARRAY:
-        raise ValueError(f"extension type {code}; allowed: {ARRAY}, arrays")
+        raise ValueError(f"extension type {code}; allowed: {ARRAY}, an array")
     shape, dtype, content = msgpack.unpackb(data, raw=True, max_array_len=MAX_DIMENSIONS, max_map_len=0)
     if dtype != b"float32":
         raise ValueError(f"an array of {str(dtype)[:20]}; allowed: float32")

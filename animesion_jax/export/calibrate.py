@@ -17,7 +17,7 @@ from animesion_jax.data.eval_data import EvalData
 from animesion_jax.errors import InputError, escape
 from animesion_jax.inference.batches import apply_to_files
 from animesion_jax.inference.calibration import fit
-from animesion_jax.inference.forward import of_pixels
+from animesion_jax.inference.forward import apply_to_pixels
 from animesion_jax.workdir import run
 
 # Enough for a false-accept rate of one in a thousand; more would take gigabytes with thousands of classes.
@@ -72,7 +72,7 @@ def calibrate(
     run.check_classes(trained, loaded.classes, bundle)
     run.check_classes(trained, dataset.class_names, dataset.name)
     config.data.cache = "none"
-    forward = partial(jax.jit(partial(of_pixels, loaded)), jax.device_put(loaded.variables))
+    forward = partial(jax.jit(partial(apply_to_pixels, loaded)), jax.device_put(loaded.variables))
     logits, embeddings, labels = _outputs(forward, EvalData(config, dataset, split).batches())
     if len(labels) < 2:
         raise InputError(f"split '{split}' of {dataset.name} has {len(labels)} image; allowed: 2 or more")

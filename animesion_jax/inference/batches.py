@@ -1,4 +1,4 @@
-"""Image files through a function in batches of one size: threads decode while the function computes."""
+"""Applies a function to image files in batches of one size; threads decode the next files meanwhile."""
 
 import os
 from collections import deque
@@ -14,7 +14,7 @@ from animesion_jax.errors import InputError
 from animesion_jax.images import read_image
 from animesion_jax.preprocessing import resize
 
-# Decoded images wait in memory for so many batches, no more, however many files there are.
+# Most batches of decoded images that wait in memory.
 BATCHES_AHEAD = 2
 
 Entries = list[tuple[Path, int | InputError]]
@@ -23,24 +23,24 @@ Entries = list[tuple[Path, int | InputError]]
 def apply_to_files(
     function: Callable[[np.ndarray], jax.Array], files: Sequence[Path], size: int, batch_size: int
 ) -> Iterator[tuple[Path, np.ndarray | InputError]]:
-    """Yields each file in order with the function's output for its image, or with what is wrong with the file.
+    """Yields each file in order with the function's output for its image, or with the error of reading it.
 
     Args:
-      function: (batch_size, size, size, 3) uint8 -> (batch_size, ...); the last batch is filled up with zeros, so that
-        it is compiled once.
+      function: maps (batch_size, size, size, 3) uint8 to (batch_size, ...). Zeros fill up the last batch, so that it is
+        compiled once.
       files: images of any size.
-      size: side of the square that they are resized to, pixels.
+      size: side in pixels of the square that the images are resized to.
       batch_size: images per call.
     """
-    before: tuple[Entries, jax.Array] | None = None
+    previous: tuple[Entries, jax.Array] | None = None
     for entries, images in _batches(files, size, batch_size):
-        # Calls return before they are done: the next one is on its way while the outputs of this one are read.
-        now = (entries, function(images))
-        if before:
-            yield from _outputs(*before)
-        before = now
-    if before:
-        yield from _outputs(*before)
+        # Dispatch is asynchronous: read the previous outputs after the next call has started.
+        current = (entries, function(images))
+        if previous:
+            yield from _outputs(*previous)
+        previous = current
+    if previous:
+        yield from _outputs(*previous)
 
 
 def _outputs(entries: Entries, outputs: jax.Array) -> Iterator[tuple[Path, np.ndarray | InputError]]:
@@ -50,7 +50,7 @@ def _outputs(entries: Entries, outputs: jax.Array) -> Iterator[tuple[Path, np.nd
 
 
 def _batches(files: Sequence[Path], size: int, batch_size: int) -> Iterator[tuple[Entries, np.ndarray]]:
-    """Yields batches of images, with each file's place in its batch or fault; a batch may have no image at all."""
+    """Yields batches of images, and for each file its index in the batch or its error; a batch may have no image."""
     images, entries, filled = np.zeros((batch_size, size, size, 3), np.uint8), [], 0
     for file, pixels in _decoded(files, size, ahead=BATCHES_AHEAD * batch_size):
         if isinstance(pixels, InputError):
@@ -61,7 +61,7 @@ def _batches(files: Sequence[Path], size: int, batch_size: int) -> Iterator[tupl
             filled += 1
         if filled == batch_size or len(entries) == BATCHES_AHEAD * batch_size:
             yield entries, images
-            # A new array: the device may still be reading the old one.
+            # Take a new array, because the device may still read the old one.
             images, entries, filled = np.zeros_like(images), [], 0
     if entries:
         yield entries, images
@@ -78,7 +78,7 @@ def _decoded(files: Sequence[Path], size: int, ahead: int) -> Iterator[tuple[Pat
                 yield file, future.result()
                 waiting.extend((file, pool.submit(_decode, file, size)) for file in islice(left, 1))
         finally:
-            # Whoever stops early does not wait for what was still to be decoded.
+            # A caller that stops early does not wait for the files left.
             pool.shutdown(wait=False, cancel_futures=True)
 
 

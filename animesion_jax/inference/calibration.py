@@ -1,4 +1,4 @@
-"""What a model's logits and embeddings are worth, found on images of its characters that it was not trained on."""
+"""Fits a calibration on held-out images: temperature, threshold for unknown characters, scale of similarities."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from scipy import optimize, special
 
 from animesion_jax.bundle import Calibration
 
-# Temperatures are looked for in this range.
+# Range of the search for a temperature.
 TEMPERATURES = (0.05, 20.0)
 
 
@@ -22,14 +22,12 @@ def fit(
     """Returns the calibration of a model.
 
     Args:
-      logits: (n, classes), of images of known characters.
-      embeddings: (n, features), unit norm.
+      logits: (n, classes) of images of known characters.
+      embeddings: (n, features) of unit norm.
       labels: (n,) class ids.
-      false_accept_rate: part of the images of unknown characters that may be named, 0 to 1; None for that at which as
-        large a part of the known ones is called unknown.
-      unknown: (m, classes) logits of images of unknown characters. None has the known ones stand in for them: see
-        `impostor_scores`.
-      source: what these are, for `Calibration.source`, which gets the figures seen.
+      false_accept_rate: part of the impostors that may be named, 0 to 1; None for the equal error rate.
+      unknown: (m, classes) logits of impostors, images of unknown characters; None to use `impostor_scores` instead.
+      source: description of the images for `Calibration.source`, to which the measured figures are added.
     """
     temperature = fit_temperature(logits, labels)
     tempered = np.asarray(logits, np.float64) / temperature
@@ -39,7 +37,7 @@ def fit(
     else:
         impostors = special.softmax(np.asarray(unknown, np.float64) / temperature, axis=1).max(1)
     if false_accept_rate is None:
-        false_accept_rate, threshold = equal_error(confidence, impostors)
+        false_accept_rate, threshold = equal_error_rate(confidence, impostors)
     else:
         threshold = threshold_for(impostors, false_accept_rate)
     scale, offset = fit_similarity(tempered, embeddings, labels) or (None, None)
@@ -55,24 +53,24 @@ def fit(
     return Calibration(temperature, threshold, false_accept_rate, scale, offset, (source or {}) | figures)
 
 
-def doubt(images: int) -> float:
-    """Returns the part of a label that fits leave to the other classes, as if two of n + 2 images were in doubt.
+def label_smoothing(images: int) -> float:
+    """Returns the probability that a label leaves to the other classes: 1 / (images + 2).
 
-    From Platt's targets (1999, "Probabilistic Outputs for Support Vector Machines"): where every image is right, it
-    keeps probabilities from becoming 1.
+    After Platt's targets (1999, "Probabilistic Outputs for Support Vector Machines"). It keeps fitted probabilities
+    below 1 if the model is right on every image.
     """
     return 1.0 / (images + 2)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Returns the temperature that makes the labels likeliest (Guo et al., 2017, arXiv:1706.04599), 0.05 to 20.
+    """Returns the temperature with the largest likelihood of the smoothed labels, within `TEMPERATURES`.
 
-    The labels are doubted a little: see `doubt`.
+    Source: Guo et al., 2017, arXiv:1706.04599; see `label_smoothing`.
     """
     logits = np.asarray(logits, np.float64)
-    share = doubt(len(labels))
-    targets = np.full(logits.shape, share / max(logits.shape[1] - 1, 1))
-    targets[np.arange(len(labels)), labels] = 1 - share
+    smoothing = label_smoothing(len(labels))
+    targets = np.full(logits.shape, smoothing / max(logits.shape[1] - 1, 1))
+    targets[np.arange(len(labels)), labels] = 1 - smoothing
 
     def loss(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)
@@ -82,14 +80,14 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def impostor_scores(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns (n,) confidences in the likeliest of the other characters, where an image's own is not among the known.
+    """Returns the (n,) confidences of the images as impostors: each image's own class is left out of the softmax.
 
-    As biometric systems are tested: a person against everybody's templates but their own. The images' own classes were
-    trained on, so that real unknown characters may fare otherwise.
+    Biometric systems are tested like this: a person against all templates but their own. The model was trained on the
+    left-out classes, so results on truly unknown characters may differ.
 
     Args:
       logits: (n, classes), tempered.
-      labels: (n,) class ids, which are left out of the softmax.
+      labels: (n,) class ids.
     """
     others = np.array(logits, np.float64)
     others[np.arange(len(labels)), labels] = -np.inf
@@ -97,9 +95,9 @@ def impostor_scores(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def threshold_for(impostors: np.ndarray, false_accept_rate: float) -> float:
-    """Returns a threshold that this part of the (n,) impostors' confidences reaches, rounded down to whole ones.
+    """Returns the threshold at a false accept rate of (n,) impostors' confidences, rounded down to whole images.
 
-    It is in the middle between the confidences on either side, which another batch size may round otherwise.
+    It is midway between two confidences, because another batch size may round them differently.
     """
     highest_first = np.sort(np.float64(impostors))[::-1]
     # Rounded: 0.29 * 100 is below 29.
@@ -107,24 +105,24 @@ def threshold_for(impostors: np.ndarray, false_accept_rate: float) -> float:
     if accepted == len(highest_first):
         return float(highest_first[-1])
     rejected, above = highest_first[accepted], highest_first[accepted - 1] if accepted else 1.0
-    # Where they are equal, none of these is accepted; confidences are float32.
+    # If both are equal, accept none of them. Confidences are float32.
     return float(max((rejected + above) / 2, np.nextafter(np.float32(rejected), np.float32(2))))
 
 
-def equal_error(known: np.ndarray, impostors: np.ndarray) -> tuple[float, float]:
-    """Returns where as large a part of the impostors is accepted as of the known is not: (that part, the threshold).
+def equal_error_rate(known: np.ndarray, impostors: np.ndarray) -> tuple[float, float]:
+    """Returns (equal error rate, threshold).
 
-    Where no threshold makes them equal, the one at which they are nearest; of equally near ones that in the middle of
-    the widest gap between confidences, which rounding leaves on their sides.
+    The threshold minimises the difference between the false accept rate and the false reject rate; the first is
+    returned. Ties are broken by the widest gap between confidences, in whose middle the threshold is.
 
     Args:
       known: (n,) confidences of images of known characters.
-      impostors: (m,) confidences of others.
+      impostors: (m,) confidences of images of unknown characters.
     """
-    # Confidences that float32, which the model computes in, does not tell apart are one.
+    # The model computes in float32; confidences that are equal there count as equal.
     known, impostors = np.sort(np.float32(known)), np.sort(np.float32(impostors))
     steps = np.unique(np.concatenate([known, impostors])).astype(np.float64)
-    # Below all, between two, above all.
+    # Below the lowest, between neighbours, above the highest.
     thresholds = np.concatenate(
         [steps[:1], (steps[1:] + steps[:-1]) / 2, [np.nextafter(np.float32(steps[-1]), np.float32(2))]]
     )
@@ -137,12 +135,11 @@ def equal_error(known: np.ndarray, impostors: np.ndarray) -> tuple[float, float]
 
 
 def fit_similarity(logits: np.ndarray, embeddings: np.ndarray, labels: np.ndarray) -> tuple[float, float] | None:
-    """Returns how a cosine similarity becomes a logit that stands beside the classes': (scale, offset).
+    """Returns the (scale, offset) that turn a cosine similarity into a logit; None without a class of two images.
 
-    Each class in turn is taken for an enrolled one: its logit is replaced by scale * s + offset, s an image's
-    similarity to the mean embedding of the class's other images. Scale and offset are those that make the labels
-    likeliest, with a `doubt`, over all images and all replaced classes of at least two images; None where there is no
-    such class.
+    Treats each class in turn as an enrolled character: its logit becomes scale * s + offset, where s is an image's
+    similarity to the mean embedding of the other images of the class. Maximises the likelihood of the smoothed labels
+    over all images and all classes of two or more images.
 
     Args:
       logits: (n, classes), tempered.
@@ -156,20 +153,20 @@ def fit_similarity(logits: np.ndarray, embeddings: np.ndarray, labels: np.ndarra
         return None
     similarities, own = _similarities(embeddings, labels, replaced)
     rows = np.arange(len(labels))
-    # log of the sum over the classes that are left: (n, replaced).
+    # Log of the sum of exponentials over the remaining classes: (n, replaced).
     everything = special.logsumexp(logits, axis=1)
     shares = np.exp(logits[:, replaced] - everything[:, None])
     with np.errstate(divide="ignore"):
         rest = everything[:, None] + np.log1p(-np.minimum(shares, 1 - 1e-12))
     true = logits[rows, labels][:, None]
-    share = doubt(len(labels))
+    smoothing = label_smoothing(len(labels))
 
     def loss(parameters: np.ndarray) -> float:
         enrolled = parameters[0] * similarities + parameters[1]
         total = np.logaddexp(rest, enrolled)
-        # For a doubted label, that it is the other of the two: the enrolled class, or any that is left.
+        # The smoothing goes to the other of the two: the enrolled class, or the remaining classes.
         right, wrong = np.where(own, enrolled, true), np.where(own, rest, enrolled)
-        return float((total - (1 - share) * right - share * wrong).mean())
+        return float((total - (1 - smoothing) * right - smoothing * wrong).mean())
 
     start = (logits.std(), 0.0)
     found = optimize.minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-9})
@@ -177,7 +174,7 @@ def fit_similarity(logits: np.ndarray, embeddings: np.ndarray, labels: np.ndarra
 
 
 def _similarities(embeddings: np.ndarray, labels: np.ndarray, replaced: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (n, replaced) similarities to the classes' means, of other images than itself, and whether it is own."""
+    """Returns (n, replaced) similarities of images to class means without the image itself, and a mask of own class."""
     own = labels[:, None] == replaced
     sums = own.T @ embeddings
     means = sums / np.linalg.norm(sums, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Embeddings of images as a file: NumPy's npz, or Parquet."""
+"""Files of embeddings: NumPy's npz, or Parquet."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ def save_npz(path: Path, files: Sequence[str], embeddings: np.ndarray) -> None:
 
 
 def save_parquet(path: Path, files: Sequence[str], embeddings: np.ndarray) -> None:
-    """Writes the columns "path", text, and "embedding", lists of one length; needs pyarrow."""
+    """Writes the columns "path" (string) and "embedding" (fixed-size list of float32); needs pyarrow."""
     import pyarrow
     import pyarrow.parquet
 
@@ -30,7 +30,7 @@ FORMATS: dict[str, Callable[[Path, Sequence[str], np.ndarray], None]] = {".npz":
 
 
 def check_output(output: str) -> Path:
-    """Returns the path of a file of `FORMATS`; InputError for another one, or where a package for it is missing."""
+    """Returns the path of a file to write; InputError for a format outside `FORMATS` or a missing package."""
     path = Path(output).expanduser()
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"--output={output}: allowed: a file named {' or '.join(f'*{suffix}' for suffix in FORMATS)}")
@@ -45,7 +45,13 @@ def check_output(output: str) -> Path:
 
 
 def save_embeddings(path: Path, files: Sequence[str], embeddings: np.ndarray) -> None:
-    """Writes the (n, features) float32 embeddings of n images to a file that `check_output` returned, whole or not."""
+    """Writes the (n, features) float32 embeddings of n images; the file appears whole or not at all.
+
+    Args:
+      path: from `check_output`.
+      files: n paths of images.
+      embeddings: (n, features) float32.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as fresh:
         FORMATS[path.suffix.lower()](fresh, [encodable(name) for name in files], embeddings)

@@ -1,4 +1,4 @@
-"""Characters added to a bundle from a few images, without training."""
+"""Adds a character to a bundle from a few images, without training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,17 +16,20 @@ BATCH_SIZE = 8
 
 
 def enroll(bundle: str, name: str, files: Sequence[Path], output: str) -> tuple[epath.Path, dict[str, Any]]:
-    """Writes a copy of a bundle that knows another character, and returns its path and what was enrolled.
+    """Writes a copy of a bundle with another character.
 
-    An image is of an enrolled character where its embedding is close to the mean of the character's embeddings; how
-    close stands for which probability is part of the calibration. A name that was enrolled before gets the new images
-    instead of the old.
+    The character's logit grows with the cosine similarity of an image's embedding to the mean embedding of the
+    character's images; the calibration has the scale. New images replace those of a character enrolled before.
 
     Args:
-      bundle: calibrated.
-      name: of the character, none of those that the model was trained on.
+      bundle: file of a calibrated bundle.
+      name: the character's name; not one of the classes that the model was trained on.
       files: images of the character, 1 or more.
       output: file to write, local or gs://.
+
+    Returns:
+      The path of the new bundle, and {"name", "images", "replaced", "enrolled"}: the character's name and number of
+      images, whether it was enrolled before, and the number of enrolled characters.
 
     Raises:
       InputError: a bundle without calibration, a name of a trained class or "unknown", or an unreadable image.
@@ -36,13 +39,13 @@ def enroll(bundle: str, name: str, files: Sequence[Path], output: str) -> tuple[
     recognizer = Recognizer(known, BATCH_SIZE)
     if known.calibration is None or known.calibration.scale is None:
         raise InputError(
-            f"{bundle} does not say what a similarity is worth (it was not calibrated, or on fewer than two images of "
-            f"any character); allowed: one from python -m animesion_jax.main calibrate --bundle={bundle} --workdir=RUN"
+            f"{bundle} has no calibration for enrolled characters; calibrate it on two or more images of a character: "
+            f"python -m animesion_jax.main calibrate --bundle={bundle} --workdir=RUN"
         )
     if not name.strip():
         raise InputError("--name is empty; allowed: a character's name")
     if name.strip().lower() == UNKNOWN:
-        raise InputError(f"--name={name} is what predict calls characters that it does not know; allowed: another name")
+        raise InputError(f"--name={name}: predict calls unknown characters by this name; allowed: another name")
     if name in known.classes:
         raise InputError(f"--name={name}: the model was trained on this character; allowed: another name")
     embeddings = []
@@ -53,7 +56,7 @@ def enroll(bundle: str, name: str, files: Sequence[Path], output: str) -> tuple[
     mean = np.sum(embeddings, axis=0, dtype=np.float64)
     norm = np.linalg.norm(mean)
     if not norm > 0:
-        raise InputError(f"the model sees nothing on these images of {name}: all features are 0; allowed: other images")
+        raise InputError(f"all features of these images of {name} are 0; allowed: other images")
     characters = {}
     if known.enrolled:
         parts = zip(known.enrolled.embeddings, known.enrolled.counts, strict=True)

@@ -1,4 +1,4 @@
-"""What a classifier looked at: attention rollout for transformers, Grad-CAM for convolutional networks."""
+"""Heat maps of a classifier's evidence: attention rollout for transformers, Grad-CAM for convolutional networks."""
 
 import errno
 from collections import Counter
@@ -17,50 +17,50 @@ from animesion_jax.bundle import Bundle
 from animesion_jax.errors import InputError
 from animesion_jax.files import replacing
 from animesion_jax.images import EXPLAINED, read_image
-from animesion_jax.inference.forward import character_logits, of_pixels
+from animesion_jax.inference.forward import apply_to_pixels, character_logits
 from animesion_jax.models import Rollout, family_of
 from animesion_jax.preprocessing import resize
 
 COLORMAP = "turbo"
-# Of the colour where the map is hottest; a cold place shows the image as it is.
+# Opacity of the colour where the map is 1; it is 0 where the map is 0.
 OPACITY = 0.6
-# Longer sides are scaled down to it: no more can be told apart.
+# Longest side of an overlay in pixels; a map is much coarser.
 MAX_OVERLAY_SIDE = 1024
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 Variables = dict[str, Any]
-# Runs a model once, and returns (batch, characters) logits.
+# Runs a model once and returns (batch, characters) logits.
 Forward = Callable[[], jax.Array]
 
 
 def rollout(layers: Sequence[str], has_class_token: bool, forward: Forward) -> tuple[jax.Array, jax.Array]:
-    """Returns the logits, and how far attention carries each patch to the classifier.
+    """Returns the logits, and a map of how much attention each patch gets through all layers.
 
-    Attention rollout (Abnar and Zuidema, 2020, arXiv:2005.00928): the product over the layers of the mean of the heads'
-    attention, half of it the residual connection; then the row of the class token, or the mean of all rows where the
-    classifier takes the mean of the patches.
+    Attention rollout (Abnar and Zuidema, 2020, arXiv:2005.00928): averages attention over heads, mixes it half and half
+    with the identity for the residual connection, and multiplies the layers. The map is the row of the class token, or
+    the mean of all rows for classifiers on the mean of the patches.
 
     Args:
-      layers: paths of the attention modules in the model that `forward` runs, from the first to the last.
+      layers: paths of the attention modules in the model, from the first to the last.
       has_class_token: whether the classifier sees the first token instead of the mean of all.
-      forward: of (batch, S, S, 3) images.
+      forward: runs the model on (batch, S, S, 3) images.
 
     Returns:
-      (batch, characters) logits and a (batch, grid, grid) float32 map, not negative.
+      (batch, characters) logits and a (batch, grid, grid) float32 map of values from 0.
     """
-    seen: dict[str, jax.Array] = {}
+    captured: dict[str, jax.Array] = {}
 
     def keep(method: Callable, arguments: tuple, options: dict, context: Any) -> Any:
         result = method(*arguments, **options)
         if context.module.name in ("query", "key") and context.method_name == "__call__":
-            seen["/".join(context.module.path)] = result
+            captured["/".join(context.module.path)] = result
         return result
 
     with nn.intercept_methods(keep):
         logits = forward()
     flow = None
     for layer in layers:
-        query, key = seen[f"{layer}/query"], seen[f"{layer}/key"]
+        query, key = captured[f"{layer}/query"], captured[f"{layer}/key"]
         weights = nn.dot_product_attention_weights(query, key, force_fp32_for_softmax=True)
         weights = weights.astype(jnp.float32).mean(1)
         mixed = 0.5 * weights + 0.5 * jnp.eye(weights.shape[-1])
@@ -71,49 +71,49 @@ def rollout(layers: Sequence[str], has_class_token: bool, forward: Forward) -> t
 
 
 def grad_cam(features: str, forward: Forward, class_ids: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
-    """Returns the logits, and where the last convolutional features speak for a character.
+    """Returns the logits, and a map of the last convolutional features in favour of a character.
 
-    Grad-CAM (Selvaraju et al., 2017, arXiv:1610.02391): the features, weighted by the mean over the image of the
-    gradient of the character's logit, summed over the channels; what speaks against it is cut off.
+    Grad-CAM (Selvaraju et al., 2017, arXiv:1610.02391): weights each channel by the mean of the gradient of the
+    character's logit over the image, sums the channels and clips negative values.
 
     Args:
-      features: path of the module in the model that `forward` runs, whose output has places on the image.
-      forward: of (batch, S, S, 3) images.
-      class_ids: (batch,) integers, of the logits; None for the likeliest of each image.
+      features: path of the model's last module with a (batch, H, W, channels) output.
+      forward: runs the model on (batch, S, S, 3) images.
+      class_ids: (batch,) integers; None for the likeliest character of each image.
 
     Returns:
-      (batch, characters) logits and a (batch, H, W) float32 map, not negative.
+      (batch, characters) logits and a (batch, H, W) float32 map of values from 0.
     """
 
     def forward_with(added: jax.Array | float) -> tuple[jax.Array, jax.Array]:
-        seen = None
+        captured = None
 
         def add(method: Callable, arguments: tuple, options: dict, context: Any) -> Any:
-            nonlocal seen
+            nonlocal captured
             result = method(*arguments, **options)
             if "/".join(context.module.path) == features and context.method_name == "__call__":
-                seen = result = result + added
+                captured = result = result + added
             return result
 
         with nn.intercept_methods(add):
             logits = forward()
-        return logits, seen
+        return logits, captured
 
     shape = jax.eval_shape(forward_with, 0.0)[1]
-    logits, backward, seen = jax.vjp(forward_with, jnp.zeros(shape.shape, shape.dtype), has_aux=True)
+    logits, backward, captured = jax.vjp(forward_with, jnp.zeros(shape.shape, shape.dtype), has_aux=True)
     if class_ids is None:
         class_ids = logits.argmax(-1)
     (gradient,) = backward(jax.nn.one_hot(class_ids, logits.shape[-1], dtype=logits.dtype))
     weights = gradient.astype(jnp.float32).mean((1, 2), keepdims=True)
-    # ShallowNet's features are taken before their ReLU, a ResNet's are not negative anyway.
-    return logits, nn.relu((weights * nn.relu(seen.astype(jnp.float32))).sum(-1))
+    # The features of ShallowNet need the inner ReLU, because they come before its own.
+    return logits, nn.relu((weights * nn.relu(captured.astype(jnp.float32))).sum(-1))
 
 
 class Explainer:
-    """Draws maps of what a bundle's model looks at, beside the probabilities that `predict` tells; compiled once.
+    """Computes probabilities and heat maps of a bundle's model; compiled once.
 
     Attributes:
-      bundle: the model and what belongs to it.
+      bundle: the bundle.
     """
 
     def __init__(self, bundle: Bundle):
@@ -125,34 +125,33 @@ class Explainer:
             variables: Variables, images: jax.Array, class_ids: jax.Array | None
         ) -> tuple[jax.Array, jax.Array]:
             def forward() -> jax.Array:
-                return character_logits(bundle, *of_pixels(bundle, variables, images))
+                return character_logits(bundle, *apply_to_pixels(bundle, variables, images))
 
-            if self.follows_attention:
+            if self.uses_attention:
                 layers, token = self._method.layers(bundle.model), self._method.has_class_token(bundle.model)
                 logits, maps = rollout(layers, token, forward)
             else:
                 logits, maps = grad_cam(self._method.features(bundle.model), forward, class_ids)
-            most = maps.max((1, 2), keepdims=True)
-            return jax.nn.softmax(logits), maps / jnp.where(most > 0, most, 1.0)
+            maximum = maps.max((1, 2), keepdims=True)
+            return jax.nn.softmax(logits), maps / jnp.where(maximum > 0, maximum, 1.0)
 
         self._explain = jax.jit(explain)
 
     @property
-    def follows_attention(self) -> bool:
-        """Whether maps are of attention, the same whatever the class; otherwise they are of one class."""
+    def uses_attention(self) -> bool:
+        """Whether the maps show attention, which is the same for every class."""
         return isinstance(self._method, Rollout)
 
     def explain(self, image: np.ndarray, class_id: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Returns an image's probabilities and the map of what speaks for one of the characters.
+        """Returns an image's probabilities and the heat map of one character.
 
         Args:
           image: (S, S, 3) uint8, S the bundle's image size.
-          class_id: place among `bundle.names` of the character that the map is for; None for the likeliest. A
-            transformer's is the same for all.
+          class_id: index of the character in `bundle.names`; None for the likeliest. Attention maps ignore it.
 
         Returns:
-          (characters,) float32 probabilities of `bundle.names`, and an (H, W) float32 map with its largest value 1, or
-          0 where nothing speaks for the character.
+          (characters,) float32 probabilities of `bundle.names`, and an (H, W) float32 map in [0, 1] whose largest value
+          is 1, or which is 0 everywhere.
         """
         class_ids = None if class_id is None else jnp.asarray([class_id])
         probabilities, maps = self._explain(self._variables, image[None], class_ids)
@@ -160,7 +159,7 @@ class Explainer:
 
 
 def overlay(image: Image.Image, heat: np.ndarray) -> Image.Image:
-    """Returns an RGB image with an (H, W) map in [0, 1] laid over it, sides at most `MAX_OVERLAY_SIDE` pixels."""
+    """Returns the RGB image under a coloured (H, W) map in [0, 1]; sides are at most `MAX_OVERLAY_SIDE` pixels."""
     image = image.convert("RGB")
     image.thumbnail((MAX_OVERLAY_SIDE, MAX_OVERLAY_SIDE))
     heat = np.asarray(Image.fromarray(np.float32(heat)).resize(image.size, Image.Resampling.BICUBIC)).clip(0, 1)
@@ -173,24 +172,23 @@ def overlay(image: Image.Image, heat: np.ndarray) -> Image.Image:
 def explain_files(
     explainer: Explainer, files: Sequence[Path], class_name: str | None = None, output: str | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Writes an overlay of each file, and yields {"path", "overlay", "class", "probability"}, or {"path", "error"}.
+    """Writes an overlay of each file; yields {"path", "overlay", "class", "probability"} or {"path", "error"}.
 
     Args:
-      explainer: of the bundle to ask.
-      files: images; that of face.jpg goes to face.jpg.explained.png.
-      class_name: character that the map is for; None for the likeliest of each image.
-      output: folder for the overlays; None for that of each image.
+      explainer: of a bundle.
+      files: images; the overlay of face.jpg is face.jpg.explained.png.
+      class_name: character of the map; None for the likeliest of each image.
+      output: folder of the overlays; None to write each beside its image.
 
     Raises:
-      InputError: no such character, or one for a transformer, or two images whose overlays would have one name, or
-        no leave to write beside an image.
+      InputError: unknown character, a character for a transformer, two overlays with one name, or a read-only folder.
     """
     bundle = explainer.bundle
     class_id = _class_id(explainer, class_name)
     targets = [(Path(output) if output else file.parent) / f"{file.name}{EXPLAINED}" for file in files]
     target, times = Counter(targets).most_common(1)[0]
     if times > 1:
-        raise InputError(f"{times} images would have their overlays in {target}; allowed: names that differ")
+        raise InputError(f"{times} images have the same overlay {target}; allowed: different names, or no --output")
     if output:
         Path(output).mkdir(parents=True, exist_ok=True)
     for file, target in zip(files, targets, strict=True):
@@ -207,7 +205,7 @@ def explain_files(
         except OSError as error:
             if output or error.errno not in READ_ONLY:
                 raise
-            raise InputError(f"{target.parent}: {error.strerror}; choose another place with --output=FOLDER") from error
+            raise InputError(f"{target.parent}: {error.strerror}; name another folder: --output=FOLDER") from error
         yield {
             "path": str(file),
             "overlay": str(target),
@@ -220,10 +218,10 @@ def _class_id(explainer: Explainer, name: str | None) -> int | None:
     if name is None:
         return None
     names = explainer.bundle.names
-    if explainer.follows_attention:
+    if explainer.uses_attention:
         raise InputError(
-            f"--class_name={name}: the model is a transformer, whose map of attention is the same for every class; "
-            "allowed: no --class_name"
+            f"--class_name={name}: the model is a transformer, and attention is the same for every class; allowed: no "
+            "--class_name"
         )
     if name not in names:
         raise InputError(f"unknown character '{name}'; allowed: {', '.join(names[:10])}{' ...' * (len(names) > 10)}")

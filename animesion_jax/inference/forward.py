@@ -1,4 +1,4 @@
-"""A bundle's model as functions of uint8 batches: probabilities of every character, and embeddings."""
+"""Pure functions from images to a bundle's logits, embeddings and probabilities."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,18 +12,18 @@ from animesion_jax.models import HEAD
 from animesion_jax.preprocessing import normalize
 
 Variables = dict[str, Any]
-# Of squared norms: features that are all 0 have the embedding 0.
-SMALLEST = 1e-30
+# Lower bound of squared norms: features that are all 0 have the embedding 0.
+MIN_SQUARED_NORM = 1e-30
 
 
 def logits_and_embeddings(model: nn.Module, variables: Variables, images: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns (batch, classes) logits and (batch, features) embeddings, float32.
 
-    An embedding is what the classifier's last layer sees, scaled to unit norm.
+    The embedding is the input of the classifier's last layer, scaled to unit norm.
 
     Args:
-      model: of a bundle.
-      variables: the model's.
+      model: from `create_model`.
+      variables: of the model.
       images: (batch, S, S, 3) float32, normalised.
     """
     features = None
@@ -37,18 +37,21 @@ def logits_and_embeddings(model: nn.Module, variables: Variables, images: jax.Ar
     with nn.intercept_methods(keep):
         logits = model.apply(variables, images)
     squares = jnp.sum(features * features, axis=-1, keepdims=True)
-    return logits, features * jax.lax.rsqrt(jnp.maximum(squares, SMALLEST))
+    return logits, features * jax.lax.rsqrt(jnp.maximum(squares, MIN_SQUARED_NORM))
 
 
-def of_pixels(bundle: Bundle, variables: Variables, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the logits and embeddings of (batch, S, S, 3) uint8 images; the bundle's own variables are not used."""
+def apply_to_pixels(bundle: Bundle, variables: Variables, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the logits and embeddings of (batch, S, S, 3) uint8 images, computed with the given variables."""
     return logits_and_embeddings(bundle.model, variables, normalize(images, bundle.mean, bundle.std))
 
 
 def character_logits(bundle: Bundle, logits: jax.Array, embeddings: jax.Array | None) -> jax.Array:
-    """Returns the (batch, characters) logits of `bundle.names`, whose softmax is what users are told.
+    """Returns the (batch, characters) logits of `bundle.names`: divided by the temperature, enrolled ones added.
 
-    Only where characters are enrolled the embeddings are used.
+    Args:
+      bundle: its calibration and enrolled characters are used.
+      logits: (batch, classes).
+      embeddings: (batch, features) of unit norm; may be None if the bundle has no enrolled characters.
     """
     calibration, enrolled = bundle.calibration, bundle.enrolled
     if calibration:
@@ -60,5 +63,5 @@ def character_logits(bundle: Bundle, logits: jax.Array, embeddings: jax.Array | 
 
 
 def character_probabilities(bundle: Bundle, variables: Variables, images: jax.Array) -> jax.Array:
-    """Returns the (batch, characters) float32 probabilities of `bundle.names`; images as in `of_pixels`."""
-    return jax.nn.softmax(character_logits(bundle, *of_pixels(bundle, variables, images)))
+    """Returns the (batch, characters) float32 probabilities of `bundle.names` for (batch, S, S, 3) uint8 images."""
+    return jax.nn.softmax(character_logits(bundle, *apply_to_pixels(bundle, variables, images)))

@@ -1,4 +1,4 @@
-"""Image files in, ranked characters out; needs no TensorFlow."""
+"""The recognizer: ranks characters on images; needs no TensorFlow."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ from animesion_jax.bundle import Bundle, load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.images import to_image
 from animesion_jax.inference.batches import apply_to_files
-from animesion_jax.inference.forward import character_probabilities, of_pixels
+from animesion_jax.inference.forward import apply_to_pixels, character_probabilities
 from animesion_jax.preprocessing import resize
 
 log = logging.getLogger(__name__)
@@ -24,11 +24,11 @@ Prediction = dict[str, Any]
 
 
 class Recognizer:
-    """Names the characters on images.
+    """Recognises the characters on images.
 
     Attributes:
-      bundle: the model and what belongs to it.
-      batch_size: images per forward pass; the last batch is padded, so the model is compiled once.
+      bundle: the bundle.
+      batch_size: images per forward pass. The last batch is padded, so that the model is compiled once.
     """
 
     def __init__(self, bundle: Bundle, batch_size: int = 32):
@@ -37,16 +37,15 @@ class Recognizer:
         self.bundle = bundle
         self.batch_size = batch_size
         self._variables = jax.device_put(bundle.variables)
-        # Traced once for every shape, and batches have one.
         self._probabilities = jax.jit(partial(character_probabilities, bundle))
-        self._embeddings = jax.jit(lambda *arguments: of_pixels(bundle, *arguments)[1])
+        self._embeddings = jax.jit(lambda *arguments: apply_to_pixels(bundle, *arguments)[1])
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Returns (n, characters) float32 probabilities of `bundle.names`, of (n, S, S, 3) uint8 images."""
+        """Returns the (n, characters) float32 probabilities of `bundle.names` for (n, S, S, 3) uint8 images."""
         return self._in_batches(self._probabilities, images, len(self.bundle.names))
 
     def embeddings(self, images: np.ndarray) -> np.ndarray:
-        """Returns (n, features) float32 embeddings, of unit norm, of (n, S, S, 3) uint8 images."""
+        """Returns the (n, features) float32 embeddings of unit norm for (n, S, S, 3) uint8 images."""
         return self._in_batches(self._embeddings, images, self.bundle.num_features)
 
     def _in_batches(self, function: Callable[..., jax.Array], images: np.ndarray, width: int) -> np.ndarray:
@@ -59,11 +58,11 @@ class Recognizer:
         return np.concatenate(results)
 
     def predict(self, images: Sequence[ImageLike] | ImageLike, top_k: int = 5) -> list[list[Prediction]]:
-        """Returns, for each image, its `top_k` likeliest characters, likeliest first.
+        """Returns the `top_k` likeliest characters of each image, likeliest first.
 
         Args:
-          images: paths, Pillow images or (H, W, 3) uint8 arrays of any size; one of them counts as a list of one.
-          top_k: how many characters, at least 1; no more than the model knows are returned.
+          images: paths, Pillow images or (H, W, 3) uint8 arrays of any size; a list of them or a single one.
+          top_k: number of characters, at least 1; at most all that the bundle knows are returned.
 
         Returns:
           Lists of {"class": name, "class_id": int, "probability": float in [0, 1]}.
@@ -92,21 +91,21 @@ class Recognizer:
         ]
 
     def is_unknown(self, predictions: Sequence[Prediction]) -> bool | None:
-        """Returns whether an image is of no character that the bundle knows; None where it was not calibrated.
+        """Returns whether an image shows none of the bundle's characters; None without calibration.
 
         Args:
-          predictions: of one image, as `predict` returns them.
+          predictions: of one image, from `predict`.
         """
         calibration = self.bundle.calibration
         return None if calibration is None else predictions[0]["probability"] < calibration.threshold
 
     def predict_files(self, files: Sequence[Path], top_k: int = 5) -> Iterator[dict[str, Any]]:
-        """Yields {"path", "unknown", "predictions"} for each file in order, or {"path", "error"} for an unreadable one.
+        """Yields {"path", "unknown", "predictions"} for each file in order, or {"path", "error"} if it is unreadable.
 
-        Files are decoded by threads, a few batches ahead; "unknown" is what `is_unknown` returns.
+        Threads decode the files a few batches ahead. "unknown" comes from `is_unknown`, "predictions" from `predict`.
         """
         _check_top_k(top_k)
-        for file, output in self._of_files(self._probabilities, files):
+        for file, output in self._apply_to_files(self._probabilities, files):
             if isinstance(output, InputError):
                 yield {"path": str(file), "error": str(output)}
             else:
@@ -114,10 +113,10 @@ class Recognizer:
                 yield {"path": str(file), "unknown": self.is_unknown(ranked), "predictions": ranked}
 
     def embed_files(self, files: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray | InputError]]:
-        """Yields each file in order with its (features,) float32 embedding, or with what is wrong with the file."""
-        return self._of_files(self._embeddings, files)
+        """Yields each file in order with its (features,) float32 embedding or the error of reading it."""
+        return self._apply_to_files(self._embeddings, files)
 
-    def _of_files(
+    def _apply_to_files(
         self, function: Callable[..., jax.Array], files: Sequence[Path]
     ) -> Iterator[tuple[Path, np.ndarray | InputError]]:
         forward = partial(function, self._variables)
@@ -130,5 +129,5 @@ def _check_top_k(top_k: int) -> None:
 
 
 def load(path: str, batch_size: int = 32) -> Recognizer:
-    """Returns a recognizer of the bundle in a file: `load("b16.msgpack").predict(images, top_k=5)`."""
+    """Returns the recognizer of a bundle's file: `load("b16.msgpack").predict(images, top_k=5)`."""
     return Recognizer(load_bundle(path), batch_size)

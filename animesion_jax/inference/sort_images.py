@@ -1,4 +1,4 @@
-"""Copies of images in a folder per character."""
+"""Copies images into a folder per character."""
 
 import filecmp
 import itertools
@@ -9,15 +9,15 @@ from pathlib import Path
 from animesion_jax.files import replacing
 from animesion_jax.inference.writers import UNKNOWN, Row
 
-# What names of folders may not have on some system, and the sign that such letters are written with.
+# Characters that some operating system forbids in file names, and "%", which escapes them.
 RESERVED = '%/\\:*?"<>|'
 
 
 def copy_into_folders(rows: Iterable[Row], folder: str) -> Iterator[Row]:
-    """Yields the rows of predictions, each after its image was copied to FOLDER/CHARACTER/NAME.
+    """Copies the image of each row to FOLDER/CHARACTER/NAME and then yields the row.
 
-    Images of unknown characters go to FOLDER/unknown, unreadable ones nowhere. Of different images of one name the
-    second is called "NAME (2)"; a copy that is there already is left alone: a second start copies no image twice.
+    Images of unknown characters go to FOLDER/unknown; unreadable files are not copied. A different image of the same
+    name becomes "NAME (2)". An image that was copied before is not copied again.
     """
     for row in rows:
         if "error" not in row:
@@ -27,10 +27,10 @@ def copy_into_folders(rows: Iterable[Row], folder: str) -> Iterator[Row]:
 
 
 def folder_name(character: str) -> str:
-    """Returns the name of a character's folder; different characters have different ones.
+    """Returns the name of a character's folder, which is different for each character.
 
-    Letters that a system reserves, control characters, and dots and blanks at the ends are written as %XX, and so is
-    the first letter of a character that is called like the folder of unknown ones.
+    Writes reserved and control characters, and dots and spaces at either end, as %XX. A character called "unknown" gets
+    its first letter escaped.
     """
     letters = list(character)
     taken = character.lower() == UNKNOWN
@@ -43,7 +43,7 @@ def folder_name(character: str) -> str:
 
 
 def copy_once(image: Path, folder: Path) -> None:
-    """Copies an image into a folder; appears whole or not at all."""
+    """Copies an image into a folder unless the same image is there; the copy appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
         target = folder / (image.name if number == 1 else f"{image.stem} ({number}){image.suffix}")

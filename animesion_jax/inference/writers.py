@@ -1,4 +1,4 @@
-"""What predict writes: rows of {"path", "unknown", "predictions"} or {"path", "error"}, each as soon as it is there."""
+"""Formats for predictions. A row is {"path", "unknown", "predictions"} or {"path", "error"} and is written at once."""
 
 import csv
 import io
@@ -11,13 +11,13 @@ from unicodedata import combining, east_asian_width
 from animesion_jax.errors import escape
 
 Row = dict[str, Any]
-# What a character is called that a bundle does not know.
+# Name in the output for characters that a bundle does not know.
 UNKNOWN = "unknown"
 CSV_HEADER = ("path", "rank", "class", "class_id", "probability", "unknown", "error")
 
 
 def write_table(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:
-    """Writes a line per image: path, then characters with probabilities, likeliest first; "unknown" before them."""
+    """Writes a line per image: its path, "unknown" if it is, and the characters with probabilities."""
     width = max((columns(escape(str(file))) for file in files), default=0)
     for row in rows:
         path = escape(row["path"])
@@ -29,12 +29,12 @@ def write_table(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> N
 
 
 def columns(text: str) -> int:
-    """Returns the columns of a terminal that a text takes: two for a wide letter, none for an accent of its own."""
+    """Returns the width of a text in terminal columns: 2 for wide letters, 0 for combining accents."""
     return sum(2 if east_asian_width(letter) in "WF" else not combining(letter) for letter in text)
 
 
 def write_json(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:
-    """Writes a JSON array with an object per image."""
+    """Writes a JSON array of one object per image."""
     separator = "["
     for row in rows:
         text = to_json(row, stream.encoding, indent=2).replace("\n", "\n  ")
@@ -44,13 +44,13 @@ def write_json(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> No
 
 
 def write_jsonl(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:
-    """Writes a line with a JSON object per image."""
+    """Writes a JSON object per line and image."""
     for row in rows:
         print(to_json(row, stream.encoding), file=stream, flush=True)
 
 
 def to_json(row: Row, encoding: str, indent: int | None = None) -> str:
-    """Returns a row as JSON; letters are escaped where the encoding lacks one."""
+    """Returns a row as JSON, in ASCII if the encoding lacks one of its letters."""
     text = json.dumps(row, indent=indent, ensure_ascii=False)
     try:
         text.encode(encoding)
@@ -66,7 +66,7 @@ def write_csv(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> Non
 
 
 def write_csv_rows(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:
-    """Writes a CSV line per image and rank, from 1; "unknown" is true, false, or empty without a threshold."""
+    """Writes a CSV line per image and rank from 1; "unknown" is true, false, or empty without a calibration."""
     for row in rows:
         unknown = "" if row.get("unknown") is None else json.dumps(row["unknown"])
         lines = [
@@ -84,7 +84,7 @@ def csv_line(values: Sequence[Any]) -> str:
     return line.getvalue().removesuffix("\r\n") + "\n"
 
 
-# `files` are those that rows will come of, which the table makes room for.
+# Arguments: rows, stream, and the files of all rows, which give the width of the table's first column.
 Writer = Callable[[Iterable[Row], TextIO, Sequence[Path]], None]
 WRITERS: dict[str, Writer] = {
     "table": write_table,

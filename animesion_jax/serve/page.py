@@ -101,7 +101,7 @@ def card(answer: Answer, image: Image.Image | None, explained: Image.Image | Non
         threshold = service.recognizer.bundle.calibration.threshold
         title = f"unknown <small>(nobody is {100 * threshold:.0f}% likely)</small>"
     bars = "".join(_bar(each["class"], f"{100 * each['probability']:.1f}%") for each in answer["predictions"])
-    kind = "attention" if service.explainer.follows_attention else "Grad-CAM"
+    kind = "attention" if service.explainer.uses_attention else "Grad-CAM"
     return (
         f'<div class="card{" unknown" if answer["unknown"] else ""}">{_figure(image, "picture")}'
         f"{_figure(explained, f'what the model went by ({kind})')}"

@@ -1,4 +1,4 @@
-"""Bundles that are damaged or made to harm: one line, and no more memory than a few times the file."""
+"""Reading bundles: whole, inconsistent, damaged and hostile ones."""
 
 import bisect
 import subprocess
@@ -34,7 +34,7 @@ def _head(tree):
     return tree["variables"]["params"]["head"]
 
 
-def test_a_whole_bundle_is_read_as_flax_reads_it(tmp_path):
+def test_load_bundle_returns_what_flax_wrote(tmp_path):
     tree = bundle_tree()
     draw = np.random.default_rng(1)
     tree["variables"] = jax.tree.map(lambda leaf: draw.standard_normal(leaf.shape, np.float32), tree["variables"])
@@ -44,10 +44,10 @@ def test_a_whole_bundle_is_read_as_flax_reads_it(tmp_path):
     assert (bundle.image_size, bundle.mean, bundle.std) == (16, (0.5,) * 3, (0.5,) * 3)
 
 
-def test_arrays_above_a_gibibyte_come_in_parts(tmp_path, monkeypatch):
+def test_load_bundle_joins_chunked_arrays(tmp_path, monkeypatch):
     tree = bundle_tree()
     _head(tree)["kernel"] = np.arange(_head(tree)["kernel"].size, dtype="f").reshape(_head(tree)["kernel"].shape)
-    monkeypatch.setattr(flax.serialization, "MAX_CHUNK_SIZE", 100)  # bytes, for the gibibyte
+    monkeypatch.setattr(flax.serialization, "MAX_CHUNK_SIZE", 100)  # bytes, instead of a gibibyte
     path = _write(tmp_path / "b.msgpack", tree)
     assert CHUNKED.encode() in (tmp_path / "b.msgpack").read_bytes()
     jax.tree.map(np.testing.assert_array_equal, load_bundle(path).variables, tree["variables"])
@@ -95,7 +95,7 @@ def test_arrays_above_a_gibibyte_come_in_parts(tmp_path, monkeypatch):
         (lambda t: t.update(extra=[[]] * (MAX_CONTAINERS + 1)), f"more than {MAX_CONTAINERS} lists"),
     ],
 )  # fmt: skip
-def test_what_a_bundle_may_not_say_is_refused(tmp_path, change, words):
+def test_load_bundle_refuses_inconsistent_content(tmp_path, change, words):
     tree = bundle_tree()
     change(tree)
     _refused(_write(tmp_path / "b.msgpack", tree), words)
@@ -105,14 +105,14 @@ def _array_ext(*parts):
     return msgpack.packb(msgpack.ExtType(1, msgpack.packb(parts)))
 
 
-# Bytes that declare more than they hold.
+# Bytes that declare more than the file holds.
 BOMBS = {
     "list": b"\xdd\x7f\xff\xff\xff",
     "map": b"\xdf\x7f\xff\xff\xff",
     "string": b"\xdb\x7f\xff\xff\xff",
     "extension": b"\xc9\x7f\xff\xff\xff\x01",
-    # Each of 900 lists within each other declares as many elements as there are bytes. msgpack 1.2.4's reader in C sets
-    # aside 100 kB for every one.
+    # Each of 900 nested lists declares as many elements as there are bytes. The reader in C of msgpack 1.2.4 allocates
+    # 100 kB for each.
     "lists in lists": b"\xdd\x00\x0f\x00\x00" * 900 + bytes(10**6),
     "lists in an array": msgpack.packb(msgpack.ExtType(1, b"\xdd\x00\x0f\x00\x00" * 900 + bytes(10**6))),
     "deep": b"\x91" * 10**6,
@@ -127,12 +127,12 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_lengths_that_the_file_does_not_hold_are_refused(tmp_path, name):
+def test_load_bundle_refuses_lengths_beyond_the_file(tmp_path, name):
     _refused(_write(tmp_path / "b.msgpack", BOMBS[name]), "damaged or not a bundle", "export it again")
 
 
-def test_every_depth_of_variables_is_refused(tmp_path):
-    """Those that msgpack just reads leave no room on Python's stack for looking through them."""
+def test_load_bundle_refuses_every_depth_of_nesting(tmp_path):
+    """The deepest tree that msgpack reads leaves no room on Python's stack for checking it."""
     tree = bundle_tree() | {"variables": "HERE"}
     before, after = msgpack.packb(tree).split(msgpack.packb("HERE"))
 
@@ -145,11 +145,11 @@ def test_every_depth_of_variables_is_refused(tmp_path):
     deepest = bisect.bisect_left(range(1000), True, key=lambda depth: "damaged" in outcome(depth)) - 1
     assert 300 < deepest < 999
     for depth in range(deepest - 5, deepest + 2):
-        assert "hold together" in outcome(depth) or depth > deepest
+        assert "is inconsistent" in outcome(depth) or depth > deepest
 
 
-def test_bombs_take_no_memory(tmp_path):
-    """In a process of its own that may take 50 MB beyond what it has after reading a good bundle."""
+def test_load_bundle_allocates_no_declared_lengths(tmp_path):
+    """In a process limited to 50 MB more than it has after reading a valid bundle."""
     good = _write(tmp_path / "good.msgpack", bundle_tree())
     bombs = [_write(tmp_path / f"{name}.msgpack", bomb) for name, bomb in BOMBS.items()]
     code = (

@@ -1,4 +1,4 @@
-"""Temperature, threshold and scale of similarity against what made the numbers, and what predict makes of them."""
+"""The calibration's parts against the values that made the data, and predictions of calibrated bundles."""
 
 import json
 
@@ -22,35 +22,35 @@ DRAW = np.random.default_rng(7)
 
 
 def _draw_labels(logits):
-    """Returns labels drawn with the probabilities that the logits say: such logits have a temperature of 1."""
+    """Returns labels drawn from the softmax of the logits, whose temperature is therefore 1."""
     return np.argmax(logits + DRAW.gumbel(size=logits.shape), axis=1)
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
-def test_the_temperature_is_what_the_logits_were_multiplied_by(temperature):
+def test_fit_temperature_finds_the_factor_of_the_logits(temperature):
     logits = 2 * DRAW.normal(size=(20_000, 6))
     found = calibration.fit_temperature(np.float32(logits * temperature), _draw_labels(logits))
     assert found == pytest.approx(temperature, rel=0.04)
 
 
-def test_a_few_images_that_are_all_right_do_not_make_a_model_sure_of_everything():
-    """The best temperature of perfect logits would be 0; with n + 1 of n + 2 labels believed it has a formula."""
+def test_fit_temperature_of_perfect_logits_stays_above_zero():
+    """The likeliest temperature of perfect logits is 0; with smoothed labels it has a closed form."""
     logits = 3.0 * np.eye(5)[np.arange(20) % 5]
     found = calibration.fit_temperature(logits, np.arange(20) % 5)
-    # Right with 21/22, the other four sharing the rest: the logits' distance is log(21 / (1 / 4)).
+    # Probability 21/22, and 1/22 for the other four: the distance of the logits is log(21 / (1 / 4)).
     assert found == pytest.approx(3 / np.log(84), rel=1e-3)
     embeddings = np.eye(5)[np.arange(20) % 5]
     scale, offset = calibration.fit_similarity(logits / found, embeddings, np.arange(20) % 5)
     assert np.isfinite([scale, offset]).all() and scale < 100
 
 
-def test_an_impostor_is_an_image_without_its_own_character():
+def test_impostor_scores_leave_out_the_own_class():
     scores = calibration.impostor_scores(np.log([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]]), np.asarray([0, 1]))
     np.testing.assert_allclose(scores, [2 / 3, 6 / 7])
 
 
 @pytest.mark.parametrize("rate", [0.001, 0.1, 0.29, 0.9975])
-def test_the_threshold_lets_in_so_many_impostors_and_no_fewer(rate):
+def test_threshold_for_accepts_exactly_the_rate_of_impostors(rate):
     impostors = np.float32(DRAW.uniform(size=400))
     threshold = calibration.threshold_for(impostors, rate)
     allowed = {0.001: 0, 0.1: 40, 0.29: 116, 0.9975: 399}[rate]
@@ -58,37 +58,37 @@ def test_the_threshold_lets_in_so_many_impostors_and_no_fewer(rate):
     assert (impostors >= threshold - 0.02).sum() > allowed
 
 
-def test_the_equal_error_rate_is_where_the_roc_curve_crosses():
+def test_equal_error_rate_is_the_crossing_of_the_roc_curve():
     known, impostors = DRAW.beta(5, 2, size=3_000), DRAW.beta(2, 3, size=2_000)
     truth = np.repeat([1, 0], [3_000, 2_000])
     accepted, recalled, _ = roc_curve(truth, np.concatenate([known, impostors]), drop_intermediate=False)
     crossing = np.argmin(np.abs(accepted - (1 - recalled)))
-    found, threshold = calibration.equal_error(known, impostors)
+    found, threshold = calibration.equal_error_rate(known, impostors)
     assert found == pytest.approx(accepted[crossing], abs=1e-9)
     assert found == np.mean(impostors >= threshold) == pytest.approx(np.mean(known < threshold), abs=1 / 2_000)
 
 
-def test_few_confidences_are_parted_in_the_middle_of_the_widest_gap():
-    assert calibration.equal_error(np.asarray([0.9, 0.8]), np.asarray([0.1])) == (0, pytest.approx(0.45))
-    # Accepting 0.5 and refusing 0.4 errs once each, and so does every threshold from 0.4 to 0.5; 0.45 is an impostor.
-    assert calibration.equal_error(np.asarray([0.4, 0.9]), np.asarray([0.2, 0.5])) == (0.5, pytest.approx(0.45))
+def test_equal_error_rate_puts_the_threshold_into_the_widest_gap():
+    assert calibration.equal_error_rate(np.asarray([0.9, 0.8]), np.asarray([0.1])) == (0, pytest.approx(0.45))
+    # Every threshold between 0.4 and 0.5 makes one error of each kind.
+    assert calibration.equal_error_rate(np.asarray([0.4, 0.9]), np.asarray([0.2, 0.5])) == (0.5, pytest.approx(0.45))
     same = np.full(3, np.float32(0.7))
-    assert calibration.equal_error(same, same) == (1, pytest.approx(0.7))
+    assert calibration.equal_error_rate(same, same) == (1, pytest.approx(0.7))
 
 
-def test_equal_errors_are_as_equal_as_single_images_allow():
-    """Between two thresholds of a tie both parts may change at once, by an image each."""
+def test_equal_error_rate_is_within_one_image_of_the_false_reject_rate():
+    """Both rates may change at once where confidences tie."""
     draw = np.random.default_rng(0)
     for _ in range(300):
         known = np.float64(np.float32(draw.beta(2, 2, 192)))
         impostors = np.float64(np.float32(known - 0.1 * draw.exponential(size=192) * (draw.uniform(size=192) < 0.6)))
-        rate, threshold = calibration.equal_error(known, impostors)
+        rate, threshold = calibration.equal_error_rate(known, impostors)
         assert rate == np.mean(impostors >= threshold)
         assert abs(rate - np.mean(known < threshold)) <= 1 / 192 + 1e-9
 
 
-def test_similarity_counts_as_much_as_in_the_logits_that_it_replaces():
-    """Where logits are 14 * cosine - 4, an enrolled character's must be so too."""
+def test_fit_similarity_finds_the_scale_and_offset_of_the_logits():
+    """The logits are 14 * cosine - 4."""
     directions = np.eye(12)[:8]
     embeddings = directions[DRAW.integers(8, size=6_000)] + 0.25 * DRAW.normal(size=(6_000, 12))
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
@@ -97,8 +97,8 @@ def test_similarity_counts_as_much_as_in_the_logits_that_it_replaces():
     assert (scale, offset) == (pytest.approx(14, rel=0.1), pytest.approx(-4, abs=0.6))
 
 
-def test_an_image_is_not_compared_with_itself():
-    """Random embeddings say nothing, but of the mean of two images each is half."""
+def test_similarities_leave_an_image_out_of_its_own_class_mean():
+    """Random embeddings have a similarity of about 0, unless an image is part of the mean."""
     embeddings = DRAW.normal(size=(200, 30))
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     labels = np.arange(200) // 2
@@ -118,7 +118,7 @@ def validation(trained):
     return tuple(np.concatenate([batch[name] for batch in batches])[mask] for name in ("image", "label"))
 
 
-def test_probabilities_are_calibrated_and_the_verdict_is_the_threshold(bundle_path, calibrated, validation):
+def test_calibrated_bundle_divides_by_the_temperature_and_applies_the_threshold(bundle_path, calibrated, validation):
     (path, found), (images, labels) = calibrated, validation
     before, after = (load(str(each)).probabilities(images) for each in (bundle_path, path))
     expected = special.softmax(np.log(np.float64(before)) / found["temperature"], axis=1)
@@ -131,19 +131,19 @@ def test_probabilities_are_calibrated_and_the_verdict_is_the_threshold(bundle_pa
     }
     assert min(losses, key=losses.get) == found["temperature"]
     recognizer = load(str(path))
-    verdicts = [recognizer.is_unknown(recognizer.rank(row, 1)) for row in after]
-    assert np.mean(verdicts) == pytest.approx(found["source"]["false_reject_rate"], abs=1e-9)
+    unknown = [recognizer.is_unknown(recognizer.rank(row, 1)) for row in after]
+    assert np.mean(unknown) == pytest.approx(found["source"]["false_reject_rate"], abs=1e-9)
     assert found["source"]["images"] == len(images) and found["source"]["top1_accuracy"] == np.mean(
         after.argmax(1) == labels
     )
-    # At the equal error rate as many of the known are refused as of the images without their own character accepted.
+    # At the equal error rate the false reject rate equals the false accept rate.
     others = calibration.impostor_scores(np.log(np.float64(after)), labels)
     others = np.float64(np.float32(others))
-    assert np.mean(others >= found["threshold"]) == pytest.approx(np.mean(verdicts), abs=1.5 / len(images))
+    assert np.mean(others >= found["threshold"]) == pytest.approx(np.mean(unknown), abs=1.5 / len(images))
     assert load(str(bundle_path)).is_unknown([{"probability": 0.0}]) is None
 
 
-def test_images_of_unknown_characters_set_the_threshold(trained, bundle_path, tmp_path, capsys):
+def test_calibrate_sets_the_threshold_from_images_of_unknown_characters(trained, bundle_path, tmp_path, capsys):
     from PIL import Image
 
     paths = []
@@ -161,7 +161,7 @@ def test_images_of_unknown_characters_set_the_threshold(trained, bundle_path, tm
     assert load_bundle(str(output)).calibration.threshold == printed["threshold"]
 
 
-def test_a_threshold_that_few_known_characters_reach_is_told(trained, bundle_path, tmp_path, capsys, caplog):
+def test_calibrate_warns_about_a_high_false_reject_rate(trained, bundle_path, tmp_path, capsys, caplog):
     arguments = [f"--bundle={bundle_path}", f"--workdir={trained[0]}", f"--output={tmp_path / 'c.msgpack'}"]
     told = "unknown ones to be named; a higher --false_accept_rate than"
     for rate, expected in ((0.001, True), (0.9, False)):
@@ -181,7 +181,7 @@ def test_a_threshold_that_few_known_characters_reach_is_told(trained, bundle_pat
         (["--bundle=zero.msgpack"], ["zero.msgpack", "2 classes"]),
     ],
 )
-def test_calibrations_that_cannot_be(trained, bundle_path, tmp_path, monkeypatch, capsys, arguments, words):
+def test_calibrate_refuses_invalid_arguments(trained, bundle_path, tmp_path, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "zero.msgpack").write_bytes(flax.serialization.msgpack_serialize(bundle_tree()))
     command = ["animesion", "calibrate", f"--bundle={bundle_path}", "--output=c.msgpack", f"--workdir={trained[0]}"]
@@ -191,7 +191,7 @@ def test_calibrations_that_cannot_be(trained, bundle_path, tmp_path, monkeypatch
     assert not (tmp_path / "c.msgpack").exists()
 
 
-def test_export_calibrates_where_the_data_is_and_says_so_where_not(trained, tmp_path, capsys):
+def test_export_calibrates_if_the_data_is_there_and_says_so_if_not(trained, tmp_path, capsys):
     command = ["animesion", "export", f"--workdir={trained[0]}", f"--output={tmp_path / 'e.msgpack'}"]
     assert main(command) == 0
     assert "calibrated on" in capsys.readouterr().out
@@ -219,7 +219,7 @@ GOOD = {
         ({"more": 1}, "more"),
     ],
 )
-def test_damaged_calibrations_are_named(tmp_path, damage, words):
+def test_load_bundle_names_the_fault_of_a_calibration(tmp_path, damage, words):
     path = tmp_path / "b.msgpack"
     path.write_bytes(flax.serialization.msgpack_serialize(bundle_tree() | {"calibration": GOOD}))
     assert load_bundle(str(path)).calibration.offset == -2

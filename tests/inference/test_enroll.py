@@ -1,4 +1,4 @@
-"""Embeddings, and characters added by their mean, against NumPy in float64."""
+"""Embeddings and enrolled characters against NumPy in float64."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ def bundle(calibrated):
 
 @pytest.fixture(scope="module")
 def stripes(tmp_path_factory):
-    """A folder of 6 pictures like no toy face: black and white stripes with noise."""
+    """A folder of 6 images unlike any toy face: black and white stripes with noise."""
     folder = tmp_path_factory.mktemp("stripes")
     lines = np.where(np.arange(32)[:, None, None] // 4 % 2, 255, 0) * np.ones((32, 32, 3))
     for number in range(6):
@@ -44,7 +44,7 @@ def _enroll(bundle, output, *arguments, name="Stripes"):
 
 
 def _features(bundle, images):
-    """Returns the (n, features) input of the last layer by its own definition: logits are features @ kernel + bias."""
+    """Returns embeddings, kernel and bias of the last layer, and logits up to a constant for each image."""
     recognizer = load(bundle)
     embeddings = np.float64(recognizer.embeddings(images))
     head = recognizer.bundle.variables["params"]["head"]
@@ -52,18 +52,18 @@ def _features(bundle, images):
     return embeddings, np.float64(head["kernel"]), np.float64(head["bias"]), logits
 
 
-def test_an_embedding_is_the_classifiers_input_at_unit_norm(bundle, stripes):
+def test_embeddings_are_the_classifiers_input_at_unit_norm(bundle, stripes):
     images = np.stack([np.asarray(to_image(path)) for path in sorted(stripes.iterdir())])
     embeddings, kernel, bias, logits = _features(bundle, images)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
-    # Logits (known up to a constant) less the bias are the embedding's, by a length of its own for each image.
+    # Logits without bias and constant are the embedding times the kernel, up to a factor for each image.
     centred = (logits - bias) - (logits - bias).mean(1, keepdims=True)
     directions = embeddings @ kernel - (embeddings @ kernel).mean(1, keepdims=True)
     cosines = (centred * directions).sum(1) / np.linalg.norm(centred, axis=1) / np.linalg.norm(directions, axis=1)
     np.testing.assert_allclose(cosines, 1, atol=1e-4)
 
 
-def test_embed_writes_what_python_returns(bundle, stripes, tmp_path, capsys):
+def test_embed_writes_the_embeddings_of_the_recognizer(bundle, stripes, tmp_path, capsys):
     pyarrow = pytest.importorskip("pyarrow.parquet")
     (tmp_path / "broken.png").write_text("no image")
     for name in ("e.npz", "e.parquet"):
@@ -79,7 +79,7 @@ def test_embed_writes_what_python_returns(bundle, stripes, tmp_path, capsys):
     np.testing.assert_allclose(np.stack(table["embedding"].to_pylist()), expected, atol=1e-6)
 
 
-def test_an_enrolled_character_is_named_and_the_others_keep_their_order(bundle, stripes, tmp_path, capsys):
+def test_enroll_adds_one_logit_and_keeps_the_others(bundle, stripes, tmp_path, capsys):
     files = sorted(stripes.iterdir())
     output = str(tmp_path / "with_stripes.msgpack")
     assert _enroll(bundle, output, *files[:3]) == 0
@@ -92,7 +92,7 @@ def test_an_enrolled_character_is_named_and_the_others_keep_their_order(bundle, 
     mean = embeddings[:3].sum(0)
     similarities = embeddings @ (mean / np.linalg.norm(mean))
     calibration = before.bundle.calibration
-    # The classes' logits are known up to a constant of each image, which the enrolled one's is not: take the model's.
+    # The enrolled logit has no free constant, so take the classes' logits from the model.
     raw = before.bundle.model.apply(before.bundle.variables, (images / np.float32(255) - 0.5) / 0.5)
     logits = np.c_[np.float64(raw) / calibration.temperature, calibration.scale * similarities + calibration.offset]
     np.testing.assert_allclose(after.probabilities(images), special.softmax(logits, axis=1), atol=1e-5)
@@ -100,8 +100,8 @@ def test_an_enrolled_character_is_named_and_the_others_keep_their_order(bundle, 
     assert after.bundle.names[20] == "Stripes"
 
 
-def test_predict_names_an_enrolled_character_like_the_others(bundle, stripes, tmp_path, capsys):
-    """With a calibration by which similarity is worth much, so that pictures that are no faces get a name at all."""
+def test_predict_and_explain_name_an_enrolled_character(bundle, stripes, tmp_path, capsys):
+    """With a large offset, so that even images without a face get the enrolled name."""
     files, path = sorted(stripes.iterdir()), str(tmp_path / "b.msgpack")
     calibration = dataclasses.asdict(load_bundle(bundle).calibration) | {"offset": 100.0}
     extend_bundle(bundle, read_bundle(bundle), path, calibration=calibration)
@@ -113,7 +113,7 @@ def test_predict_names_an_enrolled_character_like_the_others(bundle, stripes, tm
         {"class": "Stripes", "class_id": 20, "probability": pytest.approx(1, abs=1e-6)}
     ] * 6
     assert all(len(row["predictions"]) == 21 and not row["unknown"] for row in rows)
-    # `explain` says the same, and has a map of the character that was not trained.
+    # `explain` returns the same probability, and a map of the enrolled character.
     command = ["animesion", "explain", f"--bundle={path}", f"--output={tmp_path}", "--class_name=Stripes"]
     assert main([*command, str(files[5])]) == 0
     row = json.loads(capsys.readouterr().out)
@@ -125,7 +125,7 @@ def test_predict_names_an_enrolled_character_like_the_others(bundle, stripes, tm
     assert heat.max() == pytest.approx(1) and not np.allclose(heat, explainer.explain(image, 3)[1], atol=0.1)
 
 
-def test_characters_add_up_and_are_replaced_by_name(bundle, stripes, tmp_path, capsys):
+def test_enroll_adds_characters_and_replaces_them_by_name(bundle, stripes, tmp_path, capsys):
     files, path = sorted(stripes.iterdir()), str(tmp_path / "b.msgpack")
     _enroll(bundle, path, files[0], name="A")
     _enroll(path, path, files[1], name="あ")
@@ -139,15 +139,15 @@ def test_characters_add_up_and_are_replaced_by_name(bundle, stripes, tmp_path, c
     np.testing.assert_allclose(enrolled.embeddings[0], mean / np.linalg.norm(mean), atol=1e-6)
 
 
-def test_enrolments_that_cannot_be(bundle, bundle_path, stripes, tmp_path, capsys):
+def test_enroll_refuses_invalid_input(bundle, bundle_path, stripes, tmp_path, capsys):
     known = load_bundle(bundle).classes[0]
     (tmp_path / "broken.png").write_text("no image")
     output = tmp_path / "out.msgpack"
     for source, name, image, words in [
-        (bundle_path, "A", stripes, ["not calibrated", "animesion_jax.main calibrate"]),
+        (bundle_path, "A", stripes, ["no calibration", "animesion_jax.main calibrate"]),
         (bundle, known, stripes, [known, "another name"]),
         (bundle, " ", stripes, ["--name", "a character's name"]),
-        (bundle, "Unknown", stripes, ["--name=Unknown", "does not know", "another name"]),
+        (bundle, "Unknown", stripes, ["--name=Unknown", "unknown characters", "another name"]),
         (bundle, "A", tmp_path / "broken.png", ["broken.png", "leave it out"]),
         (bundle, "A", tmp_path / "absent.png", ["absent.png"]),
     ]:
@@ -165,11 +165,11 @@ def test_enrolments_that_cannot_be(bundle, bundle_path, stripes, tmp_path, capsy
         ({"embeddings": np.ones((1, 3), np.float32)}, "expected"),
         ({"embeddings": [1.0]}, "expected"),
         ({"embeddings": np.ones((1, 512), np.float32)}, "unit norm"),
-        ({"counts": [0]}, "numbers of images"),
-        ({"counts": None}, "numbers of images"),
+        ({"counts": [0]}, "counts of enrolled images"),
+        ({"counts": None}, "counts of enrolled images"),
     ],
 )
-def test_damaged_enrolments_are_named(tmp_path, damage, words):
+def test_load_bundle_names_the_fault_of_enrolled_characters(tmp_path, damage, words):
     calibration = {
         "temperature": 1.0, "threshold": 0.6, "false_accept_rate": 0.1, "scale": 9.0, "offset": 0.0, "source": {}
     }  # fmt: skip

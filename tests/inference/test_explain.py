@@ -1,4 +1,4 @@
-"""The maps of `explain` against the published formulas, and against what covering a part of an image does."""
+"""The maps of `explain` against the published formulas, and against predictions of partly covered images."""
 
 import errno
 import json
@@ -26,7 +26,7 @@ TINY_VIT = {"num_layers": 3, "hidden_size": 24, "mlp_dim": 32}
 
 
 @pytest.mark.parametrize("pool", ["token", "mean"])
-def test_rollout_is_the_papers_product_in_float64(pool, tmp_path):
+def test_rollout_equals_the_papers_product_in_float64(pool, tmp_path):
     arrays = google_arrays("vit_ti16", 5, 48, **TINY_VIT)
     model = create_model("vit_ti16", num_classes=5, image_size=48, pool=pool, **TINY_VIT)
     if pool == "mean":
@@ -49,13 +49,13 @@ def test_rollout_is_the_papers_product_in_float64(pool, tmp_path):
     assert relative_difference(maps, expected.reshape(2, 3, 3)) <= 1e-5
 
 
-def test_grad_cam_of_a_resnet_is_its_class_activation_map():
-    """Behind a mean and a linear classifier the gradient is known: weight / (H W) (arXiv:1610.02391, section 3.1)."""
+def test_grad_cam_of_resnet_equals_its_class_activation_map():
+    """With a mean and a linear classifier the gradient is weight / (H W) (arXiv:1610.02391, section 3.1)."""
     model = create_model("resnet18", num_classes=5, image_size=64, stage_sizes=(1, 1))
     variables = init_variables(model, 64, 0)
     images = random_images(3, 64)
-    _, seen = model.apply(variables, images, capture_intermediates=lambda module, _: module.name == "layer2_0")
-    features = np.float64(seen["intermediates"]["layer2_0"]["__call__"][0])
+    _, captured = model.apply(variables, images, capture_intermediates=lambda module, _: module.name == "layer2_0")
+    features = np.float64(captured["intermediates"]["layer2_0"]["__call__"][0])
     assert features.shape[1:3] == (8, 8)
     chosen = np.array([4, 0, 2])
     kernel = np.float64(variables["params"]["head"]["kernel"])[:, chosen].T
@@ -69,12 +69,12 @@ def test_grad_cam_of_a_resnet_is_its_class_activation_map():
     np.testing.assert_array_equal(likeliest, named)
 
 
-def test_grad_cam_of_shallownet_goes_by_the_gradient_behind_its_last_convolution():
+def test_grad_cam_of_shallownet_equals_the_gradient_by_hand():
     model = create_model("shallownet", num_classes=5, image_size=32)
     variables = init_variables(model, 32, 1)
     images = random_images(2, 32)
-    _, seen = model.apply(variables, images, capture_intermediates=lambda module, _: module.name == "BatchNorm_1")
-    features = np.float64(seen["intermediates"]["BatchNorm_1"]["__call__"][0])
+    _, captured = model.apply(variables, images, capture_intermediates=lambda module, _: module.name == "BatchNorm_1")
+    features = np.float64(captured["intermediates"]["BatchNorm_1"]["__call__"][0])
     params = jax.tree.map(np.float64, variables["params"])
     side = features.shape[1] // 2
     windows = features.reshape(2, side, 2, side, 2, 32)
@@ -93,7 +93,7 @@ def test_grad_cam_of_shallownet_goes_by_the_gradient_behind_its_last_convolution
 
 
 def _probability_without(recognize, faces, class_ids, maps, quarter):
-    """Mean probability of the classes when the quarter of each face with the hottest or coldest map is grey."""
+    """Returns the mean probability of the classes with the hottest or coldest quarter of each face in grey."""
     covered = faces.copy()
     for image, heat in zip(covered, maps, strict=True):
         heat = np.asarray(Image.fromarray(heat).resize(image.shape[:2], Image.Resampling.BILINEAR))
@@ -110,7 +110,7 @@ def faces(tmp_path_factory):
     return folder
 
 
-def test_covering_what_the_map_shows_costs_more_than_covering_the_rest(bundle_path, faces):
+def test_explainer_map_marks_what_the_prediction_needs(bundle_path, faces):
     explainer = Explainer(load_bundle(str(bundle_path)))
     images = np.stack([resize(Image.open(file).convert("RGB"), 32) for file in find_images([str(faces)])])
     explained = [explainer.explain(image) for image in images]
@@ -123,9 +123,7 @@ def test_covering_what_the_map_shows_costs_more_than_covering_the_rest(bundle_pa
     assert without["hottest"] < without["coldest"] - 0.1, without
 
 
-def test_the_command_writes_overlays_beside_the_images_and_leaves_them_out_the_next_time(
-    bundle_path, faces, tmp_path, capsys
-):
+def test_explain_writes_overlays_beside_images_and_find_images_skips_them(bundle_path, faces, tmp_path, capsys):
     first = find_images([str(faces)])[0]
     image = Image.open(first).convert("RGB")
     (tmp_path / "a b").mkdir()
@@ -136,8 +134,8 @@ def test_the_command_writes_overlays_beside_the_images_and_leaves_them_out_the_n
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["path"].rpartition("/")[2] for row in rows] == ["text.png", "wide.png"]
     assert "not a readable image" in rows[0]["error"]
-    with Image.open(tmp_path / "a b" / "wide.png.explained.png") as picture:
-        assert (picture.size, picture.mode) == ((1024, 512), "RGB")
+    with Image.open(tmp_path / "a b" / "wide.png.explained.png") as drawn:
+        assert (drawn.size, drawn.mode) == ((1024, 512), "RGB")
     assert find_images([str(tmp_path)]) == [tmp_path / "a b" / "text.png", tmp_path / "a b" / "wide.png"]
     name = load_bundle(str(bundle_path)).classes[3]
     assert main([*command, f"--class_name={name}", f"--output={tmp_path / 'new'}", str(first)]) == 0
@@ -149,17 +147,17 @@ def _fail_read_only(*_, **__):
     raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
 
-def test_bad_input_of_explain_is_named(bundle_path, tmp_path, monkeypatch):
+def test_explain_files_refuses_invalid_input(bundle_path, tmp_path, monkeypatch):
     explainer = Explainer(load_bundle(str(bundle_path)))
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         Image.new("RGB", (40, 40)).save(tmp_path / folder / "face.png")
     with pytest.raises(InputError, match=r"unknown character 'Nobody'; allowed: .* \.\.\."):
         next(explain_files(explainer, [tmp_path / "a" / "face.png"], "Nobody"))
-    with pytest.raises(InputError, match=r"2 images would have their overlays in .*face\.png\.explained\.png"):
+    with pytest.raises(InputError, match=r"2 images have the same overlay .*face\.png\.explained\.png"):
         next(explain_files(explainer, find_images([str(tmp_path)]), None, str(tmp_path / "out")))
-    with monkeypatch.context() as patched, pytest.raises(InputError, match=r"/a: Read-only .* with --output=FOLDER"):
-        # Nobody can take from root, as whom tests may run, the leave to write.
+    with monkeypatch.context() as patched, pytest.raises(InputError, match=r"/a: Read-only .*: --output=FOLDER"):
+        # Tests may run as root, who can write everywhere.
         patched.setattr(Image.Image, "save", _fail_read_only)
         next(explain_files(explainer, [tmp_path / "a" / "face.png"]))
     vit = create_model("vit_ti16", num_classes=2, image_size=32, **TINY_VIT)
@@ -168,11 +166,11 @@ def test_bad_input_of_explain_is_named(bundle_path, tmp_path, monkeypatch):
         next(explain_files(Explainer(bundle), [tmp_path / "a" / "face.png"], "A"))
 
 
-def test_an_overlay_shows_the_image_where_the_map_is_cold_and_red_where_it_is_hot():
+def test_overlay_keeps_the_image_where_the_map_is_0_and_is_red_where_it_is_1():
     image = Image.new("RGB", (40, 20), (100, 100, 100))
     heat = np.zeros((4, 8), np.float32)
     heat[:, 4:] = 1
-    picture = np.asarray(overlay(image, heat)).astype(int)
-    assert picture.shape == (20, 40, 3)
-    np.testing.assert_array_equal(picture[:, :10], np.full((20, 10, 3), 100))
-    assert (picture[:, -8:, 0] > picture[:, -8:, 2] + 15).all()
+    drawn = np.asarray(overlay(image, heat)).astype(int)
+    assert drawn.shape == (20, 40, 3)
+    np.testing.assert_array_equal(drawn[:, :10], np.full((20, 10, 3), 100))
+    assert (drawn[:, -8:, 0] > drawn[:, -8:, 2] + 15).all()

@@ -1,3 +1,5 @@
+"""Predictions of a bundle: against evaluate, in Python and on the command line, for any file name."""
+
 import csv
 import io
 import json
@@ -49,7 +51,7 @@ def test_predict_agrees_with_evaluate_on_the_test_split(trained, bundle_path, te
         assert sorted((p["probability"] for p in each), reverse=True) == [p["probability"] for p in each]
 
 
-def test_an_unreadable_image_is_reported_and_the_rest_go_on(bundle_path, test_faces, tmp_path, capsys):
+def test_predict_reports_unreadable_images_and_names_the_others(bundle_path, test_faces, tmp_path, capsys):
     good = sorted(test_faces[1])[0]
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("no image")
@@ -66,7 +68,7 @@ def test_an_unreadable_image_is_reported_and_the_rest_go_on(bundle_path, test_fa
     assert capsys.readouterr().out.startswith(good)
 
 
-def test_python_api_takes_paths_images_and_arrays_of_any_mode(bundle_path, test_faces):
+def test_recognizer_takes_paths_images_and_arrays(bundle_path, test_faces):
     recognizer = animesion_jax.load(str(bundle_path))
     path = sorted(test_faces[1])[0]
     image = Image.open(path)
@@ -78,7 +80,7 @@ def test_python_api_takes_paths_images_and_arrays_of_any_mode(bundle_path, test_
             recognizer.predict(no_image)
 
 
-def test_a_bundle_is_readable_with_flax_alone_and_says_what_it_is(bundle_path):
+def test_bundle_is_readable_with_flax_alone(bundle_path):
     tree = flax.serialization.msgpack_restore(bundle_path.read_bytes())
     assert (tree["format"], tree["version"], tree["model"]["name"]) == ("animesion", 1, "shallownet")
     assert tree["preprocessing"]["mean"] == [0.5, 0.5, 0.5] and len(tree["classes"]) == 20
@@ -104,7 +106,7 @@ def _write(path, tree):
         (lambda t: t["model"].update(name="vit_x"), "vit_x"),
     ],
 )
-def test_damaged_bundles_are_named(bundle_path, tmp_path, damage, words):
+def test_load_bundle_names_the_fault_of_a_damaged_bundle(bundle_path, tmp_path, damage, words):
     tree = flax.serialization.msgpack_restore(bundle_path.read_bytes())
     damage(tree)
     with pytest.raises(InputError, match=words) as error:
@@ -113,19 +115,19 @@ def test_damaged_bundles_are_named(bundle_path, tmp_path, damage, words):
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, 100_000])
-def test_truncated_bundles_are_named(bundle_path, tmp_path, length):
+def test_load_bundle_names_a_truncated_file(bundle_path, tmp_path, length):
     (tmp_path / "cut.msgpack").write_bytes(bundle_path.read_bytes()[:length])
     with pytest.raises(InputError, match=r"cut\.msgpack"):
         load_bundle(str(tmp_path / "cut.msgpack"))
 
 
-def test_files_for_other_libraries_are_no_bundles(tmp_path):
+def test_load_bundle_refuses_files_for_other_libraries(tmp_path):
     (tmp_path / "b.onnx").write_bytes(b"\x08\x08")
-    with pytest.raises(InputError, match=r"b\.onnx is for other libraries by its name; .*--format=msgpack"):
+    with pytest.raises(InputError, match=r"b\.onnx is a file for other libraries; .*--format=msgpack"):
         load_bundle(str(tmp_path / "b.onnx"))
 
 
-# Blanks, quotes, brackets, a line end, a terminal's escape, wide letters, and one that looks like an option.
+# Spaces, quotes, brackets, a line end, a terminal escape, wide letters, and a name that looks like a flag.
 ODD_NAMES = [
     "a b.png", "it's \"q\".png", "[x]*?.png", "line\nend.png", "\x1b[31mred.png", "あ\u3000い.png", "-d.png", "é,;.png"
 ]  # fmt: skip
@@ -151,7 +153,7 @@ def _predict(root, form, **environment):
     return result.stdout
 
 
-def test_files_of_any_name_are_predicted_in_any_locale(odd_files):
+def test_predict_takes_files_of_any_name_in_any_locale(odd_files):
     expected = sorted(str(odd_files / "faces" / name) for name in ODD_NAMES)
     rows = json.loads(_predict(odd_files, "json", LANG="C").decode())
     assert [row["path"] for row in rows] == expected
@@ -160,8 +162,8 @@ def test_files_of_any_name_are_predicted_in_any_locale(odd_files):
     assert [line["path"] for line in csv.DictReader(io.StringIO(written, newline=""))] == expected
 
 
-def test_what_the_output_cannot_hold_is_escaped(odd_files, tmp_path):
-    """A name that is no UTF-8, and letters that Latin-1 lacks: JSON keeps the names, lines are aligned."""
+def test_predict_escapes_what_the_output_encoding_lacks(odd_files, tmp_path):
+    """A name that is not UTF-8, and letters that Latin-1 lacks: JSON keeps the names, the table stays aligned."""
     (tmp_path / "faces").mkdir()
     for name in (b"bad\xff.png", "あ.png".encode(), b"line\nend.png"):
         os.link(odd_files / "faces" / "a b.png", os.fsencode(tmp_path / "faces") + b"/" + name)

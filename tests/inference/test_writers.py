@@ -30,7 +30,7 @@ NAMES = (
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    """A bundle of a small model with random weights that is sure of what it says, calibrated."""
+    """A calibrated bundle of a small model with random weights and high confidences."""
     tree = bundle_tree() | {"calibration": CALIBRATION}
     kernel = DRAW.normal(size=tree["variables"]["params"]["head"]["kernel"].shape)
     tree["variables"]["params"]["head"]["kernel"] = np.float32(0.3 * kernel)
@@ -48,7 +48,7 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory):
-    """A folder of images with odd names, one of which is no image."""
+    """A folder of images with odd names, and a file that is not an image."""
     folder = tmp_path_factory.mktemp("faces")
     for name in NAMES:
         Image.fromarray(DRAW.integers(0, 256, (20, 20, 3), np.uint8)).save(folder / name)
@@ -60,7 +60,7 @@ def _predict(bundle, *arguments):
     return main(["animesion", "predict", f"--bundle={bundle}", *map(str, arguments)])
 
 
-def test_batches_of_any_size_give_the_same_rows_and_one_program(bundle, faces):
+def test_predict_files_gives_the_same_rows_for_any_batch_size_and_compiles_once(bundle, faces):
     files = [faces / name for name in sorted(NAMES)]
     one_by_one = list(load(bundle, 1).predict_files(files))
     assert [row["path"] for row in one_by_one] == [str(file) for file in files]
@@ -82,8 +82,7 @@ def test_batches_of_any_size_give_the_same_rows_and_one_program(bundle, faces):
         assert recognizer._probabilities._cache_size() == 1
 
 
-def test_no_more_files_are_read_than_the_batches_ahead(monkeypatch):
-    """However many there are; and whoever stops early does not wait for the rest."""
+def test_apply_to_files_reads_only_a_few_batches_ahead(monkeypatch):
     read = []
     monkeypatch.setattr(batches, "_decode", lambda file, size: read.append(file) or np.zeros((4, 4, 3), np.uint8))
     shapes = []
@@ -180,7 +179,7 @@ def test_predict_refuses_flags_that_do_not_fit_together(bundle, faces, tmp_path,
     for arguments, words in [
         ([f"--output={tmp_path / 'out.txt'}"], ["out.txt", "*.csv", "*.jsonl"]),
         ([f"--output={tmp_path / 'out.csv'}", "--format=csv"], ["--format=csv", "give one"]),
-        ([f"--copy_to={faces / 'sorted'}"], ["sorted", "is inside", "elsewhere"]),
+        ([f"--copy_to={faces / 'sorted'}"], ["sorted", "is inside", "outside it"]),
     ]:
         assert _predict(bundle, *arguments, faces) == 2
         message = capsys.readouterr().err.strip().splitlines()[-1]
@@ -188,7 +187,7 @@ def test_predict_refuses_flags_that_do_not_fit_together(bundle, faces, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
-def test_images_are_sorted_into_a_folder_per_character(bundle, faces, tmp_path):
+def test_predict_copies_images_into_a_folder_per_character(bundle, faces, tmp_path):
     output, folder = tmp_path / "out.jsonl", tmp_path / "sorted"
     assert _predict(bundle, f"--output={output}", f"--copy_to={folder}", faces) == 1
     rows = [json.loads(line) for line in output.read_bytes().split(b"\n")[:-1]]
@@ -207,7 +206,7 @@ def test_images_are_sorted_into_a_folder_per_character(bundle, faces, tmp_path):
     assert len([file for file in folder.rglob("*") if file.is_file()]) == len(expected)
 
 
-def test_different_images_of_one_name_are_all_kept(tmp_path):
+def test_copy_once_keeps_different_images_of_one_name(tmp_path):
     for number, content in enumerate((b"one", b"two", b"one", b"three")):
         image = tmp_path / str(number) / "face.png"
         image.parent.mkdir()
@@ -220,7 +219,7 @@ def test_different_images_of_one_name_are_all_kept(tmp_path):
     }
 
 
-def test_folder_names_stay_in_the_folder_and_apart():
+def test_folder_name_is_safe_and_different_for_each_character():
     names = ["..", ".", "a/b", "a%2Fb", "a\\b", "C:", "", "%", "con\0", "yui ", "あかり", "a.b", "Fate/stay night"]
     names += [UNKNOWN, "%75nknown", "Unknown"]
     folders = [folder_name(name) for name in names]
