@@ -1,4 +1,4 @@
-"""Losses and masked sums of metrics."""
+"""Top-k accuracy, masked sums of metrics, and results per class."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# What `finalize` divides; a name here is a sum over examples.
+# Metrics that are summed over examples; `finalize` divides them by the number of examples.
 SUMS = ("loss", "top1_accuracy", "top5_accuracy")
 
 
@@ -23,8 +23,12 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def label_ranks(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Returns the (batch,) int32 rank of the true class, 0 for the highest logit.
 
-    Ties go to the lower class id, as in argmax and top_k. A NaN logit ranks before the true class, so
-    that a broken model counts as wrong.
+    Ties go to the lower class id, as in argmax and top_k. A NaN logit ranks before the true class, so that a broken
+    model counts as wrong.
+
+    Args:
+      logits: (batch, classes) float32.
+      labels: (batch,) int32 class ids.
     """
     true_logit = jnp.take_along_axis(logits, labels[:, None], axis=-1)
     class_ids = jnp.arange(logits.shape[-1])
@@ -35,13 +39,13 @@ def label_ranks(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def metric_sums(
     logits: jax.Array, labels: jax.Array, mask: jax.Array, losses: jax.Array | None = None
 ) -> dict[str, jax.Array]:
-    """Returns sums over the unmasked examples and their number.
+    """Returns sums over the unmasked examples, and their number.
 
     Args:
       logits: (batch, classes) float32.
       labels: (batch,) int32 class ids.
       mask: (batch,) 1 for an example, 0 for padding; padding contributes nothing, NaN included.
-      losses: (batch,) what to add up as "loss"; None for the cross-entropy.
+      losses: (batch,) values to sum as "loss"; None for the cross-entropy.
 
     Returns:
       float32 scalars: "loss", "top1_accuracy", "top5_accuracy" (sums) and "examples".
@@ -57,11 +61,10 @@ def finalize(sums: dict[str, float]) -> dict[str, float]:
     return {name: float(sums[name]) / float(sums["examples"]) for name in SUMS}
 
 
-# Least and most training images of a class, as in "Large-Scale Long-Tailed Recognition in an Open World"
-# (arXiv:1904.05160), section 4: more than 100, 20 to 100, fewer than 20.
+# Minimum and maximum training images of a class, as in section 4 of "Large-Scale Long-Tailed Recognition in an Open
+# World" (arXiv:1904.05160): more than 100, 20 to 100, fewer than 20.
 SHOTS = {"many_shot": (101, np.inf), "medium_shot": (20, 100), "few_shot": (0, 19)}
-
-
+# Of per_class.csv.
 COLUMNS = (
     "class_id", "class", "train_images", "test_images", "top1_accuracy", "top5_accuracy", "most_confused_with",
     "confusions",
@@ -70,14 +73,13 @@ COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class ClassResults:
-    """What an evaluation says about every class; arrays by class id, each (classes,).
+    """Results of an evaluation per class; each array is (classes,), by class id.
 
     Attributes:
-      train_images: int images that were trained on.
-      test_images: int images that were evaluated.
-      top1_accuracy, top5_accuracy: float fractions of test_images, NaN where there are none.
-      confused_with: int class id of the most frequent wrong prediction, the lowest of equally frequent ones; -1 where
-        nothing was wrong.
+      train_images: int number of training images.
+      test_images: int number of evaluated images.
+      top1_accuracy, top5_accuracy: float fractions of test_images, NaN for a class without any.
+      confused_with: int class id of the most frequent wrong prediction, the lowest on ties; -1 without wrong ones.
       confusions: int number of these predictions.
     """
 
@@ -92,7 +94,7 @@ class ClassResults:
 def count_by_class(
     labels: np.ndarray, predicted: np.ndarray, ranks: np.ndarray, train_images: np.ndarray
 ) -> ClassResults:
-    """Returns the results by class of n evaluated examples.
+    """Returns the results per class of n evaluated examples.
 
     Args:
       labels: (n,) int true class ids.
@@ -111,7 +113,7 @@ def count_by_class(
         )
         for k in (1, 5)
     ]
-    # A table of classes by classes would hold ten million zeros for DAF:re: only the pairs that occur are counted.
+    # Count only the pairs that occur: a full confusion matrix of DAF:re has ten million entries.
     wrong = predicted != labels
     pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]]), axis=1, return_counts=True)
     order = np.lexsort((pairs[1], -counts, pairs[0]))
@@ -123,18 +125,16 @@ def count_by_class(
 
 
 def summarize(results: ClassResults) -> dict[str, Any]:
-    """Returns means of the classes' top-1 accuracies: a class counts the same, however many test images it has.
-
-    Classes without test images are left out.
+    """Returns unweighted means of the classes' top-1 accuracies, without classes that have no test images.
 
     Returns:
-      {"macro_accuracy": of all classes, "many_shot", "medium_shot", "few_shot": {"classes", "images" (of the test),
-      "top1_accuracy"}}; an accuracy is None where no class has test images.
+      {"macro_accuracy": over all classes, "many_shot", "medium_shot", "few_shot": {"classes": number of classes,
+      "images": number of test images, "top1_accuracy"}}; an accuracy is None without such classes.
     """
     tested = results.test_images > 0
     summary: dict[str, Any] = {"macro_accuracy": _mean(results.top1_accuracy[tested])}
-    for name, (least, most) in SHOTS.items():
-        group = tested & (results.train_images >= least) & (results.train_images <= most)
+    for name, (minimum, maximum) in SHOTS.items():
+        group = tested & (results.train_images >= minimum) & (results.train_images <= maximum)
         summary[name] = {
             "classes": int(group.sum()),
             "images": int(results.test_images[group].sum()),
@@ -148,10 +148,10 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 def to_csv(results: ClassResults, class_names: Sequence[str]) -> str:
-    """Returns a CSV line per class, by class id, below a header of `COLUMNS`.
+    """Returns a CSV with the header `COLUMNS` and a line per class, by class id.
 
-    The accuracies are empty for a class without test images, the last two columns for one that was never taken for
-    another.
+    The accuracies are empty for a class without test images. The last two columns are empty for a class without wrong
+    predictions.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
