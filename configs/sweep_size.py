@@ -4,9 +4,9 @@ r"""The study that the DAF:re paper asks for in its future work: the effects of 
         --config.base.data_dir=DATA --workdir=runs/sweep
     python -m animesion_jax.main report runs/sweep --output=report_sizes
 
-The string after the colon is that of configs/dafre_128.py, whose recipe every run of the grid starts from.
-`--config.base.FIELD=VALUE` overrides a field of every run, `--config.grid.batch_size="(64,256)"` the values of one
-field of the grid. Sweeps that differ in anything but the grid want workdirs of their own.
+The string after the colon is that of configs/dafre_128.py, whose recipe is the base of every run.
+`--config.base.FIELD=VALUE` overrides a field of every run, `--config.grid.batch_size="(64,256)"` the values of a field
+of the grid. Give each sweep its own workdir.
 """
 
 import ml_collections
@@ -22,6 +22,6 @@ def get_config(argument: str = "vit_b32") -> ml_collections.ConfigDict:
     config.grid.image_size = (64, 96, 128, 160, 224)
     config.grid.batch_size = (64, 256, 1024)
     config.grid.seed = (0,)
-    config.learning_rate_scaling = "none"  # "linear" or "sqrt" in the batch size, from base.batch_size on
-    config.scale_crop_margin = True  # base.crop_margin holds for base.image_size and grows with the image size
+    config.learning_rate_scaling = "none"  # "linear" or "sqrt" in the batch size relative to base.batch_size
+    config.scale_crop_margin = True  # base.crop_margin belongs to base.image_size and grows with the image size
     return config.lock()

@@ -3,10 +3,12 @@ import json
 import jax
 import pytest
 
+from animesion_jax.config import resolve
 from animesion_jax.errors import InputError, Stopped
+from animesion_jax.models import family_of
 from animesion_jax.training import sweep as sweep_module
 from animesion_jax.training.sweep import expand, sweep
-from configs import sweep_size
+from configs import dafre_128, sweep_size
 
 
 def _config(toy_config, **grid):
@@ -17,7 +19,7 @@ def _config(toy_config, **grid):
     return config
 
 
-def test_a_run_for_every_combination_with_the_crop_margin_in_proportion():
+def test_expand_makes_every_combination_and_scales_the_crop_margin():
     configs = expand(sweep_size.get_config("shallownet"))
     assert len(configs) == 5 * 3
     each = configs["batch_size_256-image_size_224-seed_0"]
@@ -25,7 +27,7 @@ def test_a_run_for_every_combination_with_the_crop_margin_in_proportion():
 
 
 @pytest.mark.parametrize(("scaling", "expected"), [("none", 1e-3), ("linear", 16e-3), ("sqrt", 4e-3)])
-def test_the_learning_rate_follows_the_batch_size(scaling, expected):
+def test_learning_rate_scaling_by_batch_size(scaling, expected):
     config = sweep_size.get_config("shallownet")
     config.learning_rate_scaling = scaling
     config.scale_crop_margin = False
@@ -41,29 +43,30 @@ def test_the_learning_rate_follows_the_batch_size(scaling, expected):
         ({"bach_size": (1,)}, "'bach_size'"),
         ({"batch_size": ()}, r"batch_size is \(\)"),
         ({"batch_size": ("many",)}, "'many'"),
-        ({"augment": (0,)}, "'augment' in config.grid"),
-        ({"crop_margin": (4,)}, r"crop_margin would not decide alone; needed: config\.scale_crop_margin=False"),
-        ({"model": ("resnet18",)}, "needed: a sweep for each model"),
+        ({"augment": (0,)}, "'augment' in config.grid; allowed: dataset, "),
+        ({"stages": (1,)}, "'stages' in config.grid"),
+        ({"crop_margin": (4,)}, r"config\.grid has crop_margin; needed: --config\.scale_crop_margin=False"),
+        ({"model": ("alexnet",)}, "unknown model 'alexnet'; allowed: shallownet"),
         ({"batch_size": (-1, 0)}, r"config\.batch_size is -1"),
         ({"image_size": (16, 8)}, "run image_size_8 of the sweep: image_size 8 is too small"),
         ({"batch_size": (64, 30)}, "run batch_size_30 of the sweep: batch_size 30 does not divide among 4"),
     ],
 )
-def test_a_bad_grid_fails_before_anything_is_trained(toy_config, tmp_path, grid, words):
+def test_bad_grid_fails_before_training(toy_config, tmp_path, grid, words):
     with pytest.raises(InputError, match=words):
         sweep(_config(toy_config, **grid), str(tmp_path / "sweep"))
     assert not (tmp_path / "sweep").exists()
 
 
-def test_a_missing_validation_split_is_named_before_anything_is_trained(toy_config, tmp_path):
+def test_missing_validation_split_fails_before_training(toy_config, tmp_path):
     config = _config(toy_config, batch_size=(64,))
     config.base.validation_split = "val"
     with pytest.raises(InputError, match="run batch_size_64 of the sweep: toyfaces has no split 'val'"):
         sweep(config, str(tmp_path / "sweep"))
 
 
-def test_a_run_that_does_not_fit_into_memory_does_not_stop_the_others(toy_config, tmp_path, monkeypatch):
-    """Nor does one that another config left without a checkpoint."""
+def test_failed_run_does_not_stop_the_others(toy_config, tmp_path, monkeypatch):
+    """Nor does a config.json that another config left without a checkpoint."""
     tried = []
 
     def fake(each, folder, devices, **_):
@@ -79,9 +82,71 @@ def test_a_run_that_does_not_fit_into_memory_does_not_stop_the_others(toy_config
     assert tried == [128, 64]
     assert [outcome["status"] for outcome in outcomes] == ["failed", "trained"]
     assert outcomes[0]["error"] == "RESOURCE_EXHAUSTED: Out of memory"
+    assert json.loads((tmp_path / "sweep.json").read_text()) == {
+        "grid": {"batch_size": [128, 64]},
+        "learning_rate_scaling": "none",
+        "scale_crop_margin": True,
+        "runs": {
+            "batch_size_128": {"status": "failed", "error": "RESOURCE_EXHAUSTED: Out of memory"},
+            "batch_size_64": {"status": "trained"},
+        },
+    }
 
 
-def test_a_sweep_without_a_test_split_leaves_ended_runs_alone(toy_config, tmp_path, monkeypatch):
+def test_sweep_json_lists_waiting_runs(toy_config, tmp_path, monkeypatch):
+    def stop(each, *_, **__):
+        if each.batch_size == 64:
+            raise Stopped
+        return {}
+
+    monkeypatch.setattr(sweep_module, "train", stop)
+    with pytest.raises(Stopped):
+        sweep(_config(toy_config, batch_size=(128, 64)), str(tmp_path))
+    record = json.loads((tmp_path / "sweep.json").read_text())
+    assert record["runs"] == {"batch_size_128": {"status": "trained"}, "batch_size_64": {"status": "waiting"}}
+
+
+def test_models_of_a_grid_have_the_values_of_their_families():
+    config = sweep_size.get_config("shallownet").unlock()
+    config.grid = {"model": ("resnet18", "vit_s16"), "batch_size": (64, 256)}
+    config.base = dafre_128.get_config("shallownet,recipe=modern")
+    configs = expand(config)
+    found = {name: resolve(each, family_of(each.model)) for name, each in configs.items()}
+    # 0.1 for 256 images with SGD; 5e-4 with AdamW.
+    rates = {name: each.learning_rate for name, each in found.items()}
+    assert rates == pytest.approx(
+        {
+            "batch_size_64-model_resnet18": 0.025,
+            "batch_size_256-model_resnet18": 0.1,
+            "batch_size_64-model_vit_s16": 5e-4,
+            "batch_size_256-model_vit_s16": 5e-4,
+        }
+    )
+    assert found["batch_size_64-model_resnet18"].mean == (0.485, 0.456, 0.406)
+    assert found["batch_size_64-model_vit_s16"].mean == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("argument", "grid", "words"),
+    [
+        ("shallownet", {"learning_rate": (0.1,)}, "is linear and config.grid has learning_rate; give one"),
+        ("shallownet,recipe=modern", {"seed": (0,)}, "null config.base.learning_rate follows the batch size"),
+        (
+            "vit_s16,pretrained",
+            {"model": ("vit_s32",)},
+            "base.pretrained fit one model; needed: a sweep for each",
+        ),
+    ],
+)
+def test_rules_that_exclude_each_other_are_named(argument, grid, words):
+    config = sweep_size.get_config(argument).unlock()
+    config.grid = grid
+    config.learning_rate_scaling = "none" if "pretrained" in argument else "linear"
+    with pytest.raises(InputError, match=words):
+        expand(config)
+
+
+def test_ended_run_without_test_split_is_not_trained_again(toy_config, tmp_path, monkeypatch):
     config = _config(toy_config, batch_size=(64,))
     config.base.test_split = ""
     folder = tmp_path / "batch_size_64"
@@ -93,7 +158,7 @@ def test_a_sweep_without_a_test_split_leaves_ended_runs_alone(toy_config, tmp_pa
     assert sweep(config, str(tmp_path)) == [{"run": "batch_size_64", "status": "had ended", "results": {}}]
 
 
-def test_a_bad_base_is_named_and_not_divided_by():
+def test_bad_base_is_named_before_it_divides():
     config = sweep_size.get_config("shallownet")
     config.learning_rate_scaling = "sqrt"
     for field in ("batch_size", "image_size"):
@@ -106,7 +171,7 @@ def test_a_bad_base_is_named_and_not_divided_by():
         expand(config)
 
 
-def test_a_test_split_that_is_asked_for_later_is_evaluated(toy_config, tmp_path, monkeypatch):
+def test_ended_run_is_tested_on_a_new_test_split(toy_config, tmp_path, monkeypatch):
     config = _config(toy_config, batch_size=(64,))
     folder = tmp_path / "batch_size_64"
     folder.mkdir()
@@ -119,7 +184,7 @@ def test_a_test_split_that_is_asked_for_later_is_evaluated(toy_config, tmp_path,
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_where_it_stopped(toy_config, tmp_path, monkeypatch):
+def test_interrupted_sweep_resumes(toy_config, tmp_path, monkeypatch):
     config = _config(toy_config, batch_size=(64, 2000, 128))
     trained = []
     train = sweep_module.train
@@ -140,11 +205,11 @@ def test_a_sweep_goes_on_where_it_stopped(toy_config, tmp_path, monkeypatch):
     outcomes = sweep(config, str(tmp_path), jax.local_devices())
     assert trained == [64, 2000, 128]
     assert [outcome["status"] for outcome in outcomes] == ["had ended", "failed", "trained"]
-    # toyfaces has 1,411 training images: one run that cannot be trained does not stop the others.
+    # toyfaces has 1,411 training images.
     assert "batch_size 2000 is more than the 1411 examples" in outcomes[1]["error"]
     for outcome in (outcomes[0], outcomes[2]):
         assert json.loads((tmp_path / outcome["run"] / "results.json").read_text()) == outcome["results"]
-    # More epochs than a run has had: it goes on.
+    # With more epochs, ended runs resume.
     config.base.epochs = 2
     tried = []
     monkeypatch.setattr(sweep_module, "train", lambda each, *_, **__: tried.append(each.batch_size))
