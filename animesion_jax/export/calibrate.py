@@ -1,4 +1,4 @@
-"""A bundle that knows what it does not know: calibrated on its run's validation images."""
+"""Calibrates a bundle on its run's validation images."""
 
 import dataclasses
 import logging
@@ -20,15 +20,15 @@ from animesion_jax.inference.calibration import fit
 from animesion_jax.inference.forward import apply_to_pixels
 from animesion_jax.workdir import run
 
-# Enough for a false-accept rate of one in a thousand; more would take gigabytes with thousands of classes.
+# Suffices for a false accept rate of 0.001; more would take gigabytes with thousands of classes.
 MAX_IMAGES = 5_000
 BATCH_SIZE = 64
-# Part of the images of known characters beyond which a threshold is told to be of little use.
-MAX_REJECTED = 0.5
+# False reject rate above which a warning says that the threshold is of little use.
+MAX_FALSE_REJECT_RATE = 0.5
 
 log = logging.getLogger("animesion_jax")
 
-# (batch, S, S, 3) uint8 images to logits and embeddings.
+# From (batch, S, S, 3) uint8 images to (batch, classes) logits and (batch, features) embeddings.
 Forward = Callable[[np.ndarray], tuple[jax.Array, jax.Array]]
 
 
@@ -42,31 +42,26 @@ def calibrate(
     false_accept_rate: float | None = None,
     unknown: Sequence[Path] = (),
 ) -> tuple[epath.Path, dict[str, Any]]:
-    """Writes a bundle with a temperature, a threshold and a scale of similarity; returns its path and the figures.
+    """Writes a bundle with temperature, threshold and similarity scale; returns its path and the calibration.
 
     Args:
       bundle: file written by export.
-      workdir: the run that it is of, whose data set is read.
+      workdir: the run of the bundle; its data set is read.
       output: file to write, local or gs://; None replaces the bundle.
-      split: split of the data set, of images that the model was not trained on; None takes config.validation_split.
-      data_dir: where the data set is built; None takes the one of the training.
-      false_accept_rate: part of the images of unknown characters that may be named, above 0 and below 1; None for that
-        at which as large a part of the known ones is called unknown.
-      unknown: images of characters that the model does not know; without any the validation images stand in for them.
+      split: split of the data set that the model was not trained on; None takes config.validation_split.
+      data_dir: folder of built data sets; None takes config.data_dir.
+      false_accept_rate: between 0 and 1, both excluded; None takes the equal error rate.
+      unknown: images of unknown characters; without any, impostor scores come from the validation images.
 
     Raises:
-      InputError: another run's bundle, no such data, or no readable image among the unknown.
+      InputError: the bundle is of another run, the data set or split is missing, or no unknown image is readable.
     """
     if false_accept_rate is not None and not 0 < false_accept_rate < 1:
         raise InputError(f"--false_accept_rate is {false_accept_rate}; allowed: above 0 and below 1")
     tree = read_bundle(bundle)
     loaded = build_bundle(bundle, tree)
     config = run.read_config(workdir)
-    split = split or config.validation_split
-    if not split:
-        raise InputError(f"{workdir} was trained without a validation split; name one with --split")
-    if split == config.train_split:
-        raise InputError(f"--split={split} is what the model was trained on; allowed: another split, or held_out")
+    split = _choose_split(split or config.validation_split, config.train_split, workdir)
     dataset = load_dataset(config.dataset, data_dir or config.data_dir)
     trained = run.read_classes(workdir)
     run.check_classes(trained, loaded.classes, bundle)
@@ -76,24 +71,33 @@ def calibrate(
     logits, embeddings, labels = _outputs(forward, EvalData(config, dataset, split).batches())
     if len(labels) < 2:
         raise InputError(f"split '{split}' of {dataset.name} has {len(labels)} image; allowed: 2 or more")
-    strangers = _logits_of_files(forward, unknown, loaded.image_size) if unknown else None
+    unknown_logits = _logits_of_files(forward, unknown, loaded.image_size) if unknown else None
     source = {"dataset": dataset.name, "split": split}
-    calibration = fit(logits, embeddings, labels, false_accept_rate, strangers, source)
-    if (rejected := calibration.source["false_reject_rate"]) > MAX_REJECTED:
+    calibration = fit(logits, embeddings, labels, false_accept_rate, unknown_logits, source)
+    if (false_reject_rate := calibration.source["false_reject_rate"]) > MAX_FALSE_REJECT_RATE:
         log.warning(
-            "%.3g %% of the known characters are called unknown, for %.3g %% of the unknown ones to be named; %s",
-            100 * rejected, 100 * calibration.false_accept_rate,
-            "a model of more training tells them apart better" if false_accept_rate is None
-            else f"a higher --false_accept_rate than {false_accept_rate:g} names more of them",
+            "at a false accept rate of %.3g %%, %.3g %% of known images are rejected; %s",
+            100 * calibration.false_accept_rate, 100 * false_reject_rate,
+            "train the model longer" if false_accept_rate is None
+            else f"set a higher --false_accept_rate than {false_accept_rate:g}",
         )  # fmt: skip
     described = dataclasses.asdict(calibration)
     return extend_bundle(bundle, tree, output or bundle, calibration=described), described
 
 
-def _outputs(forward: Forward, batches: Iterable[dict[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns logits, embeddings and labels of the examples whose mask is not 0, at most `MAX_IMAGES`.
+def _choose_split(split: str, train_split: str, workdir: str) -> str:
+    """Returns the split; InputError if it is empty or the training split."""
+    if not split:
+        raise InputError(f"{workdir} was trained without a validation split; name one with --split")
+    if split == train_split:
+        raise InputError(f"--split={split} is what the model was trained on; allowed: another split, or held_out")
+    return split
 
-    Those that are stored first are a fair sample: TFDS shuffles what it writes.
+
+def _outputs(forward: Forward, batches: Iterable[dict[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns logits, embeddings and labels of the first `MAX_IMAGES` unmasked examples.
+
+    The first examples are a random sample, because TFDS shuffles before it writes.
     """
     kept: list[tuple[np.ndarray, ...]] = []
     for batch in batches:
@@ -107,7 +111,7 @@ def _outputs(forward: Forward, batches: Iterable[dict[str, np.ndarray]]) -> tupl
 
 
 def _logits_of_files(forward: Forward, files: Sequence[Path], size: int) -> np.ndarray:
-    """Returns the (n, classes) logits of at most `MAX_IMAGES` of the files, evenly chosen, but for unreadable ones."""
+    """Returns the (n, classes) logits of every k-th file, at most `MAX_IMAGES`; leaves out unreadable files."""
     chosen = files[:: -(-len(files) // MAX_IMAGES)]
     rows = []
     for file, row in apply_to_files(lambda images: forward(images)[0], chosen, size, BATCH_SIZE):
@@ -116,5 +120,5 @@ def _logits_of_files(forward: Forward, files: Sequence[Path], size: int) -> np.n
         else:
             rows.append(row)
     if not rows:
-        raise InputError(f"--unknown: none of {len(chosen)} images can be read; allowed: one or more that can")
+        raise InputError(f"--unknown: none of {len(chosen)} images can be read; allowed: one or more readable images")
     return np.stack(rows)

@@ -1,4 +1,4 @@
-"""Runs to bundles."""
+"""Exports a run as a bundle."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from animesion_jax.workdir import run
 
 
 def describe_run(saved: run.Run) -> dict[str, Any]:
-    """Returns the bundle of a run as a tree of numpy arrays, strings, numbers, lists and dicts."""
+    """Returns the content of a bundle: a tree of numpy arrays, strings, numbers, lists and dicts."""
     config = saved.config
     return {
         "format": FORMAT,
@@ -46,19 +46,22 @@ def describe_run(saved: run.Run) -> dict[str, Any]:
 
 
 def export(workdir: str, output: str, weights: str | None = None) -> epath.Path:
-    """Writes a run's weights as a bundle and returns its path; appears whole or not at all.
+    """Writes a run's weights as a bundle, atomically, and returns its path.
 
     Args:
-      workdir: folder of a training run.
+      workdir: folder of a training run; local or gs://.
       output: file to write; local or gs://.
-      weights: "best" (by validation top-1) or "last"; None for the default of the run's config.
+      weights: "best" (by validation top-1) or "last"; None takes config.default_weights.
+
+    Raises:
+      InputError: no such run, or `output` is a folder.
     """
-    check_output(output)  # before a checkpoint is read
+    check_output(output)  # before reading a checkpoint, which takes long
     return write_bundle(describe_run(run.load(workdir, weights)), output)
 
 
 def bundle_of_run(workdir: str, weights: str | None = None) -> Bundle:
-    """Returns what `load_bundle` would of the file that `export` writes of a run.
+    """Returns the bundle of a run without writing a file; equals `load_bundle` of an exported file.
 
     Raises:
       InputError: no such run, or its variables are not finite.
