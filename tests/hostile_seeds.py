@@ -1,4 +1,4 @@
-"""Writes the seeds of tests/corpus/: `python -m tests.hostile_seeds`; small files of every kind, drawn from nothing."""
+"""Writes the seeds of tests/corpus/: small valid files of every kind. Run `python -m tests.hostile_seeds`."""
 
 import io
 import zipfile
@@ -25,7 +25,7 @@ LABELS = {
     "faces": ["0446\\1.jpg\t7\t0.1, 0.2, 0.6, 0.8 0.95\n0447\\2.jpg\t9\t-0.1 0 0.5 1.2 0.91\n"],
     "tags": ["yui\t7\nmio\t9\nazusa\t11\n"],
 }
-# Pillow mode: the formats that hold it.
+# Formats by the Pillow mode that they support.
 MODES = {
     "RGB": ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP", "AVIF"),
     "RGBA": ("PNG", "TIFF", "WEBP"),
@@ -41,7 +41,7 @@ MODES = {
 
 
 def bundle_tree() -> dict:
-    """Returns what a bundle of the smallest model holds; its arrays are zero."""
+    """Returns the tree of a bundle of the smallest model, with arrays of zeros."""
     variables = abstract_variables(create_model("shallownet", num_classes=2, image_size=16), 16)
     return {
         "format": "animesion",
@@ -55,7 +55,7 @@ def bundle_tree() -> dict:
 
 
 def _images() -> Iterator[tuple[str, bytes]]:
-    """Yields (name, bytes) of a 5 x 4 image in every mode and format, and of an animation."""
+    """Yields (name, bytes) of a 5 x 4 image in every mode and format, and of animations."""
     draw = np.random.default_rng(1)
     pixels = Image.fromarray(draw.integers(0, 256, (4, 5, 3), np.uint8))
     for mode, formats in MODES.items():
@@ -77,7 +77,7 @@ def _npz(save, **arrays: np.ndarray) -> bytes:
 
 
 def seeds() -> Iterator[tuple[str, bytes]]:
-    """Yields (path below the corpus, bytes) of every seed."""
+    """Yields (path in the corpus, bytes) of every seed."""
     tree = bundle_tree()
     yield "bundle/whole", flax.serialization.msgpack_serialize(tree)
     yield "bundle/small", flax.serialization.msgpack_serialize(tree | {"variables": {"params": {"a": np.ones(2, "f")}}})

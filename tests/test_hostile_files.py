@@ -1,12 +1,12 @@
-"""Whatever bytes a file holds, reading it gives a result or a ValueError of one line, in bounded memory.
+"""Fuzzing: for any bytes a reader returns a result or raises a ValueError of one line, in bounded memory.
 
-Every target gets the files of its corpus, mutations of them, arbitrary bytes and, where its form has a grammar, files
-made by it. The suite tries few, the same each time. To go on for ten minutes, over all targets or those named:
+Every target gets the files of its corpus, mutations of them, arbitrary bytes and, for some targets, generated files.
+The suite tries a few fixed ones. To fuzz all targets, or the named ones, for ten minutes:
 
     PYTHONPATH=. python -m tests.test_hostile_files 10 [TARGET ...]
 
-which sets the bytes of the corpus one by one for half of the time, then goes on as the suite does with other files; it
-prints how many files were read and refused, and keeps those that fail in the corpus, where the suite reads them too.
+It spends half of the time on setting single bytes of the corpus, the other half on random files. It prints the number
+of files read and refused, and adds failing files to the corpus, so that the suite reads them too.
 """
 
 import collections
@@ -45,7 +45,7 @@ from tfds_builders.common.released_labels import read_class_names, read_released
 from tfds_builders.dafre.label_files import read_faces, read_tag_names
 from tfds_builders.moeimouto.face_files import ZipFaces
 
-FREE = 4 * 2**20  # bytes of memory that a reader may take whatever the file's size
+FREE = 4 * 2**20  # bytes of memory that a reader may take for any file
 TREE = bundle_tree()
 
 NAMES = st.sampled_from(["", "a", "a/b", "é\n", "\0", "0", "name", "params", "__msgpack_chunked_array__", "shape"])
@@ -70,7 +70,7 @@ WORDS = ["0", "1", "7", "9", "²", "١", "9" * 19, "9" * 5000, ",", "\t", " ", "
 
 @st.composite
 def bundles(draw) -> bytes:
-    """A whole bundle in which up to three values are others, or absent."""
+    """A bundle in which up to three values are replaced or missing."""
     tree = jax.tree.map(lambda leaf: leaf, TREE)
     for path in draw(st.lists(st.sampled_from(PATHS), min_size=1, max_size=3)):
         place = tree
@@ -85,10 +85,10 @@ def bundles(draw) -> bytes:
 
 @st.composite
 def archives(draw) -> bytes:
-    """An npz whose arrays' headers say anything."""
+    """An npz whose arrays have random headers."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", draw(st.sampled_from([0, 8, 12]))) as archive, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the same name twice
+        warnings.simplefilter("ignore")  # about repeated names
         for name in draw(st.lists(st.sampled_from(["cls.npy", "../x.npy", "opt/step.npy", "a\nb", "é"]), max_size=4)):
             shape = draw(st.lists(st.sampled_from([0, 1, 2, 3, -1, 10**6, 10**12]), max_size=3))
             fields = {"descr": draw(DESCRIPTIONS), "fortran_order": draw(st.booleans()), "shape": tuple(shape)}
@@ -124,12 +124,12 @@ def _read_zip(path: Path) -> None:
 
 
 class Target(NamedTuple):
-    """What reads a file, the file's suffix, the bytes of memory that one of its bytes may take, and made files."""
+    """A reader, the ending of its files, the bytes of memory allowed per byte of a file, and generated files."""
 
     read: Callable[[Path], Any]
     suffix: str
     factor: int
-    made: st.SearchStrategy[bytes] = st.nothing()
+    generated: st.SearchStrategy[bytes] = st.nothing()
 
 
 LINES = st.lists(st.sampled_from(WORDS), max_size=40).map(lambda words: "".join(words).encode())
@@ -152,7 +152,7 @@ EDITS: dict[str, Callable[[bytes, int, int, bytes], bytes]] = {
     "copy": lambda data, start, end, new: data[:start] + data[end : end + 20] + data[start:],
     "truncate": lambda data, start, end, new: data[:start],
 }
-# Bytes that declare the largest lengths, or the next smaller and larger ones.
+# Bytes that declare extreme lengths.
 LENGTHS = st.sampled_from(
     [b"\xff", b"\xff\xff", b"\xff\xff\xff\x7f", b"\x7f\xff\xff\xff", b"\0\0\0\0", b"\xdd\0\1\0\0", b"\0"]
 )
@@ -166,7 +166,7 @@ def corpus(name: str) -> list[bytes]:
 def mutated(draw, files: list[bytes]) -> bytes:
     data = draw(st.sampled_from(files))
     for _ in range(draw(st.integers(1, 4))):
-        # Headers are at either end: half of the places are within 200 bytes of one.
+        # Half of the places are within the first 200 bytes, where headers are.
         places = st.integers(0, len(data)) | st.integers(0, min(200, len(data)))
         edit = draw(st.sampled_from(list(EDITS)))
         data = EDITS[edit](data, draw(places), draw(places), draw(LENGTHS | st.binary(min_size=1, max_size=4)))
@@ -174,7 +174,7 @@ def mutated(draw, files: list[bytes]) -> bytes:
 
 
 def check_outcome(name: str, data: bytes, folder: Path) -> bool:
-    """Asserts what must hold for any file; returns whether it was read."""
+    """Asserts the conditions on any file; returns whether it was read."""
     target = TARGETS[name]
     path = folder / f"file{target.suffix}"
     path.write_bytes(data)
@@ -197,9 +197,9 @@ def check_outcome(name: str, data: bytes, folder: Path) -> bool:
 
 
 def fuzz(name: str, folder: Path, examples: int, counts: collections.Counter, derandomize: bool = False) -> None:
-    """Reads so many files; one that fails is kept in the corpus."""
+    """Reads a number of random files; adds a failing one to the corpus."""
     target = TARGETS[name]
-    files = st.one_of(mutated(corpus(name)), mutated(corpus(name)), target.made, st.binary(max_size=60))
+    files = st.one_of(mutated(corpus(name)), mutated(corpus(name)), target.generated, st.binary(max_size=60))
     last = b""
 
     @settings(
@@ -220,7 +220,7 @@ def fuzz(name: str, folder: Path, examples: int, counts: collections.Counter, de
 
 
 def swept(files: list[bytes]) -> Iterator[bytes]:
-    """Yields the files with each of their first and last 400 bytes set to a few others in turn."""
+    """Yields the files with each of their first and last 400 bytes set to a few other values in turn."""
     for data in files:
         for place in {*range(min(400, len(data))), *range(max(0, len(data) - 400), len(data))}:
             for value in (0, 0x40, 0x80, 0xFF, data[place] ^ 1):
@@ -228,7 +228,7 @@ def swept(files: list[bytes]) -> Iterator[bytes]:
 
 
 def keep(name: str, data: bytes, counts: collections.Counter) -> None:
-    """Writes a file that failed to the corpus, and prints why."""
+    """Adds a failing file to the corpus and prints the error."""
     counts["failed"] += 1
     path = CORPUS / name / hashlib.sha256(data).hexdigest()[:8]
     path.write_bytes(data)
@@ -243,19 +243,19 @@ def traced():
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_every_file_of_the_corpus_is_read_or_refused(name, tmp_path):
+def test_readers_read_or_refuse_the_corpus(name, tmp_path):
     outcomes = [check_outcome(name, data, tmp_path) for data in corpus(name)]
     assert any(outcomes)
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_any_bytes_are_read_or_refused(name, tmp_path):
+def test_readers_read_or_refuse_random_files(name, tmp_path):
     counts = collections.Counter()
     fuzz(name, tmp_path, 60, counts, derandomize=True)
     assert counts["refused"] > 10 or name == "face"
 
 
-def test_the_seeds_are_what_their_script_writes():
+def test_corpus_has_the_files_that_hostile_seeds_writes():
     written = dict(seeds())
     for path in ("bundle/whole", "bundle/small", "safetensors/whole", *(p for p in written if p.startswith("split"))):
         assert (CORPUS / path).read_bytes() == written[path]
@@ -264,9 +264,9 @@ def test_the_seeds_are_what_their_script_writes():
 
 def main(minutes: float, names: list[str]) -> None:
     tracemalloc.start()
-    logging.disable()  # Pillow's
+    logging.disable()  # of Pillow
     warnings.simplefilter("ignore")
-    # What tracemalloc does not see: Pillow, zlib, Rust.
+    # Limit the memory that tracemalloc does not see: Pillow, zlib, Rust.
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**30, resource.RLIM_INFINITY))
     share = 60 * minutes / len(names or TARGETS)

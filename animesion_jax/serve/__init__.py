@@ -1,4 +1,4 @@
-"""A web page and a JSON endpoint over a bundle."""
+"""A web page and a JSON endpoint for a bundle."""
 
 import contextlib
 import logging
@@ -22,19 +22,19 @@ def serve(
     top_k: int = 5,
     examples: Sequence[Path] = (),
 ) -> None:
-    """Serves until it is interrupted; the model is compiled before the first request is taken.
+    """Serves until it is interrupted. Compiles the model before it accepts requests.
 
     Args:
       bundle: file written by export.
-      host: address to listen on; 127.0.0.1 is reached from this machine only, 0.0.0.0 from everywhere.
-      port: TCP port; 0 takes a free one.
+      host: address to listen on: 127.0.0.1 for this machine only, 0.0.0.0 for every network.
+      port: TCP port; 0 for any free one.
       max_file_mb: largest image file, in 2^20 bytes.
-      max_images: most images of one request.
+      max_images: most images in one request.
       top_k: characters shown for each image.
       examples: images to try, shown on the page.
 
     Raises:
-      InputError: no such bundle, a limit out of range, a port that cannot be had, or a package that is missing.
+      InputError: no such bundle, a limit out of range, an unavailable address or port, or a missing package.
     """
     try:
         import uvicorn
@@ -50,7 +50,7 @@ def serve(
         service = Service(bundle, max_file_mb=max_file_mb, max_images=max_images, top_k=top_k)
         seconds = service.compile()
         app = create_app(service, examples)
-        # From here on clients wait instead of being turned away.
+        # From here on clients queue instead of being refused.
         listening.listen()
         host, port = listening.getsockname()[:2]
         log.info("compiled in %.1f s; open http://%s:%d (Ctrl+C stops it)", seconds, host, port)
@@ -58,9 +58,9 @@ def serve(
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Returns a socket bound to an address before the model is compiled, which would be for nothing."""
+    """Returns a socket bound to an address; called before compilation, so that a port in use fails at once."""
     if not 0 <= port < 2**16:
-        raise InputError(f"--port is {port}; allowed: 0 to {2**16 - 1}, 0 for any that is free")
+        raise InputError(f"--port is {port}; allowed: 0 to {2**16 - 1}, 0 for any free one")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with contextlib.ExitStack() as undo:

@@ -1,4 +1,4 @@
-"""The JSON endpoint, and the page beside it."""
+"""The web application: the JSON endpoint and the page."""
 
 import asyncio
 import os
@@ -40,10 +40,10 @@ def create_app(service: Service, examples: Sequence[Path] = ()) -> fastapi.FastA
 
     @app.post("/api/predict")
     async def predict(request: fastapi.Request) -> JSONResponse:
-        """Takes a multipart form whose parts are image files, and answers {"results": [...]} in their order."""
-        fault = _unfit(request, service)
-        if fault:
-            return fault
+        """Takes a multipart form of image files and returns {"results": [...]} in their order."""
+        refusal = _refuse(request, service)
+        if refusal:
+            return refusal
         try:
             async with request.form(max_files=service.max_images, max_fields=service.max_images) as form:
                 uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
@@ -59,32 +59,32 @@ def create_app(service: Service, examples: Sequence[Path] = ()) -> fastapi.FastA
 
     @app.get("/api/predict")
     def how_to_predict() -> JSONResponse:
-        """Without it the page would answer."""
+        """Explains the endpoint; without this route the page would answer."""
         return _error(405, SEND_A_FORM)
 
     page = create_page(service, examples)
-    # Gradio drops all files of an upload for one that is too large: a larger one than the service takes gets here, and
-    # a line beside the answers for the others.
+    # Gradio rejects a whole upload if one file is too large. Let larger files through, so that the service reports the
+    # large file and answers for the others.
     return gradio.mount_gradio_app(
         app, page, path="/", max_file_size=service.max_request_bytes, show_error=True, theme=FONTS, footer_links=[],
         ssr_mode=False, head=PASTE,
     )  # fmt: skip
 
 
-def _unfit(request: fastapi.Request, service: Service) -> JSONResponse | None:
-    """Returns the answer to a request that is not read at all."""
+def _refuse(request: fastapi.Request, service: Service) -> JSONResponse | None:
+    """Returns the error for a request whose body should not be read; None for other requests."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         return _error(415, SEND_A_FORM)
     length = request.headers.get("content-length", "")
     if not length.isdecimal():
-        return _error(411, "the request does not say its length; allowed: one with a Content-Length")
+        return _error(411, "the request has no length; allowed: a request with a Content-Length")
     if int(length) > service.max_request_bytes:
         return _error(413, f"the request is too large: {length} bytes; allowed: {service.limits}")
     return None
 
 
 def _answer(service: Service, upload: UploadFile) -> Answer:
-    # Of what the sender calls the file only the end is told apart; it names nothing here.
+    # The sender's file name is only shown, never used as a path.
     with tempfile.TemporaryDirectory(prefix="animesion_") as folder:
         path = Path(folder) / "upload"
         with path.open("wb") as file:

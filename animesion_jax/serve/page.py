@@ -1,4 +1,4 @@
-"""The page: a place to drop images on, and a card with bars for each of them."""
+"""The page: an upload area, and a card with bars for each image."""
 
 import base64
 import html
@@ -13,11 +13,11 @@ from animesion_jax.errors import InputError
 from animesion_jax.images import FORMATS
 from animesion_jax.serve.service import Answer, Service
 
-# The system's: the default theme fetches its own from Google.
+# System fonts; the default theme fetches fonts from Google.
 FONTS = gradio.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 THUMBNAIL = 224
 MAX_EXAMPLES = 24
-# Gradio's drop area takes no pasted files, so they are handed to its input.
+# Gradio's upload area ignores pasted files; this script hands them to its input.
 PASTE = """
 <script>
 document.addEventListener("paste", (event) => {
@@ -51,7 +51,7 @@ STYLE = """
 
 
 def create_page(service: Service, examples: Sequence[Path] = ()) -> gradio.Blocks:
-    """Returns the page of a service; `examples` are images that a click recognises."""
+    """Returns the page of a service; a click on one of the `examples` recognises it."""
     bundle = service.recognizer.bundle
     shown = [str(path) for path in examples[:: -(-len(examples) // MAX_EXAMPLES) or 1]]
 
@@ -64,10 +64,10 @@ def create_page(service: Service, examples: Sequence[Path] = ()) -> gradio.Block
     with gradio.Blocks(title="animesion_jax", analytics_enabled=False, delete_cache=(600, 600)) as page:
         gradio.HTML(STYLE, padding=False)
         gradio.Markdown(
-            f"# Who is this?\nDrop or paste pictures of faces: {service.limits}, of {', '.join(FORMATS)}. "
+            f"# Who is this?\nDrop or paste images of faces: {service.limits}; formats: {', '.join(FORMATS)}. "
             f"The model knows {len(bundle.names):,} character{'s' * (len(bundle.names) != 1)}."
         )
-        images = gradio.File(file_count="multiple", label="Pictures", elem_id="images", height=160)
+        images = gradio.File(file_count="multiple", label="Images", elem_id="images", height=160)
         results = gradio.HTML(elem_id="results", padding=False)
         images.upload(recognize, images, [images, results], api_visibility="private", concurrency_limit=4)
         if shown:
@@ -90,7 +90,7 @@ def cards(service: Service, files: Sequence[Path]) -> str:
 
 
 def card(answer: Answer, image: Image.Image | None, explained: Image.Image | None, service: Service) -> str:
-    """Returns the HTML of one answer; whatever a name holds is text."""
+    """Returns the HTML of one answer; all names are escaped."""
     file = f'<p class="file">{html.escape(answer["name"])}'
     if image is None:
         return f'<div class="card">{file}</p><p class="error">{html.escape(answer["error"])}</p></div>'
@@ -99,12 +99,12 @@ def card(answer: Answer, image: Image.Image | None, explained: Image.Image | Non
     title = html.escape(best["class"])
     if answer["unknown"]:
         threshold = service.recognizer.bundle.calibration.threshold
-        title = f"unknown <small>(nobody is {100 * threshold:.0f}% likely)</small>"
+        title = f"unknown <small>(no character is {100 * threshold:.0f}% likely)</small>"
     bars = "".join(_bar(each["class"], f"{100 * each['probability']:.1f}%") for each in answer["predictions"])
     kind = "attention" if service.explainer.uses_attention else "Grad-CAM"
     return (
-        f'<div class="card{" unknown" if answer["unknown"] else ""}">{_figure(image, "picture")}'
-        f"{_figure(explained, f'what the model went by ({kind})')}"
+        f'<div class="card{" unknown" if answer["unknown"] else ""}">{_figure(image, "image")}'
+        f"{_figure(explained, f'evidence ({kind})')}"
         f'<div class="names"><h3>{title}</h3>{bars}{file} · {seconds}</p></div></div>'
     )
 

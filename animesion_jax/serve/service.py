@@ -1,4 +1,4 @@
-"""What page and endpoint have in common: a model that is compiled once, and the limits on what it is given."""
+"""The service behind page and endpoint: a model compiled once, and limits on its input."""
 
 import dataclasses
 import threading
@@ -18,23 +18,23 @@ from animesion_jax.inference.explain import Explainer, overlay
 from animesion_jax.inference.recognizer import Recognizer
 from animesion_jax.preprocessing import resize
 
-# Gradio counts so too.
+# Gradio uses the same unit.
 MEGABYTE = 2**20
-# What the parts of a form add to the files in them.
+# Allowance for the headers of a form's parts.
 FORM_BYTES = 2**20
 
 Answer = dict[str, Any]
 
 
 class Service:
-    """Names the characters on uploaded files.
+    """Recognises the characters on uploaded files.
 
     Attributes:
-      recognizer: of the bundle, for one image at a time.
-      explainer: likewise.
-      max_bytes: largest file.
-      max_images: most files of a request.
-      top_k: characters named for each.
+      recognizer: for one image at a time.
+      explainer: for one image at a time.
+      max_bytes: largest file, in bytes.
+      max_images: most files in a request.
+      top_k: characters named for each image.
     """
 
     def __init__(self, bundle: str, *, max_file_mb: float = 20.0, max_images: int = 16, top_k: int = 5):
@@ -42,14 +42,14 @@ class Service:
             if not value > 0:
                 raise InputError(f"--{name} is {value}; allowed: more than 0")
         loaded = load_bundle(bundle)
-        # On the device once, for both.
+        # Share one copy on the device between both.
         loaded = dataclasses.replace(loaded, variables=jax.device_put(loaded.variables))
         self.recognizer = Recognizer(loaded, batch_size=1)
         self.explainer = Explainer(loaded)
         self.max_bytes = int(max_file_mb * MEGABYTE)
         self.max_images = max_images
         self.top_k = top_k
-        # Two images at once take as long as one after the other, and twice the memory.
+        # Two images at once take as long as one after the other, but twice the memory.
         self._one_at_a_time = threading.Lock()
 
     @property
@@ -58,7 +58,7 @@ class Service:
         return f"up to {self.max_images} images at a time, each up to {self.max_bytes / MEGABYTE:.3g} MB"
 
     def compile(self) -> float:
-        """Compiles what requests need and returns the seconds it took."""
+        """Compiles the functions that requests need; returns the seconds it took."""
         start = time.monotonic()
         size = self.recognizer.bundle.image_size
         blank = np.zeros((1, size, size, 3), np.uint8)
@@ -68,11 +68,11 @@ class Service:
 
     @property
     def max_request_bytes(self) -> int:
-        """Largest request: as many of the largest files as it may have, and what a form adds."""
+        """Largest request in bytes: `max_images` files of `max_bytes` in a form."""
         return self.max_images * self.max_bytes + FORM_BYTES
 
     def check_number(self, number: int) -> None:
-        """Raises InputError for more images than a request may have, or none."""
+        """Raises InputError unless a request has 1 to `max_images` images."""
         if not 1 <= number <= self.max_images:
             raise InputError(f"{number} images in one request; allowed: 1 to {self.max_images}")
 
@@ -80,25 +80,25 @@ class Service:
         """Returns {"name", "unknown", "predictions", "seconds"} for an image file, or {"name", "error"}.
 
         Args:
-          path: where it is.
-          name: what the sender calls it.
+          path: of the uploaded file.
+          name: the sender's name for it.
         """
         return self._answer(path, name, lambda pixels: (self.recognizer.probabilities(pixels[None])[0], None))[0]
 
     def explained_answer(self, path: Path, name: str) -> tuple[Answer, Image.Image | None, Image.Image | None]:
-        """Returns `answer`, the image, and the image under the map of what the model went by; both None on an error."""
+        """Returns the answer, the image, and the image under its heat map; both images are None on an error."""
         answer, image, heat = self._answer(path, name, self.explainer.explain)
         return answer, image, None if image is None else overlay(image.copy(), heat)
 
     def _answer(
-        self, path: Path, name: str, look: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
+        self, path: Path, name: str, compute: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
     ) -> tuple[Answer, Image.Image | None, np.ndarray | None]:
-        """Returns `answer`, the image and its map, both None on an error.
+        """Returns the answer, the image and its heat map; both are None on an error.
 
         Args:
-          path: as in `answer`.
-          name: likewise.
-          look: what makes probabilities and a map of (S, S, 3) uint8 pixels.
+          path: of the uploaded file.
+          name: the sender's name for it.
+          compute: returns probabilities and a heat map for (S, S, 3) uint8 pixels.
         """
         start = time.monotonic()
         try:
@@ -113,7 +113,7 @@ class Service:
             return {"name": name, "error": str(error)}, None, None
         pixels = resize(image, self.recognizer.bundle.image_size)
         with self._one_at_a_time:
-            probabilities, heat = look(pixels)
+            probabilities, heat = compute(pixels)
         ranked = self.recognizer.rank(probabilities, self.top_k)
         unknown = self.recognizer.is_unknown(ranked)
         seconds = time.monotonic() - start

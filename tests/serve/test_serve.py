@@ -1,4 +1,4 @@
-"""The endpoint and the page of `serve`, in process and, slowly, in a headless Chromium."""
+"""The endpoint and the page of `serve`, in process and in a headless Chromium (slow)."""
 
 import json
 import re
@@ -26,7 +26,7 @@ NAME = '<b>ame & "co"</b>'
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    """A small model that is sure of nothing: every probability is a half, and the threshold above it."""
+    """A small model whose probabilities are all 0.5, below the threshold."""
     calibration = {
         "temperature": 1.0, "threshold": 0.6, "false_accept_rate": 0.1, "scale": 5.0, "offset": 0.0, "source": {}
     }  # fmt: skip
@@ -38,7 +38,7 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def face(tmp_path_factory):
-    """A picture's path."""
+    """The path of an image."""
     path = tmp_path_factory.mktemp("face") / "face.png"
     Image.fromarray(DRAW.integers(0, 256, (40, 30, 3), np.uint8)).save(path)
     return path
@@ -56,7 +56,7 @@ def service(bundle):
 
 @pytest.fixture(scope="module")
 def client(service, face):
-    """A client of its application."""
+    """A client of the service's application."""
     from fastapi.testclient import TestClient
 
     from animesion_jax.serve.api import create_app
@@ -69,7 +69,7 @@ def _post(client, *files, **more):
     return client.post("/api/predict", files=[("image", (name, content)) for name, content in files], **more)
 
 
-def test_the_endpoint_answers_like_predict_and_compiles_nothing(client, service, bundle, face):
+def test_endpoint_answers_like_predict_without_compiling(client, service, bundle, face):
     compiled = service.recognizer._probabilities._cache_size()
     answer = _post(client, ("face.png", face.read_bytes()), ("notes.txt", b"no image"), ("../../a.png", b""))
     assert answer.status_code == 200
@@ -84,7 +84,7 @@ def test_the_endpoint_answers_like_predict_and_compiles_nothing(client, service,
     assert (info["characters"], info["threshold"], info["max_images"]) == (2, 0.6, 3)
 
 
-def test_limits_are_kept_and_named(client, face):
+def test_endpoint_keeps_its_limits_and_names_them(client, face):
     large = _post(client, ("large.png", bytes(150_000))).json()["results"][0]
     assert "too large: 0.143 MB (150,000 bytes); allowed: 0.1 MB (104,857)" in large["error"]
     content = face.read_bytes()
@@ -105,7 +105,7 @@ def test_limits_are_kept_and_named(client, face):
         assert all(word in answer.json()["error"] for word in words), answer.json()
 
 
-def test_cards_show_what_there_is_as_text(service, face, tmp_path):
+def test_cards_escape_names_and_show_probabilities(service, face, tmp_path):
     from animesion_jax.serve.page import cards
 
     (tmp_path / "<i>x.png").write_text("no image")
@@ -126,13 +126,13 @@ def test_cards_show_what_there_is_as_text(service, face, tmp_path):
         (["--examples", "absent/"], ["absent", "no such image"]),
     ],
 )
-def test_what_cannot_be_served(bundle, arguments, words, capsys):
+def test_serve_refuses_invalid_arguments(bundle, arguments, words, capsys):
     assert main(["animesion", "serve", f"--bundle={bundle}", "--port=0", *arguments]) == 2
     message = capsys.readouterr().err.strip()
     assert len(message.splitlines()) == 1 and all(word in message for word in words), message
 
 
-def test_a_port_in_use_is_said_before_anything_is_compiled(bundle, capsys):
+def test_serve_reports_a_port_in_use_before_compiling(bundle, capsys):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -143,7 +143,7 @@ def test_a_port_in_use_is_said_before_anything_is_compiled(bundle, capsys):
 
 @pytest.fixture
 def address(bundle, face):
-    """The address of a server of its own, on a free port."""
+    """The address of a server process on a free port."""
     command = [
         sys.executable,
         "-m",
@@ -161,7 +161,7 @@ def address(bundle, face):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromedriver"), reason="chromedriver is not installed")
-def test_a_browser_uploads_pastes_and_reads(address, face, tmp_path):
+def test_page_in_a_browser_takes_uploads_pastes_and_examples(address, face, tmp_path):
     webdriver = pytest.importorskip("selenium.webdriver")
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
