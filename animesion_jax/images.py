@@ -192,7 +192,7 @@ def _warn_unreadable(error: OSError) -> None:
 def find_images(paths: Sequence[str]) -> list[Path]:
     """Returns the given files and, sorted, the images anywhere below the given folders.
 
-    Keeps given files whatever their names are. In folders it takes the names that `is_image_name` accepts, and logs a
+    Keeps given files of any name. In folders it takes the names that `is_image_name` accepts, and logs a
     warning for each subfolder that it cannot read.
 
     Raises:

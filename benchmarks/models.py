@@ -11,8 +11,8 @@ import argparse
 import jax
 import jax.numpy as jnp
 
-from animesion_jax.models import MODELS, abstract_variables, create_model
-from animesion_jax.pretrained.sources import DEFAULTS, NAMED
+from animesion_jax.models import MODELS, abstract_variables, create_model, family_of
+from animesion_jax.pretrained.sources import NAMED
 
 IMAGE_SIZES = (128, 224)
 NUM_CLASSES = 1000
@@ -50,8 +50,9 @@ def main() -> None:
         for image_size in IMAGE_SIZES:
             size = nearest_size(name, image_size)
             flops.append(f"{count_gflops(name, size):.2f}" + (f" ({size} px)" if size != image_size else ""))
-        source = f"`{DEFAULTS[name]}`" if name in DEFAULTS else "—"
-        licence = NAMED[DEFAULTS[name]].licence if name in DEFAULTS else "—"
+        weights = family_of(name).weights.get(name)
+        source = f"`{weights}`" if weights else "—"
+        licence = NAMED[weights].licence if weights else "—"
         print(f"| `{name}` | {count_parameters(name):,} | {flops[0]} | {flops[1]} | {source} | {licence} |")
 
 

@@ -19,7 +19,7 @@ SUFFIXES = (".npz", ".pth", ".safetensors")
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `BODY` in the way that `server.mode` says.
+    """Serves `BODY`; `server.mode` selects a fault.
 
     Modes: "" sends it whole; "half" ends after half of it; a number refuses; "no length" and "chunked" send no length;
     "half chunked" ends without the mark of the last chunk; "stall" waits for `server.gate` after half.

@@ -1,1 +1,1 @@
-"""A bundle and images to names, embeddings, maps and enrolment; without TensorFlow or training."""
+"""From a bundle and images to names, embeddings, heat maps and enrolled characters; needs no TensorFlow."""

@@ -54,22 +54,6 @@ NAMED: dict[str, Source] = {
     },
 }  # fmt: skip
 
-# The start of `MODEL,pretrained`. The paper's models start from the same files as in the paper.
-DEFAULTS: dict[str, str] = {
-    **{f"resnet{depth}": f"timm/resnet{depth}.tv_in1k" for depth in (18, 34, 50, 101, 152)},
-    "vit_ti16": "google/augreg/Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0",
-    "vit_s16": "google/augreg/S_16-i21k-300ep-lr_0.001-aug_light1-wd_0.03-do_0.0-sd_0.0",
-    "vit_s32": "google/augreg/S_32-i21k-300ep-lr_0.001-aug_none-wd_0.1-do_0.0-sd_0.0",
-    "vit_b16": "google/imagenet21k/ViT-B_16",
-    "vit_b32": "google/imagenet21k/ViT-B_32",
-    "vit_l16": "google/imagenet21k/ViT-L_16",
-    "vit_l32": "google/imagenet21k/ViT-L_32",
-    "vit_h14": "google/imagenet21k/ViT-H_14",
-    "r50_vit_b16": "google/imagenet21k/R50+ViT-B_16",
-    "r26_vit_b32": "google/imagenet21k/R26+ViT-B_32",
-    "r50_vit_l32": "google/imagenet21k/R50+ViT-L_32",
-}
-
 
 def locate(path: str, suffixes: Collection[str]) -> Path:
     """Returns the local file of a path, an address or a name of `NAMED`; downloads it on first use.
