@@ -34,7 +34,8 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_enable_t
 import jax  # noqa: E402
 from jax.experimental import topologies  # noqa: E402
 
-from animesion_jax.models import MODELS, vit  # noqa: E402
+from animesion_jax.models import MODELS  # noqa: E402
+from animesion_jax.models.kernels import attention  # noqa: E402
 from benchmarks.hlo import Cost, Instruction, Rates, costs_of, parse  # noqa: E402
 from benchmarks.models import count_gflops, nearest_size  # noqa: E402
 from benchmarks.step import lower_step  # noqa: E402
@@ -99,7 +100,7 @@ def compile_step(
     # JAX asks the card for its abilities; answer for the absent one.
     kernels = "jax._src.cudnn.fused_attention_stablehlo"
     with (
-        mock.patch.object(vit, "is_fused", lambda *_: fused),
+        mock.patch.object(attention, "can_fuse", lambda *_: fused),
         mock.patch("jax.default_backend", lambda: {"cuda": "gpu"}.get(chip.platform, chip.platform)),
         mock.patch(f"{kernels}.check_cudnn_version", lambda: 91000),
         mock.patch(f"{kernels}.check_compute_capability", lambda _: True),

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from animesion_jax.models.kernels.convolution import convolve
+from animesion_jax.models.kernels import convolve
 
 GROUPS = 32
 EPSILON = 1e-6

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from animesion_jax.models.dropout import Dropout
 from animesion_jax.models.family import HEAD, Family, GradCam, Shapes, matches
-from animesion_jax.models.kernels.convolution import convolve
+from animesion_jax.models.kernels import convolve
 
 # Units per stage, by depth (arXiv:1512.03385 table 1).
 SIZES = {

@@ -9,52 +9,11 @@ import jax.numpy as jnp
 
 from animesion_jax.models.dropout import Dropout
 from animesion_jax.models.family import HEAD, Family, GradCam
+from animesion_jax.models.kernels import max_pool
 
 # As the paper's code starts its ResNets from scratch. Smaller than He's for the convolutions, whose BatchNorm makes
 # them learn the faster for it: on 335 test faces 70 % (three seeds) against 63 % (one) after 510 steps.
 KERNEL_INIT = nn.initializers.xavier_uniform()
-
-
-@jax.custom_vjp
-def max_pool(x: jax.Array) -> jax.Array:
-    """Returns the 2x2 maxima, stride 2, of (batch, H, W, C); an odd last row or column is left out.
-
-    The same as `nn.max_pool`, whose gradient took eight times as long on the CPU. The gradient goes to the place that
-    was the largest when the maximum was taken. JAX's own gradient of a maximum looks for an equal number later: where
-    the compiler computes the input anew and rounds it otherwise, it finds none and the gradient is lost (by half in
-    XLA's unoptimized programs).
-    """
-    return _max_and_place(x)[0]
-
-
-def _max_and_place(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the maxima, and the int8 places 0 to 3 of each in its window, row by row, the first of equal ones."""
-    batch, height, width, channels = x.shape
-    x = x[:, : height // 2 * 2, : width // 2 * 2]
-    windows = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
-    a, b, c, d = (windows[:, :, place // 2, :, place % 2] for place in range(4))
-    upper, lower = jnp.maximum(a, b), jnp.maximum(c, d)
-    place = jnp.where(lower > upper, 2 + (d > c).astype(jnp.int8), (b > a).astype(jnp.int8))
-    return jnp.maximum(upper, lower), place
-
-
-def _forward(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    maxima, place = _max_and_place(x)
-    # An empty array carries the odd row and column.
-    return maxima, (place, x[:0, :, :, :0])
-
-
-def _backward(residuals: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
-    place, like = residuals
-    places = jnp.arange(4, dtype=place.dtype).reshape(2, 1, 2, 1)
-    windows = jnp.where(place[:, :, None, :, None] == places, gradient[:, :, None, :, None], 0)
-    batch, height, _, width, _, channels = windows.shape
-    odd = like.shape[1] - 2 * height, like.shape[2] - 2 * width
-    x = windows.reshape(batch, 2 * height, 2 * width, channels)
-    return (jnp.pad(x, ((0, 0), (0, odd[0]), (0, odd[1]), (0, 0))),)
-
-
-max_pool.defvjp(_forward, _backward)
 
 
 class ShallowNet(nn.Module):

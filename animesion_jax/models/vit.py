@@ -12,17 +12,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from animesion_jax.models.dropout import Dropout, drop
+from animesion_jax.models.dropout import Dropout
 from animesion_jax.models.family import HEAD
 from animesion_jax.models.hybrid import apply_stem, stem_stride
-from animesion_jax.models.kernels.attention import attend_fused, is_fused, pad_tokens
-from animesion_jax.models.kernels.convolution import convolve
+from animesion_jax.models.kernels import add_positions, attend, convolve, gelu
 
-# What the classifier sees.
+# Input of the classifier: the class token, or the mean of the patches.
 POOLS = ("token", "mean")
 
-# GELU as in Google's code, and the exact one, which PyTorch's functional default is.
-GELUS = {"tanh": partial(nn.gelu, approximate=True), "erf": partial(nn.gelu, approximate=False)}
+# The tanh approximation of Google's code, and the exact GELU, which is PyTorch's default.
+GELUS = ("tanh", "erf")
 
 # Published sizes: hidden size, layers, heads, MLP width (arXiv:2010.11929 table 1; Ti and S from DeiT).
 SIZES = {
@@ -58,25 +57,7 @@ class PositionEmbedding(nn.Module):
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Returns `tokens` (batch, tokens, hidden) plus the table, in the dtype of the tokens."""
         table = self.param("pos_embedding", nn.initializers.normal(0.02), (1, *tokens.shape[1:]))
-        return add_to_each(tokens, table.astype(tokens.dtype))
-
-
-@jax.custom_vjp
-def add_to_each(tokens: jax.Array, table: jax.Array) -> jax.Array:
-    """Returns `tokens` (batch, tokens, hidden) plus `table` (1, tokens, hidden).
-
-    The table's gradient is a matrix product with ones instead of a sum over the batch. For the sake of that sum XLA
-    would have the batch vary fastest in memory on a GPU, through all layers, and transpose for every other operation.
-    """
-    return tokens + table
-
-
-def _backward(_: None, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    ones = jnp.ones((1, gradient.shape[0]), gradient.dtype)
-    return gradient, jnp.einsum("ib,bth->ith", ones, gradient)
-
-
-add_to_each.defvjp(lambda tokens, table: (tokens + table, None), _backward)
+        return add_positions(tokens, table.astype(tokens.dtype))
 
 
 class MlpBlock(nn.Module):
@@ -97,14 +78,8 @@ class MlpBlock(nn.Module):
         }
         hidden_size = x.shape[-1]
         x = nn.Dense(self.mlp_dim, **dense)(x)
-        kept = Dropout(self.dropout_rates.mlp_hidden).draw_kept(x.shape, train, positions)
-
-        def activate(x: jax.Array) -> jax.Array:
-            return drop(GELUS[self.gelu](x), kept, self.dropout_rates.mlp_hidden)
-
-        # Computed anew in the backward pass on a GPU, where its steps, kept for the gradient, are the most that a layer
-        # writes. For a TPU XLA fuses them by itself, and better.
-        x = jax.checkpoint(activate)(x) if train and jax.default_backend() == "gpu" else activate(x)
+        x = gelu(x, self.gelu == "tanh", train)
+        x = Dropout(self.dropout_rates.mlp_hidden)(x, train, positions)
         x = nn.Dense(hidden_size, **dense)(x)
         return Dropout(self.dropout_rates.mlp_output)(x, train, positions)
 
@@ -121,28 +96,13 @@ class EncoderBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, positions: jax.Array | None) -> jax.Array:
         """Returns the (batch, tokens, hidden) output of one encoder layer."""
-        drop_weights = Dropout(self.dropout_rates.attention_weights, name="attention_weights_dropout")
-
-        def attend_and_drop(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-            """Attention whose dropped weights belong to the example, which flax's own dropout does not offer."""
-            weights = nn.dot_product_attention_weights(query, key, dtype=self.dtype, force_fp32_for_softmax=True)
-            return jnp.einsum("bhqk,bkhd->bqhd", drop_weights(weights, train, positions), value)
-
-        tokens, hidden_size = x.shape[1:]
-        dropped = train and self.dropout_rates.attention_weights > 0
-        fused = not dropped and is_fused(tokens, self.num_heads, hidden_size // self.num_heads, self.dtype)
-        attention_fn = attend_and_drop if dropped else nn.dot_product_attention
-        if fused:
-            attention_fn = partial(attend_fused, tokens=tokens)
+        drop_weights = None
+        if train and self.dropout_rates.attention_weights > 0:
+            dropout = Dropout(self.dropout_rates.attention_weights, name="attention_weights_dropout")
+            drop_weights = partial(dropout, train=train, positions=positions)
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
-        y = nn.MultiHeadDotProductAttention(
-            self.num_heads,
-            dtype=self.dtype,
-            kernel_init=nn.initializers.xavier_uniform(),
-            force_fp32_for_softmax=True,
-            attention_fn=attention_fn,
-        )(pad_tokens(y) if fused else y)
-        x = x + Dropout(self.dropout_rates.attention_output)(y[:, :tokens], train, positions)
+        y = attend(y, self.num_heads, self.dtype, drop_weights)
+        x = x + Dropout(self.dropout_rates.attention_output)(y, train, positions)
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
         return x + MlpBlock(self.mlp_dim, self.gelu, self.dropout_rates, self.dtype)(y, train, positions)
 

@@ -78,7 +78,7 @@ FAMILY = Family(
     options={
         "pool": vit.POOLS,
         "pre_logits": (False, True),
-        "gelu": tuple(vit.GELUS),
+        "gelu": vit.GELUS,
         "dropout_places": tuple(vit.DROPOUT_PLACES),
     },
     dropout_rate=0.1,

@@ -1,16 +1,56 @@
-"""Scaled dot-product attention by cuDNN's fused kernels."""
+"""Multi-head self-attention: Flax's own, and with cuDNN's fused kernels."""
 
 import functools
 import logging
+from collections.abc import Callable
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 log = logging.getLogger(__name__)
 
-# What cuDNN's kernels compute in.
+# cuDNN's kernels compute in these.
 HALF = (jnp.bfloat16, jnp.float16)
+
+# Dropout of attention weights.
+Drop = Callable[[jax.Array], jax.Array]
+
+
+def attend(x: jax.Array, num_heads: int, dtype: Any, drop_weights: Drop | None = None) -> jax.Array:
+    """Returns Flax's self-attention of (batch, tokens, hidden) tokens; see `kernels.attend`."""
+
+    def attend_and_drop(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+        weights = nn.dot_product_attention_weights(query, key, dtype=dtype, force_fp32_for_softmax=True)
+        return jnp.einsum("bhqk,bkhd->bqhd", drop_weights(weights), value)
+
+    return _project(x, num_heads, dtype, attend_and_drop if drop_weights else nn.dot_product_attention)
+
+
+def attend_by_cudnn(x: jax.Array, num_heads: int, dtype: Any, drop_weights: Drop | None = None) -> jax.Array:
+    """Returns `attend`, by cuDNN's kernels in half precision where they run and no weight is dropped.
+
+    XLA writes all (tokens, tokens) weights to memory, several times with the gradient; cuDNN's kernels never do.
+    """
+    tokens, hidden_size = x.shape[1:]
+    if drop_weights or not can_fuse(tokens, num_heads, hidden_size // num_heads, dtype):
+        return attend(x, num_heads, dtype, drop_weights)
+    # Pad before the projections, where the padding is fused with the layer norm.
+    attention = functools.partial(attend_fused, tokens=tokens)
+    return _project(pad_tokens(x), num_heads, dtype, attention)[:, :tokens]
+
+
+def _project(x: jax.Array, num_heads: int, dtype: Any, attention: Callable[..., jax.Array]) -> jax.Array:
+    """Returns the tokens after the four projections of Flax's module, with `attention` between them."""
+    return nn.MultiHeadDotProductAttention(
+        num_heads,
+        dtype=dtype,
+        kernel_init=nn.initializers.xavier_uniform(),
+        force_fp32_for_softmax=True,
+        attention_fn=attention,
+    )(x)
 
 
 def attend_fused(
@@ -18,12 +58,12 @@ def attend_fused(
 ) -> jax.Array:
     """Returns softmax(query key' / sqrt(width)) value over the first `tokens` keys, for each example and head.
 
-    The softmax is float32, both products are in the dtype of the arguments.
+    The softmax is float32; both products have the dtype of the arguments.
 
     Args:
       query, key, value: (batch, tokens or more, heads, width).
-      tokens: how many there are; of others, put there by `pad_tokens`, the result means nothing.
-      implementation: of `jax.nn.dot_product_attention`.
+      tokens: number of tokens before those that `pad_tokens` added; the result of the latter is undefined.
+      implementation: as in `jax.nn.dot_product_attention`.
 
     Returns:
       (batch, tokens or more, heads, width).
@@ -36,24 +76,21 @@ def attend_fused(
 
 
 def pad_tokens(x: jax.Array) -> jax.Array:
-    """Returns (batch, tokens, hidden) tokens with a zero one more where their number is odd.
+    """Returns (batch, tokens, hidden) tokens with another one of zeros if their number is odd.
 
     JAX hands only even numbers to cuDNN's gradient, and a class token makes most of ours odd.
     """
     return jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0)))
 
 
-def is_fused(tokens: int, heads: int, width: int, dtype: jnp.dtype) -> bool:
-    """Returns whether cuDNN is to compute attention: on NVIDIA GPUs, in half precision, where it runs.
-
-    XLA writes all (tokens, tokens) weights to memory, several times with the gradient; cuDNN's kernels never do.
-    """
-    return jax.default_backend() == "gpu" and dtype in HALF and _runs(tokens, heads, width, dtype)
+def can_fuse(tokens: int, heads: int, width: int, dtype: Any) -> bool:
+    """Returns whether cuDNN's attention takes this dtype, and runs on this machine."""
+    return dtype in HALF and _runs(tokens, heads, width, dtype)
 
 
 @functools.cache
-def _runs(tokens: int, heads: int, width: int, dtype: jnp.dtype) -> bool:
-    """Returns whether fused attention and its gradient run here, which card, shape and versions decide."""
+def _runs(tokens: int, heads: int, width: int, dtype: Any) -> bool:
+    """Returns whether fused attention and its gradient run here; the card, the shape and the versions decide."""
     like = jax.ShapeDtypeStruct((1, tokens + tokens % 2, heads, width), dtype)
 
     def total(*arguments: jax.Array) -> jax.Array:
@@ -62,7 +99,7 @@ def _runs(tokens: int, heads: int, width: int, dtype: jnp.dtype) -> bool:
     try:
         gradient = jax.jit(jax.grad(total, (0, 1, 2))).lower(like, like, like).compile()
         jax.block_until_ready(gradient(*[np.zeros(like.shape, dtype)] * 3))
-    except Exception as error:  # JAX, XLA and cuDNN have their own classes each
-        log.warning("attention without cuDNN's fused kernels, which do not run here: %.200s", error)
+    except Exception as error:  # JAX, XLA and cuDNN raise unrelated classes
+        log.warning("cuDNN's fused attention does not run here, XLA's is used: %.200s", error)
         return False
     return True

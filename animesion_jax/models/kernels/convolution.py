@@ -1,4 +1,4 @@
-"""Convolution as a matrix product where XLA's own is slow."""
+"""Convolution as a matrix product where XLA's CPU convolution is slow."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 
-def convolve(
+def convolve_by_products(
     images: jax.Array,
     kernel: jax.Array,
     strides: Sequence[int],
@@ -16,20 +16,21 @@ def convolve(
 ) -> jax.Array:
     """Returns `jax.lax.conv_general_dilated` of (batch, H, W, C) images and a (height, width, C, features) kernel.
 
-    It is computed as one matrix product where XLA's CPU convolution, or that of its gradients, is slow (milliseconds on
-    one core, batch 64 but where said):
+    It is one matrix product in three cases, in which XLA's CPU convolution or its gradient is slow. Milliseconds are of
+    one core at batch 64, XLA's against the product's:
 
-    - A side of the images, or of the result, is shorter than the kernel's, as in the last stages of a ResNet on small
-      images, where XLA falls back on plain loops: 3x3 kernel, 512 channels, 2x2 images 1,200 against 8; the gradient by
-      4x4 images with stride 2 327 against 5.
-    - The kernel is one pixel: its gradient, 64 to 256 channels, 32x32 images, 243 against 91.
-    - The strides part the images into patches, as a ViT does: 128x128 images, 16x16 pixels, 768 features 59 against 40;
-      the gradient in a loop over parts of 16 images, as of `config.grad_accumulation`, 115 against 2.
+    - A side of the images or of the result is shorter than the kernel's, as in the last stages of a ResNet on small
+      images; XLA falls back on plain loops. 3x3 kernel, 512 channels, 2x2 images: 1,200 against 8. Gradient by 4x4
+      images with stride 2: 327 against 5.
+    - The kernel has one pixel. Gradient by the kernel, 64 to 256 channels, 32x32 images: 243 against 91.
+    - The strides equal the kernel's sides, as in a ViT's patch embedding. 128x128 images, 16x16 pixels, 768 features:
+      59 against 40. Gradient in a loop over parts of 16 images, as with `config.grad_accumulation`: 115 against 2.
 
     Args:
+      images, kernel: of one dtype.
       strides: along height and width.
       padding: as in `conv_general_dilated`.
-      **options: its other arguments, dimension numbers included; of the matrix product only the precision matters.
+      **options: its other arguments, dimension numbers included; the matrix product reads only the precision.
     """
     height, width = kernel.shape[:2]
     if isinstance(padding, str):
