@@ -25,21 +25,20 @@ ROUNDS = 7
 SECONDS_PER_ROUND = 4.0
 
 
-def endless(trainer: Any) -> Iterator[Any]:
+def endless(batches: Any, steps_per_epoch: int) -> Iterator[Any]:
     """Yields the batches of the training steps, epoch after epoch."""
-    for step in itertools.count(step=trainer.steps_per_epoch):
-        yield from trainer.batches(step)
+    for step in itertools.count(step=steps_per_epoch):
+        yield from batches.epoch_from(step)
 
 
 class Steps:
     """A training state, its compiled step, and the batches that it consumes."""
 
-    def __init__(self, trainer: Any, batches: Iterator[Any]):
-        self._batches = batches
-        self._state = trainer.initial_state()
-        first = next(batches)
-        self._program = trainer.train_steps["training"].lower(self._state, first).compile()
-        self._state, _ = self._program(self._state, first)
+    def __init__(self, components: Any, batches: Iterator[Any]):
+        (stage,) = components.stages
+        self._batches, self._step = batches, stage.train_step(0)
+        self._state = stage.begin(components.initial_variables())
+        self.seconds(1)  # compiles
 
     def seconds(self, count: int) -> float:
         """Runs `count` steps; returns their seconds."""
@@ -47,7 +46,7 @@ class Steps:
 
         started = time.perf_counter()
         for _ in range(count):
-            self._state, sums = self._program(self._state, next(self._batches))
+            self._state, sums = self._step(self._state, next(self._batches))
         jax.block_until_ready(sums)
         return time.perf_counter() - started
 
@@ -69,23 +68,21 @@ def print_table(argv: Sequence[str]) -> None:
     """Measures the config of a `train` command line without --workdir; raises InputError if it is wrong."""
     import jax
 
-    from animesion_jax.cli.flags import load_config
-    from animesion_jax.training import steps
-    from animesion_jax.training.components import Trainer
-    from animesion_jax.workdir import run
+    from animesion_jax.cli.train import parse_args
+    from animesion_jax.training.components import TrainBatches, make_components
+    from animesion_jax.training.device_data import on_devices
 
-    config = load_config([*argv, "--workdir=unused"]).config
-    run.check_config(config)
-    print(f"{config.model}, {config.image_size} px, batch {config.batch_size}, {config.dtype}, on {jax.devices()[0]}\n")
-    print("| cache | images/s with data | of the step alone | least and most of the rounds |")
+    config, devices = parse_args([*argv, "--workdir=unused"]).config, jax.devices()
+    print(f"{config.model}, {config.image_size} px, batch {config.batch_size}, {config.dtype}, on {devices[0]}\n")
+    print("| cache | images/s with data | of the step alone | range over the rounds |")
     print("|---|---:|---:|---:|")
     for cache in CACHES:
         config.data.cache = cache
-        trainer = Trainer(config, jax.devices())
-        trainer.read_data(None)
-        (batch,) = steps.on_devices([synthetic(config)], trainer.devices)
-        alone, with_data = Steps(trainer, itertools.repeat(batch)), Steps(trainer, endless(trainer))
-        with_data.seconds(trainer.steps_per_epoch)
+        components = make_components(config, devices)
+        data = endless(TrainBatches(components, streamed=None), components.steps_per_epoch)
+        (batch,) = on_devices([synthetic(config)], devices)
+        alone, with_data = Steps(components, itertools.repeat(batch)), Steps(components, data)
+        with_data.seconds(components.steps_per_epoch)
         count = max(round(SECONDS_PER_ROUND / alone.seconds(3) * 3), 1)
         rounds = [(alone.seconds(count), with_data.seconds(count)) for _ in range(ROUNDS)]
         parts = [first / second for first, second in rounds]

@@ -29,11 +29,13 @@ MIN_SECONDS = 3.0
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for configs and tests, which are not installed
 
+from animesion_jax.config import resolve  # noqa: E402
 from animesion_jax.data.datasets import Dataset, load_dataset  # noqa: E402
 from animesion_jax.data.decode import decode_and_resize  # noqa: E402
 from animesion_jax.data.splits import select_examples  # noqa: E402
 from animesion_jax.data.train_data import TrainData  # noqa: E402
 from animesion_jax.errors import InputError  # noqa: E402
+from animesion_jax.models import family_of  # noqa: E402
 from benchmarks.command_line import positive  # noqa: E402
 from configs import common  # noqa: E402
 
@@ -119,6 +121,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", default=(), choices=PEERS, help="default: none")
     flags = parser.parse_args()
     config = common.get_config()
+    config = resolve(config, family_of(config.model))
     config.image_size, config.batch_size = flags.image_size, flags.batch_size
     try:
         dataset = load_dataset(flags.dataset, flags.data_dir)

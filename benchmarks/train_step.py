@@ -65,7 +65,6 @@ def run_ours(case: dict[str, Any], readings: int) -> dict[str, Any]:
     import numpy as np
 
     from animesion_jax.models import init_variables
-    from animesion_jax.training.state import create_state
     from benchmarks.step import build_step
     from configs import common
 
@@ -74,8 +73,8 @@ def run_ours(case: dict[str, Any], readings: int) -> dict[str, Any]:
     config.batch_size, config.dropout_rate = case["batch_size"], case["dropout_rate"]
     config.grad_accumulation = case["grad_accumulation"]
     devices = jax.local_devices()
-    model, optimizer, train_step = build_step(config, NUM_CLASSES, devices)
-    state = create_state(init_variables(model, config.image_size, 0), optimizer)
+    stage, train_step = build_step(config, NUM_CLASSES, devices)
+    state = stage.create_state(init_variables(stage.model, config.image_size, 0))
     side, local = config.image_size + config.crop_margin, config.batch_size // len(devices)
     rng = np.random.default_rng(0)
     batch = {
