@@ -1,14 +1,19 @@
-"""animesion_jax: anime character recognition in JAX.
+"""Anime character recognition in JAX.
 
-`load(path)` opens a bundle for prediction, `create_model(name, num_classes=..., image_size=...)` makes a model.
+`load(path)` opens a bundle for prediction, `create_model(name, num_classes=..., image_size=...)` makes a model, and
+`train(config, workdir)` trains one.
 """
 
 import importlib
 
 __version__ = "0.1.0"
 
-# Resolved on first use: `import animesion_jax` and `--help` stay free of JAX.
-_PUBLIC = {"load": "animesion_jax.inference.recognizer", "create_model": "animesion_jax.models"}
+# Import on first use, so that `import animesion_jax` and `--help` load neither JAX nor TensorFlow.
+_PUBLIC = {
+    "load": "animesion_jax.inference.recognizer",
+    "create_model": "animesion_jax.models",
+    "train": "animesion_jax.training.train",
+}
 
 __all__ = ["__version__", *_PUBLIC]
 

@@ -1,8 +1,8 @@
-"""The result tables of the DAF:re paper (arXiv:2101.08674): test accuracies of the last weights, in percent."""
+"""The result tables of the DAF:re paper (arXiv:2101.08674): test accuracy of the last weights, in percent."""
 
 from dataclasses import dataclass
 
-# The models of the tables by the paper's short names.
+# The paper's short names by model.
 SHORT_NAMES = {
     "shallownet": "SN",
     "resnet18": "R-18",
@@ -13,12 +13,12 @@ SHORT_NAMES = {
     "vit_l32": "L-32",
 }
 
-# TFDS names of the data sets as the paper had them.
+# TFDS names of the data sets that the paper used.
 DATASETS = {"dafre": "dafre/released", "moeimouto": "moeimouto/kaggle"}
 
-# What the runs behind the tables did by accident or unlike Google's ViT, by config field.
+# Config fields that reproduce accidents of the paper's runs, and their differences from Google's ViT.
 FAITHFUL = {"eval_mode_after_epochs": 1, "vit.gelu": "erf", "vit.dropout_places": "animesion"}
-# Likewise, by data set: moeimouto has no validation split, and was validated on the test split.
+# Likewise, by data set: moeimouto has no validation split; the paper validated on its test split.
 FAITHFUL_SPLITS = {"moeimouto": {"held_out": 0.0, "validation_split": "test"}}
 
 # What the models of a family differ in: dropout, and for ResNets the mean and deviation of pixels in [0, 1].
@@ -32,14 +32,14 @@ class Table:
     """One table of the paper.
 
     Attributes:
-      number: in the paper.
+      number: the table's number in the paper.
       config: the file of configs/ that trains its rows.
-      dataset: a key of `DATASETS`, the data set's name without that of a builder's config.
-      num_classes: classes of the data set.
+      dataset: a key of `DATASETS`, the name of the data set without its builder config.
+      num_classes: number of classes of the data set.
       image_size: side of the model's input in pixels.
       batch_size, epochs: of the training.
-      decay_epochs: the learning rate is divided by 3 after every so many epochs.
-      rows: (top-1, top-5) in percent by (model, whether it was pretrained).
+      decay_epochs: the learning rate is divided by 3 every so many epochs.
+      rows: (top-1, top-5) in percent by (model, pretrained).
     """
 
     number: int

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -5,7 +6,8 @@ import sys
 
 import pytest
 
-from animesion_jax.cli import COMMANDS
+from animesion_jax.cli import figures
+from animesion_jax.errors import InputError, Stopped
 from animesion_jax.main import main
 from tests.conftest import ROOT
 
@@ -84,7 +86,10 @@ def test_log_level_of_tensorflow_is_set_unless_the_user_sets_it(monkeypatch):
         ([SWEEP, "--workdir=w"], ["grid", "sweep"]),
         (["sweep", f"{CONFIG}:shallownet", "--workdir=w"], ["grid", "configs/sweep_size.py"]),
         (["sweep", SWEEP, "--workdir=w", "--config.grid.batch_size=(8,)"], ["dafre/released", "not built"]),
-        (["sweep", SWEEP, "--workdir=w", "--config.gird.seed=(8,)"], ["field 'gird'", "animesion sweep"]),
+        (
+            ["sweep", SWEEP, "--workdir=w", "--config.gird.seed=(8,)"],
+            ["field 'gird.seed'", "mean grid.seed?", "animesion sweep --help"],
+        ),
         (
             [f"{CONFIG}:shallownet", "--workdir=w", "--process_id=1"],
             ["--process_id is for --distributed", "give both"],
@@ -125,17 +130,54 @@ def test_log_level_of_tensorflow_is_set_unless_the_user_sets_it(monkeypatch):
         (["predict", "--bundle=none.onnx", "x.png"], ["no bundle at none.onnx"]),
     ],
 )
-def test_bad_input_is_one_line_and_no_traceback(arguments, words, capsys):
+def test_bad_input_is_one_line_without_traceback(arguments, words, capsys):
     assert main(["animesion", *arguments]) == 2
     message = capsys.readouterr().err.strip()
     assert len(message.splitlines()) == 1
     assert all(word in message for word in words), message
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_has_an_example(command, capsys):
-    try:
-        main(["animesion", command, "--help"])
-    except SystemExit as stop:
-        assert not stop.code
-    assert "example:\n  python -m animesion_jax.main" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("error", "status", "printed"),
+    [
+        (InputError("b is 2; allowed: 1"), 2, "animesion figures: error: b is 2; allowed: 1\n"),
+        (Stopped("stopped and saved"), 0, "animesion figures: stopped and saved\n"),
+        (KeyboardInterrupt(), 130, "animesion figures: interrupted\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            2,
+            "animesion figures: error: No space left on device; free some space, and try again\n",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/a"),
+            2,
+            "animesion figures: error: /a: Permission denied; check the path and its permissions, and try again\n",
+        ),
+    ],
+)
+def test_errors_become_exit_statuses(error, status, printed, monkeypatch, capsys):
+    def fail(argv):
+        raise error
+
+    monkeypatch.setattr(figures, "main", fail)
+    assert main(["animesion", "figures"]) == status
+    assert capsys.readouterr().err == printed
+
+
+@pytest.mark.parametrize("error", [ValueError("a fault"), OSError("without a file")])
+def test_faults_of_the_program_keep_their_traceback(error, monkeypatch):
+    def fail(argv):
+        raise error
+
+    monkeypatch.setattr(figures, "main", fail)
+    with pytest.raises(type(error)):
+        main(["animesion", "figures"])
+
+
+def test_public_names_are_imported_on_first_use():
+    code = (
+        "import sys, animesion_jax; assert 'jax' not in sys.modules; "
+        "print(animesion_jax.load.__name__, animesion_jax.create_model.__name__, animesion_jax.train.__name__)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert result.stdout.split() == ["load", "create_model", "train"]

@@ -1,4 +1,4 @@
-"""What a careless user gives to train and evaluate: one line with the value, what is allowed and the next step."""
+"""Bad input to train and evaluate ends in one line with the value, the allowed values and the next step."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ def store(tmp_path_factory):
             },
             data_dir=data_dir,
         )
-        # TFDS refuses labels outside the range when it writes, so the range is made smaller afterwards.
+        # TFDS refuses to write labels outside the range, so make the range smaller afterwards.
         file = data_dir / name / "1.0.0" / "features.json"
         description = json.loads(file.read_text())
         description["featuresDict"]["features"]["label"]["classLabel"]["numClasses"] = str(num_classes)
@@ -48,8 +48,8 @@ def store(tmp_path_factory):
 
 
 def _line(arguments, capsys):
-    """Runs a command that has to fail, and returns its one line."""
-    # What was printed before, by TFDS for example.
+    """Runs a command that must fail, and returns its one line."""
+    # Drop earlier output, of TFDS for example.
     capsys.readouterr()
     assert main(["animesion", *map(str, arguments)]) == 2
     message = capsys.readouterr().err.strip()
@@ -75,7 +75,7 @@ def _line(arguments, capsys):
             ["dataset=dafre/released"],
             ["'dafre/released' is not built", "build it: (cd tfds_builders/dafre && tfds build"],
         ),
-        (["data.cache=disk"], ["unknown data.cache 'disk'; allowed: auto, device, decoded, encoded, none"]),
+        (["data.cache=disk"], ["config.data.cache is 'disk'; allowed: auto, device, decoded, encoded, none"]),
         (["seed=-1"], ["config.seed is -1; allowed: 0 or more"]),
         (["mean=('a','b','c')"], ["config.mean is ('a', 'b', 'c'); allowed: three numbers"]),
         (["learning_rate=inf"], ["config.learning_rate is inf; allowed: a finite number"]),
@@ -85,7 +85,7 @@ def _line(arguments, capsys):
         (["checkpoint_every_steps=-1"], ["config.checkpoint_every_steps is -1; allowed: 0 or more"]),
     ],
 )
-def test_a_config_that_cannot_be_trained(overrides, words, toyfaces_dir, tmp_path, capsys):
+def test_bad_field_is_refused_before_the_workdir_is_made(overrides, words, toyfaces_dir, tmp_path, capsys):
     flags = [f"--config.{override}" for override in overrides]
     message = _line([COMMON, f"--config.data_dir={toyfaces_dir}", f"--workdir={tmp_path / 'run'}", *flags], capsys)
     assert all(word in message for word in words), message
@@ -110,7 +110,7 @@ def test_a_config_that_cannot_be_trained(overrides, words, toyfaces_dir, tmp_pat
         ),
     ],
 )
-def test_data_that_cannot_be_trained_on(name, labels, words, store, tmp_path, capsys):
+def test_bad_labels_are_refused_before_the_workdir_is_made(name, labels, words, store, tmp_path, capsys):
     data_dir = store(name, labels, num_classes=4)
     flags = ["image_size=16", "batch_size=4", "eval_batch_size=4", "epochs=1", "test_split=", f"dataset={name}"]
     flags = [f"--config.{flag}" for flag in (*flags, f"data_dir={data_dir}")]
@@ -119,8 +119,8 @@ def test_data_that_cannot_be_trained_on(name, labels, words, store, tmp_path, ca
     assert not (tmp_path / "run").exists()
 
 
-def test_labels_outside_the_range_stop_an_evaluation_too(store, toy_config):
-    """They would count as wrong answers."""
+def test_labels_outside_the_range_stop_an_evaluation(store, toy_config):
+    """Such labels would count as wrong answers."""
     from animesion_jax.data.datasets import load_dataset
     from animesion_jax.data.eval_data import EvalData
     from animesion_jax.errors import InputError
@@ -131,7 +131,7 @@ def test_labels_outside_the_range_stop_an_evaluation_too(store, toy_config):
         list(data.batches())
 
 
-def test_more_classes_in_the_data_than_in_the_run(store, trained, tmp_path, capsys):
+def test_data_set_with_more_classes_than_the_run_is_refused(store, trained, tmp_path, capsys):
     data_dir = store("toyfaces", {"test": list(range(21))}, num_classes=21)
     workdir = shutil.copytree(trained[0], tmp_path / "run")
     message = _line(["evaluate", f"--workdir={workdir}", f"--data_dir={data_dir}"], capsys)
@@ -140,7 +140,7 @@ def test_more_classes_in_the_data_than_in_the_run(store, trained, tmp_path, caps
 
 @pytest.mark.parametrize("name", ["config.json", "classes.json"])
 @pytest.mark.parametrize(("content", "words"), [(None, "is missing"), ("3", "is damaged (it holds no")])
-def test_a_workdir_without_its_description_is_not_trained_on(name, content, words, trained, tmp_path, capsys):
+def test_workdir_without_its_description_is_not_trained_on(name, content, words, trained, tmp_path, capsys):
     workdir = shutil.copytree(trained[0], tmp_path / "run")
     fields = ["image_size=32", "crop_margin=8", "learning_rate=0.02", "epochs=4"]
     fields += [f"data_dir={json.loads((workdir / 'config.json').read_text())['data_dir']}"]
@@ -151,22 +151,22 @@ def test_a_workdir_without_its_description_is_not_trained_on(name, content, word
     assert f"{name} {words}" in message and "another" in message, message
 
 
-def test_a_bundle_is_not_written_over_a_folder(trained, tmp_path, capsys):
+def test_bundle_does_not_replace_a_folder(trained, tmp_path, capsys):
     message = _line(["export", f"--workdir={trained[0]}", f"--output={tmp_path}"], capsys)
     assert "is a folder; allowed: a file, such as" in message and not list(tmp_path.parent.glob("*.tmp"))
 
 
-def test_a_split_to_evaluate_that_is_not_there(trained, capsys):
+def test_unknown_split_to_evaluate_is_refused(trained, capsys):
     message = _line(["evaluate", f"--workdir={trained[0]}", "--split=dev"], capsys)
     assert "toyfaces has no split 'dev'; allowed: train, validation, test" in message
 
 
 @pytest.mark.parametrize("what", ["a file", "below a file", "no permission"])
-def test_a_workdir_that_cannot_be_written(what, toyfaces_dir, tmp_path, capsys, monkeypatch):
+def test_unwritable_workdir_is_one_line(what, toyfaces_dir, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("")
     workdir = {"a file": tmp_path / "file", "below a file": tmp_path / "file" / "run"}.get(what, tmp_path / "run")
     if what == "no permission":
-        # Permissions do not keep root, who runs tests in containers, from writing.
+        # Tests in containers run as root, whom permissions do not stop.
         from etils.epath import backend
 
         def refuse(self, path, *_, **__):
@@ -180,14 +180,13 @@ def test_a_workdir_that_cannot_be_written(what, toyfaces_dir, tmp_path, capsys, 
     assert f"--workdir={workdir} cannot be written to" in message and "give another one" in message
 
 
-def test_names_with_spaces_quotes_and_other_scripts(toyfaces_dir, trained, tmp_path, capsys):
-    """A run, its bundle and a picture in folders that a shell or a parser could stumble over."""
+def test_paths_with_spaces_quotes_and_other_scripts(toyfaces_dir, trained, tmp_path, capsys):
     folder = tmp_path / 'my "best" run\'s 学習 é'
     folder.mkdir()
     workdir, data_dir = folder / "run, 1", folder / "data [x]"
     shutil.copytree(trained[0], workdir)
     data_dir.symlink_to(toyfaces_dir)
-    # Restores, tests and writes everything anew.
+    # The run has ended: this restores, tests and writes everything again.
     fields = ["image_size=32", "crop_margin=8", "learning_rate=0.02", "epochs=3", f"data_dir={data_dir}"]
     assert main(["animesion", COMMON, *(f"--config.{field}" for field in fields), f"--workdir={workdir}"]) == 0
     assert json.loads((workdir / "results.json").read_text()) == trained[1]

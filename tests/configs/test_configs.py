@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from animesion_jax.cli.train import parse_args
+from animesion_jax.config import check, resolve, stage_configs
 from animesion_jax.models import MODELS, abstract_variables, family_of
 from animesion_jax.paper import SHORT_NAMES, TABLES
-from animesion_jax.training import optim, steps
+from animesion_jax.training import optim
+from animesion_jax.training.state import create_state
 from animesion_jax.workdir import run
 from tests.conftest import ROOT
 
@@ -34,26 +36,28 @@ def test_the_paper_has_34_rows():
 )
 def test_every_row_builds_its_model_optimizer_and_schedule(table, model, pretrained):
     config = _module(table).get_config(f"{model},pretrained" if pretrained else model)
-    run.check_config(config)
+    check(config, family_of(config.model))
     assert (config.batch_size, config.epochs, config.image_size) == {
         1: (64, 50, 128), 2: (64, 200, 128), 3: (1024, 200, 224), 4: (1024, 200, 224)
     }[table.number]  # fmt: skip
-    variables = abstract_variables(run.build_model(config, table.num_classes, steps.AXIS), config.image_size)
+    variables = abstract_variables(run.build_model(config, table.num_classes), config.image_size)
     params = variables["params"]
     assert params["head"]["kernel"].shape == (HIDDEN[model], table.num_classes)
     assert bool(config.pretrained) == pretrained
 
-    # facts.md: divided by 3 after every 20 epochs of 50, after every 50 of 200.
+    # The paper: divided by 3 after every 20 epochs of 50, after every 50 of 200.
     images = {"dafre": 322_947, "moeimouto": 10_000}[table.dataset]
-    schedule = optim.make_schedule(config, images // config.batch_size)
+    resolved = resolve(config, family_of(model))
+    schedule = optim.make_schedule(resolved, images // config.batch_size)
     every = 20 if config.epochs == 50 else 50
     for epoch in range(0, config.epochs, 10):
         rate = schedule(epoch * (images // config.batch_size))
         np.testing.assert_allclose(rate, 1e-3 / 3 ** (epoch // every), rtol=1e-6)
 
-    state = steps.abstract_state(variables, optim.make_optimizer(config, schedule), config.trainable)
+    optimizer = optim.make_optimizer(resolved, schedule)
+    state = jax.eval_shape(lambda variables: create_state(variables, optimizer, config.trainable), variables)
     trained = sum(leaf.size for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim)
-    # Pretrained ResNets are frozen but for a new classifier; everything else is trained whole.
+    # Pretrained ResNets are frozen except for a new classifier; all else is trained whole.
     if pretrained and model.startswith("resnet"):
         assert trained == (HIDDEN[model] + 1) * table.num_classes
     else:
@@ -61,7 +65,7 @@ def test_every_row_builds_its_model_optimizer_and_schedule(table, model, pretrai
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.number)
-def test_a_config_file_says_the_papers_figures_and_a_command_that_works(table):
+def test_config_docstring_has_the_papers_figures_and_a_working_command(table):
     text = _module(table).__doc__
     found = {}
     for short, model, figures in re.findall(r"^ {4}(\S+) +(\w+) +(\d.*)$", text, re.MULTILINE):
@@ -76,17 +80,17 @@ def test_a_config_file_says_the_papers_figures_and_a_command_that_works(table):
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.number)
-def test_every_model_has_a_config_in_every_file(table):
+def test_every_file_has_a_config_for_every_model(table):
     options = ("", ",pretrained", ",faithful", ",recipe=modern", ",pretrained,recipe=modern")
     for model, option in itertools.product(MODELS, options):
         if ",pretrained" in option and model not in family_of(model).weights:
             continue
         config = _module(table).get_config(model + option)
-        run.check_config(config)
+        check(config, family_of(config.model))
         run.build_model(config, table.num_classes)
 
 
-def test_faithful_is_one_switch_for_what_the_papers_runs_did():
+def test_faithful_sets_the_accidents_of_the_papers_runs_alone():
     for table in TABLES:
         ordinary, faithful = (_module(table).get_config(f"vit_b16{option}") for option in ("", ",faithful"))
         differing = {
@@ -102,32 +106,46 @@ def test_faithful_is_one_switch_for_what_the_papers_runs_did():
         assert (faithful.vit.gelu, faithful.vit.dropout_places) == ("erf", "animesion")
 
 
-def test_the_modern_recipe_is_one_switch_for_ordinary_fields():
+def test_modern_recipe_leaves_data_model_and_epochs_alone():
     ordinary, modern = (_module(TABLES[0]).get_config(f"resnet18{option}") for option in ("", ",recipe=modern"))
-    assert (modern.optimizer, modern.schedule, modern.warmup_epochs) == ("sgd", "cosine", 5.0)
-    # The best on validation may be from before the second stage.
-    assert modern.rebalance_epochs > 0 and (ordinary.default_weights, modern.default_weights) == ("best", "last")
-    # Data, model and length are the paper's.
     for name in ("dataset", "model", "image_size", "crop_margin", "epochs", "batch_size", "mean", "std", "resnet"):
         assert ordinary[name] == modern[name]
-    vit, pretrained = (
-        _module(TABLES[0]).get_config(f"vit_b16{option},recipe=modern") for option in ("", ",pretrained")
-    )
-    assert vit.optimizer == pretrained.optimizer == "adamw" and pretrained.learning_rate < vit.learning_rate
-    assert _module(TABLES[0]).get_config("resnet18,pretrained,recipe=modern").trainable == "all"
-    # Goyal et al. (2017): 0.1 for every 256 images of a batch.
-    for size, table in ((64, TABLES[0]), (1024, TABLES[2])):
-        config = _module(table).get_config("resnet18,recipe=modern")
-        assert config.batch_size == size and config.learning_rate == pytest.approx(0.1 * size / 256)
-    file = f"--config={ROOT}/configs/dafre_128.py:resnet18,recipe=modern"
-    assert parse_args([file, "--workdir=w", "--config.mixup=0.7"]).config.mixup == 0.7
+    # The best weights by validation may be from before the second stage.
+    assert (ordinary.default_weights, modern.default_weights) == ("best", "last")
+    assert (len(ordinary.stages), len(modern.stages)) == (1, 2)
+
+
+def test_modern_recipe_trains_a_pretrained_resnet_whole():
+    config = _module(TABLES[0]).get_config("resnet18,pretrained,recipe=modern")
+    assert [each.trainable for each in stage_configs(config, family_of("resnet18"))] == ["all", "head"]
+
+
+@pytest.mark.parametrize(
+    ("table", "override", "learning_rate", "warmup"),
+    [
+        # Goyal et al. (2017): 0.1 for every 256 images of a batch.
+        (TABLES[0], "--config.seed=0", 0.025, 5.0),
+        (TABLES[0], "--config.batch_size=256", 0.1, 5.0),
+        (TABLES[0], "--config.epochs=14", 0.025, 1.4),
+        (TABLES[0], "--config.learning_rate=0.3", 0.3, 5.0),
+        (TABLES[0], "--config.warmup_epochs=0", 0.025, 0.0),
+        (TABLES[2], "--config.seed=0", 0.4, 5.0),
+    ],
+)
+def test_modern_recipe_follows_overrides_of_the_command_line(table, override, learning_rate, warmup):
+    config = parse_args([f"--config={ROOT}/{table.config}:resnet18,recipe=modern", "--workdir=w", override]).config
+    first = stage_configs(config, family_of("resnet18"))[0]
+    assert (first.learning_rate, first.warmup_epochs) == (pytest.approx(learning_rate), pytest.approx(warmup))
+
+
+def test_modern_recipe_excludes_faithful():
     with pytest.raises(ValueError, match="'recipe=modern' and 'faithful' exclude each other"):
         _module(TABLES[0]).get_config("resnet18,faithful,recipe=modern")
+
+
+def test_unknown_option_is_named():
     with pytest.raises(ValueError, match=r"unknown option 'recipe=new'.*\[,recipe=modern\]"):
         _module(TABLES[0]).get_config("resnet18,recipe=new")
-
-
-def test_unknown_options_are_named():
     for table in TABLES:
         with pytest.raises(ValueError, match=r"'fast'.*MODEL\[,pretrained\]\[,faithful\]"):
             _module(table).get_config("vit_b16,fast")
