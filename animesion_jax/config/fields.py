@@ -63,7 +63,7 @@ def resnet(flat: dict[str, Any], family: Any) -> bool:
 
 def batch_norm(flat: dict[str, Any], family: Any) -> bool:
     """Returns whether the model has, or may have, batch statistics. Without them, parts of a batch add up to it."""
-    return family is None or family.name != "vit"
+    return family is None or family.has_batch_norm
 
 
 @dataclass(frozen=True)

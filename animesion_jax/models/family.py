@@ -63,6 +63,7 @@ class Family:
       dropout_rate: default, in [0, 1).
       mean, std: default normalisation per channel, of pixels in [0, 1].
       optimizer: default, "sgd" or "adamw".
+      has_batch_norm: whether training normalises by statistics of the batch.
       explain: the method of `explain`, and the modules that it reads.
       weights: published weights that `pretrained` starts from (a name in pretrained/sources.py), by model name.
       export_layout: library whose weight names `export` writes, "torchvision" or "timm"; None for none.
@@ -79,6 +80,7 @@ class Family:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     optimizer: str
+    has_batch_norm: bool
     explain: Rollout | GradCam
     weights: Mapping[str, str] = field(default_factory=dict)
     export_layout: str | None = None

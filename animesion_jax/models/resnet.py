@@ -149,6 +149,7 @@ FAMILY = Family(
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
     optimizer="sgd",
+    has_batch_norm=True,
     explain=GradCam(features=lambda model: f"layer{len(model.stage_sizes)}_{model.stage_sizes[-1] - 1}"),
     weights={f"resnet{depth}": f"timm/resnet{depth}.tv_in1k" for depth in SIZES},
     export_layout="torchvision",

@@ -71,6 +71,7 @@ FAMILY = Family(
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
     optimizer="sgd",
+    has_batch_norm=True,
     explain=GradCam(features=lambda model: f"BatchNorm_{len(model.features) - 1}"),
     identify=lambda shapes: "shallownet" if "params/Conv_0/kernel" in shapes else None,
 )

@@ -85,6 +85,7 @@ FAMILY = Family(
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
     optimizer="adamw",
+    has_batch_norm=False,
     explain=Rollout(
         layers=lambda model: [ATTENTION.format(place) for place in range(model.num_layers)],
         has_class_token=lambda model: model.pool == "token",
