@@ -34,7 +34,7 @@ class ResultFile:
         """
         self.path = Path(output).expanduser()
         suffix = self.path.suffix.lower()
-        if suffix not in FORMATS:
+        if suffix not in FORMATS or self.path.is_dir():
             raise InputError(f"--output={output}: allowed: a file named {' or '.join(f'*{name}' for name in FORMATS)}")
         self._write = FORMATS[suffix]
         self.path.parent.mkdir(parents=True, exist_ok=True)

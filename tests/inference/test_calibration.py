@@ -163,7 +163,7 @@ def test_calibrate_sets_the_threshold_from_images_of_unknown_characters(trained,
 
 def test_calibrate_warns_about_a_high_false_reject_rate(trained, bundle_path, tmp_path, capsys, caplog):
     arguments = [f"--bundle={bundle_path}", f"--workdir={trained[0]}", f"--output={tmp_path / 'c.msgpack'}"]
-    message = "unknown ones to be named; a higher --false_accept_rate than"
+    message = "of known images are rejected; set a higher --false_accept_rate than"
     for rate, expected in ((0.001, True), (0.9, False)):
         assert main(["animesion", "calibrate", *arguments, f"--false_accept_rate={rate}"]) == 0
         rejected = json.loads(capsys.readouterr().out)["source"]["false_reject_rate"]

@@ -176,15 +176,17 @@ def test_predict_never_changes_a_file_of_something_else(bundle, faces, tmp_path,
 
 
 def test_predict_refuses_flags_that_do_not_fit_together(bundle, faces, tmp_path, capsys):
+    (tmp_path / "folder.csv").mkdir()
     for arguments, words in [
         ([f"--output={tmp_path / 'out.txt'}"], ["out.txt", "*.csv", "*.jsonl"]),
+        ([f"--output={tmp_path / 'folder.csv'}"], ["folder.csv", "a file named *.csv"]),
         ([f"--output={tmp_path / 'out.csv'}", "--format=csv"], ["--format=csv", "give one"]),
         ([f"--copy_to={faces / 'sorted'}"], ["sorted", "is inside", "outside it"]),
     ]:
         assert _predict(bundle, *arguments, faces) == 2
         message = capsys.readouterr().err.strip().splitlines()[-1]
         assert all(word in message for word in words), message
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.csv"]
 
 
 def test_predict_copies_images_into_a_folder_per_character(bundle, faces, tmp_path):
