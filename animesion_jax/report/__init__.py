@@ -1,4 +1,4 @@
-"""report(workdirs, output): training runs beside the paper's tables, from the JSON files of their workdirs alone."""
+"""report(workdirs, output): training runs beside the paper's tables, from the JSON files of their workdirs."""
 
 import csv
 import io
@@ -10,10 +10,11 @@ from typing import Any
 from etils import epath
 
 from animesion_jax.files import write_json
-from animesion_jax.report.figures import draw_curves, draw_sizes
 from animesion_jax.report.groups import group_runs
 from animesion_jax.report.markdown import render
-from animesion_jax.report.runs import find_runs, read_runs
+from animesion_jax.report.plots import draw_curves, draw_sizes
+from animesion_jax.report.runs import Run, find_runs, read_runs
+from animesion_jax.report.size_studies import Sweep, find_studies, read_sweeps
 from animesion_jax.report.tables import other_tables, paper_tables
 
 log = logging.getLogger(__name__)
@@ -28,60 +29,85 @@ CSV_COLUMNS = (
 def report(workdirs: Sequence[str], output: str, weights: str = "last") -> str:
     """Writes report.md, report.csv, report.json, curves.png and sizes.png, and returns the Markdown.
 
-    A run stands in a table of the paper only where data set, number of classes, image size, model and pretraining are
-    those of a row. Runs that differ in nothing but the seed are one line. All accuracies in the CSV and the JSON are
-    fractions; those of rows without a run, and those that are not finite, are empty or null.
+    A run is in a table of the paper if data set, number of classes, image size, model and pretraining are those of a
+    row. Runs that differ only in the seed share a line. Runs of a sweep over image size or batch size, with its
+    sweep.json beside them, also have a table of sizes and lines in sizes.png. Accuracies in CSV and JSON are fractions;
+    they are empty or null for rows without a run and for values that are not finite.
 
-    report.csv has a line per line of a table, columns `CSV_COLUMNS`; "table" is the paper's number, empty for further
-    tables; several seeds, runs or notes are joined by "; ".
+    report.csv has a line per table line and the columns `CSV_COLUMNS`. "table" is the number in the paper, empty for
+    further tables. "; " separates several seeds, runs or notes.
 
     report.json is {"weights", "tables", "other", "runs", "unfinished"}:
-      tables: the paper's, {"number", "config", "dataset", "num_classes", "image_size", "batch_size", "epochs", "rows"}.
+      tables: of the paper, {"number", "config", "dataset", "num_classes", "image_size", "batch_size", "epochs",
+        "rows"}.
       other: of further runs, {"dataset", "num_classes", "rows"}; their rows lack "paper_top1" and "paper_top5".
       rows: {"model", "name", "pretrained", "paper_top1", "paper_top5", "top1_mean", "top1_sd", "top5_mean", "top5_sd",
-        "n", "seeds", "runs", "copies", "image_size", "batch_size", "epochs", "learning_rate", "faithful", "notes"};
-        "name" is the paper's, "n" the number of runs behind a mean, "copies" are runs that are not counted since seed
-        and results are another's, "faithful" tells whether the runs trained as `paper.FAITHFUL` says.
+        "n", "seeds", "runs", "image_size", "batch_size", "epochs", "learning_rate", "faithful", "notes"}; "name" is the
+        paper's, "n" the number of seeds, "faithful" whether the runs trained as `paper.FAITHFUL` says.
       runs: those with results, {"path", "seed", "step", "split", "examples", "loss", "top1_accuracy", "top5_accuracy"}.
-      unfinished: the others, {"path", "reached"}; the latter says what is damaged where something is.
+      unfinished: the others, {"path", "reached"}; "reached" names the damage of damaged ones.
 
     Args:
       workdirs: of runs, or folders that hold them at any depth; local or gs://.
       output: folder to write into; local or gs://.
       weights: "last", as in the paper's tables, or "best" by validation top-1.
+
+    Raises:
+      InputError: a path does not exist, there is no run, or all runs are damaged.
     """
-    runs, damaged = read_runs(find_runs(workdirs))
-    groups = group_runs(runs)
-    finished = [group for group in groups if group.counted]
+    folders = find_runs(workdirs)
+    runs, damaged = read_runs(folders)
+    sweeps, damaged_sweeps = read_sweeps(folders)
+    groups, studies = group_runs(runs), find_studies(runs, sweeps)
+    finished = [group for group in groups if group.finished]
     content = {
         "weights": weights,
         "tables": paper_tables(finished, weights),
         "other": other_tables(finished, weights),
         "runs": [{"path": run.path, "seed": run.config["seed"], **run.results[weights]} for run in runs if run.results],
-        "unfinished": [{"path": run.path, "reached": run.missing} for run in runs if not run.results]
-        + [{"path": path, "reached": reason} for path, reason in damaged.items()],
+        "unfinished": [
+            {"path": path, "reached": reason}
+            for path, reason in (_unfinished(runs, sweeps) | damaged | damaged_sweeps).items()
+        ],
     }
     folder = epath.Path(output).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = []
-    for name, figure in (("curves.png", draw_curves(groups)), ("sizes.png", draw_sizes(finished, weights))):
-        # One from an earlier report would show other runs.
-        (folder / name).unlink(missing_ok=True)
-        if figure:
-            with (folder / name).open("wb") as file:
-                figure.savefig(file, format="png", dpi=110)
-            pictures.append(name)
-    text = render(content, finished, pictures)
+    plots = _write_plots(folder, {"curves.png": draw_curves(groups), "sizes.png": draw_sizes(studies, weights)})
+    text = render(content, studies, plots)
     (folder / "report.md").write_text(text)
     content = finite(content)
     (folder / "report.csv").write_text(to_csv(content))
     write_json(folder / "report.json", content)
-    log.info("wrote report.md, report.csv, report.json%s to %s", "".join(f", {name}" for name in pictures), folder)
+    log.info("wrote report.md, report.csv, report.json%s to %s", "".join(f", {name}" for name in plots), folder)
     return text
 
 
+def _unfinished(runs: Sequence[Run], sweeps: Sequence[Sweep]) -> dict[str, str]:
+    """Returns, by path, how far runs without results got, and the status of those that a sweep has not begun."""
+    unfinished = {}
+    for run in runs:
+        if not run.results:
+            faults = [sweep.fault(epath.Path(run.path).name) for sweep in sweeps if sweep.holds(run)]
+            unfinished[run.path] = "; ".join(filter(None, (run.missing, *faults)))
+    for sweep in sweeps:
+        for name in sweep.runs:
+            if not (epath.Path(sweep.path) / name).exists():
+                unfinished[f"{sweep.path}/{name}"] = sweep.fault(name)
+    return unfinished
+
+
+def _write_plots(folder: epath.Path, figures: dict[str, Any]) -> list[str]:
+    """Writes figures by file name, and returns the names; None removes the plot of an earlier report."""
+    for name, figure in figures.items():
+        (folder / name).unlink(missing_ok=True)
+        if figure:
+            with (folder / name).open("wb") as file:
+                figure.savefig(file, format="png", dpi=110)
+    return [name for name, figure in figures.items() if figure]
+
+
 def finite(value: Any) -> Any:
-    """Returns a tree with None for NaN and infinity, which JSON has no word for."""
+    """Returns a tree with None for NaN and infinity, which JSON cannot hold."""
     if isinstance(value, dict):
         return {name: finite(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -90,7 +116,7 @@ def finite(value: Any) -> Any:
 
 
 def to_csv(content: dict[str, Any]) -> str:
-    """Returns report.csv of the content of report.json."""
+    """Returns report.csv for the content of report.json."""
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

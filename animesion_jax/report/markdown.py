@@ -4,28 +4,25 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from animesion_jax.report.groups import Group
-from animesion_jax.report.sizes import size_studies, study_words
+from animesion_jax.report.size_studies import Study
 
 NO_RUN = "—"
 NOT_FINITE = "not finite"
 INTRODUCTION = """\
 # Report
 
-Test accuracies in percent with the {weights} weights{paper}. Ours are mean ± sample standard deviation over the runs
-of a line, which differ in nothing but the seed; {no_run}: no run.
+Test accuracies in percent, with the {weights} weights{paper}. Ours are mean ± sample standard deviation over seeds; the
+runs of a line differ only in the seed. {no_run} means no run.
 
-A note names the settings in which runs differ from their row in the paper: data set config, splits, crop,
-augmentation, normalisation, the model's options and dropout, compute dtype, what is trained, batch size, epochs,
-learning rate and its schedule, and momentum. Faithful runs (configs with
-`,faithful`) repeat what the paper's did by accident, such as layers in evaluation mode from the second epoch on.
+A note lists the settings that differ from the row in the paper. Faithful runs (configs with `,faithful`) repeat the
+accidents of the paper's runs, such as layers in evaluation mode from the second epoch on.
 """
-PICTURES = {
+PLOTS = {
     "curves.png": "Validation top-1 of every run against the epoch",
     "sizes.png": "Test top-1 against image size and batch size",
 }
 
-# Column titles and what stands below them; figures go to the right.
+# Cell by column title. All columns but the first are aligned to the right.
 MODEL_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "model": lambda row: f"{row['name']} (`{row['model']}`)" if row["name"] else f"`{row['model']}`",
     "pretrained": lambda row: "yes" if row["pretrained"] else "no",
@@ -43,12 +40,12 @@ SETTING_COLUMNS = {
 OUR_COLUMNS = {
     "ours top-1": lambda row: percent(row["top1_mean"], row["top1_sd"]),
     "ours top-5": lambda row: percent(row["top5_mean"], row["top5_sd"]),
-    "runs (seeds)": lambda row: f"{row['n']} ({', '.join(map(str, row['seeds']))})" if row["n"] else NO_RUN,
+    "seeds": lambda row: f"{row['n']} ({', '.join(map(str, row['seeds']))})" if row["n"] else NO_RUN,
 }
 
 
 def percent(mean: float | None, sd: float | None = None) -> str:
-    """Returns fractions as percent with two decimals, as in the paper."""
+    """Returns fractions in percent with two decimals, as in the paper."""
     if mean is None:
         return NO_RUN
     if not math.isfinite(mean):
@@ -56,15 +53,15 @@ def percent(mean: float | None, sd: float | None = None) -> str:
     return f"{100 * mean:.2f}" + (f" ± {100 * sd:.2f}" if sd is not None else "")
 
 
-def render(content: dict[str, Any], groups: Sequence[Group], pictures: Sequence[str]) -> str:
+def render(content: dict[str, Any], studies: Sequence[Study], plots: Sequence[str]) -> str:
     """Returns report.md.
 
     Args:
       content: of report.json.
-      groups: those with results.
-      pictures: names of the PNGs beside the file.
+      studies: of image size and batch size.
+      plots: names of the PNG files beside report.md.
     """
-    paper = "" if content["weights"] == "last" else "; the paper's with the last epoch's"
+    paper = "" if content["weights"] == "last" else "; the paper's with those of the last epoch"
     parts = [INTRODUCTION.format(weights=content["weights"], paper=paper, no_run=NO_RUN)]
     for table in content["tables"]:
         parts.append(
@@ -75,17 +72,17 @@ def render(content: dict[str, Any], groups: Sequence[Group], pictures: Sequence[
     for table in content["other"]:
         parts.append(f"## {table['dataset']}, {table['num_classes']:,} classes (not in the paper)\n")
         parts.append(_table(MODEL_COLUMNS | SETTING_COLUMNS | OUR_COLUMNS, table["rows"]))
-    for study in size_studies(groups):
-        parts.extend(_size_study(study, content["weights"]))
+    for study in studies:
+        parts.extend(_study(study, content["weights"]))
     if content["unfinished"]:
         parts.append("## Without results\n")
         parts.append("".join(f"- `{run['path']}`: {run['reached']}\n" for run in content["unfinished"]))
-    parts.extend(f"![{PICTURES[name]}]({name})\n" for name in pictures)
+    parts.extend(f"![{PLOTS[name]}]({name})\n" for name in plots)
     return "\n".join(parts)
 
 
 def _table(columns: dict[str, Callable[[dict[str, Any]], str]], rows: Sequence[dict[str, Any]]) -> str:
-    """Returns a table, and below it a note on the runs of each line that has some."""
+    """Returns a table, followed by a numbered note for each row with runs."""
     noted = [row for row in rows if row["n"]]
     cells = [[cell(row) for cell in columns.values()] for row in rows]
     titles, notes = list(columns), []
@@ -102,17 +99,17 @@ def _note(row: dict[str, Any]) -> str:
     return "; ".join([paths, *row["notes"]])
 
 
-def _size_study(study: Sequence[Group], weights: str) -> Iterator[str]:
-    """Yields a table of top-1 by image size (down) and batch size (across)."""
-    (dataset, class_names), name = study[0].data, study[0].name
+def _study(study: Study, weights: str) -> Iterator[str]:
+    """Yields a table of top-1 by image size (rows) and batch size (columns)."""
+    dataset, class_names = study.data
     cells: dict[tuple[int, int], list[str]] = {}
-    for group in study:
-        what = ", ".join(study_words(group, study))
-        text = percent(*group.figures(weights, "top1_accuracy")) + (f" ({what})" if what else "")
+    for group in study.groups:
+        text = f"{percent(*group.mean_and_sd(weights, 'top1_accuracy'))} (lr {group.config['learning_rate']:g})"
         cells.setdefault((group.config["image_size"], group.config["batch_size"]), []).append(text)
     sizes, batches = (sorted({key[axis] for key in cells}) for axis in (0, 1))
     rows = [[f"{size} px", *("<br>".join(cells.get((size, batch), [NO_RUN])) for batch in batches)] for size in sizes]
-    yield f"## Size study: {name} on {dataset}, {len(class_names):,} classes, test top-1\n"
+    yield f"## Size study: {', '.join(study.words)} on {dataset}, {len(class_names):,} classes, test top-1\n"
+    yield f"Sweep `{study.sweep.path}`.\n"
     yield "\n".join(_grid(["", *(f"batch {batch}" for batch in batches)], rows)) + "\n"
 
 
