@@ -21,11 +21,6 @@ FAITHFUL = {"eval_mode_after_epochs": 1, "vit.gelu": "erf", "vit.dropout_places"
 # Likewise, by data set: moeimouto has no validation split; the paper validated on its test split.
 FAITHFUL_SPLITS = {"moeimouto": {"held_out": 0.0, "validation_split": "test"}}
 
-# What the models of a family differ in: dropout, and for ResNets the mean and deviation of pixels in [0, 1].
-DROPOUT_RATES = {"shallownet": 0.2, "resnet": 0.0, "vit": 0.1}
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 
 @dataclass(frozen=True)
 class Table:

@@ -4,7 +4,7 @@ r"""Table 3 of the DAF:re paper: DAF:re, 200 epochs, batch 1,024, 224 px.
         --config.data_dir=DATA --config.grad_accumulation=16 --workdir=runs/dafre_224_vit_b32
 
 The string after the colon is `MODEL[,pretrained][,faithful][,recipe=modern]`; configs/paper_recipe.py explains it.
-Where a batch of 1,024 does not fit into memory, `grad_accumulation` takes each device's share of it in parts.
+If a batch of 1,024 does not fit into memory, `grad_accumulation` cuts each device's share of it into parts.
 
 Test top-1 / top-5 of the paper, last epoch's weights:
 

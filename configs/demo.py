@@ -2,8 +2,8 @@ r"""The demo: ShallowNet on toyfaces at 48 px, two minutes on two CPU cores.
 
     python -m animesion_jax.main --config=configs/demo.py --config.data_dir=DATA --workdir=runs/demo
 
-The recipe is not the paper's: crops lose little of the face, since evaluation sees all of it, the hue is left alone,
-since eyes and ribbons tell these characters apart, and a cosine with a high peak needs fewer epochs.
+The recipe differs from the paper's. Crops keep most of the face, as evaluation sees the whole face. The hue stays, as
+the colours of eyes and ribbons tell these characters apart. A cosine with a high peak needs fewer epochs.
 """
 
 import ml_collections

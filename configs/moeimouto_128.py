@@ -5,8 +5,8 @@ r"""Table 2 of the DAF:re paper: moeimouto, 200 epochs, batch 64, 128 px.
 
 The string after the colon is `MODEL[,pretrained][,faithful][,recipe=modern]`; configs/paper_recipe.py explains it.
 
-moeimouto has no validation split. The paper validated on the test split, which `faithful` repeats; else an eighth of
-every class's training images is held out.
+moeimouto has no validation split. These configs hold out an eighth of every class's training images; with `faithful`
+they validate on the test split, as the paper did.
 
 Test top-1 / top-5 of the paper, last epoch's weights:
 

@@ -4,10 +4,10 @@ r"""Table 4 of the DAF:re paper: moeimouto, 200 epochs, batch 1,024, 224 px.
         --config.data_dir=DATA --config.grad_accumulation=16 --workdir=runs/moeimouto_224_vit_b32
 
 The string after the colon is `MODEL[,pretrained][,faithful][,recipe=modern]`; configs/paper_recipe.py explains it.
-Where a batch of 1,024 does not fit into memory, `grad_accumulation` takes each device's share of it in parts.
+If a batch of 1,024 does not fit into memory, `grad_accumulation` cuts each device's share of it into parts.
 
-moeimouto has no validation split. The paper validated on the test split, which `faithful` repeats; else an eighth of
-every class's training images is held out.
+moeimouto has no validation split. These configs hold out an eighth of every class's training images; with `faithful`
+they validate on the test split, as the paper did.
 
 Test top-1 / top-5 of the paper, last epoch's weights:
 

@@ -32,7 +32,7 @@ CLASS_WEIGHTS = ("none", "balanced")
 WEIGHTS = ("best", "last")
 CACHES = ("auto", "device", "decoded", "encoded", "none")
 
-# Decides by the flat config (values by dotted name) and the family of its model, None where that is unknown.
+# Takes a flat config (values by dotted name) and the family of its model, None if unknown.
 Rule = Callable[[dict[str, Any], Any], bool]
 
 
@@ -62,7 +62,7 @@ def resnet(flat: dict[str, Any], family: Any) -> bool:
 
 
 def batch_norm(flat: dict[str, Any], family: Any) -> bool:
-    """Returns whether the model has, or may have, batch statistics. Without them, parts of a batch add up to it."""
+    """Returns whether the model has, or may have, batch statistics. Without them, parts add up to the whole batch."""
     return family is None or family.has_batch_norm
 
 
