@@ -6,8 +6,8 @@ PEERS := .venv-peers
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-# Hide TensorFlow's start-up messages.
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+# Hide most of TensorFlow's start-up messages; a few lines are written before it reads this variable.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Let glibc use huge pages: ShallowNet's training step takes two thirds of the time (docs/performance.md).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
