@@ -1,6 +1,7 @@
 """The parts of a training run, made from its config before anything is written."""
 
 import functools
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from animesion_jax.data.datasets import Dataset, load_dataset
 from animesion_jax.data.eval_data import EvalData
 from animesion_jax.data.splits import check_every_class, select_examples
 from animesion_jax.data.train_data import TrainData, read_groups, steps_per_epoch
+from animesion_jax.errors import InputError
 from animesion_jax.models import abstract_variables, family_of, init_variables
 from animesion_jax.pretrained import load_pretrained
 from animesion_jax.training.device_data import ResidentData, check_fits, on_devices
@@ -24,6 +26,8 @@ from animesion_jax.training.stages import Stage, make_stages, stage_after
 from animesion_jax.training.state import Batch
 from animesion_jax.training.steps import check_batch_size, make_eval_step
 from animesion_jax.workdir.run import build_model
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,3 +147,23 @@ class TrainBatches:
             return self._resident.epoch(self.data.orders(epoch), epoch * self._steps_per_epoch, skipped)
         # One epoch at a time: its last update need not wait for the shuffle buffer of the next one.
         return on_devices(self.data.batches(step, epochs=1), self._devices)
+
+    def check_same_examples(self, progress: dict[str, Any], workdir: str, accept_changes: bool) -> None:
+        """Raises InputError if the split has another size than before the break; logs that the order changes.
+
+        Args:
+          progress: the JSON of the checkpoint.
+          workdir: of the run, for the message.
+          accept_changes: whether another size is accepted.
+        """
+        data, before = self.data, progress["examples"]
+        if before != data.num_examples and not accept_changes:
+            raise InputError(
+                f"'{data.config.train_split}' of {data.config.dataset} has {data.num_examples} examples, {workdir} was "
+                f"trained on {before}; allowed: the same data, another --workdir, or --accept_changes"
+            )
+        if data.streamed != progress["streamed"]:
+            log.warning(
+                "config.data.cache is now '%s': the examples come in another order than in an uninterrupted run",
+                data.config.data.cache,
+            )

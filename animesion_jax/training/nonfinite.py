@@ -1,5 +1,8 @@
 """A loss or an update that is not finite: stop, and name the files of the batch."""
 
+import contextlib
+from collections.abc import Iterator
+
 import jax
 from etils import epath
 
@@ -26,20 +29,24 @@ class NonFinite(Exception):
         self.step, self.loss, self.numbers = step, loss, numbers
 
 
-def explain(
-    error: NonFinite, parts: Components, batches: TrainBatches, checkpoints: Checkpoints, workdir: str
-) -> InputError:
-    """Returns the error for the user, and writes the names of the batch's files to `NONFINITE_FILE`."""
-    file = epath.Path(workdir).expanduser() / NONFINITE_FILE
-    if not distributed.is_first():
-        file = file.with_name(f"{file.stem}_{jax.process_index()}{file.suffix}")
-    files = batches.data.file_names(error.step - 1)
-    write_json(file, {"step": error.step, "loss": str(error.loss), "nonfinite": error.numbers, "files": files})
-    finite = checkpoints.step_of("last")
-    rate = stage_after(parts.stages, error.step - 1).config.learning_rate
-    return InputError(
-        f"the loss is {error.loss:g} at step {error.step} (epoch {error.step / parts.steps_per_epoch:.2f}), and "
-        f"{error.numbers} numbers of gradient and update are not finite; the batch's {len(files)} files are in {file}; "
-        f"{'there is no checkpoint yet' if finite is None else f'the last finite checkpoint is {finite}'}; lower "
-        f"--config.learning_rate (it is {rate:g}) with --accept_changes or in another --workdir, or look at the files"
-    )
+@contextlib.contextmanager
+def explaining(parts: Components, batches: TrainBatches, checkpoints: Checkpoints, workdir: str) -> Iterator[None]:
+    """Turns NonFinite within into an InputError, and writes the names of the batch's files to `NONFINITE_FILE`."""
+    try:
+        yield
+    except NonFinite as error:
+        file = epath.Path(workdir).expanduser() / NONFINITE_FILE
+        if not distributed.is_first():
+            file = file.with_name(f"{file.stem}_{jax.process_index()}{file.suffix}")
+        files = batches.data.file_names(error.step - 1)
+        write_json(file, {"step": error.step, "loss": str(error.loss), "nonfinite": error.numbers, "files": files})
+        checkpoints.wait()
+        finite = checkpoints.step_of("last")
+        rate = stage_after(parts.stages, error.step - 1).config.learning_rate
+        raise InputError(
+            f"the loss is {error.loss:g} at step {error.step} (epoch {error.step / parts.steps_per_epoch:.2f}), and "
+            f"{error.numbers} numbers of gradient and update are not finite; the batch's {len(files)} files are in "
+            f"{file}; {'there is no checkpoint yet' if finite is None else f'the last finite checkpoint is {finite}'}; "
+            f"lower --config.learning_rate (it is {rate:g}) with --accept_changes or in another --workdir, or look at "
+            "the files"
+        ) from error

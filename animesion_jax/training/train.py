@@ -19,7 +19,7 @@ from animesion_jax.files import write_json
 from animesion_jax.models import abstract_variables, family_of
 from animesion_jax.training.components import Components, TrainBatches, make_components
 from animesion_jax.training.evaluate import evaluate_split
-from animesion_jax.training.nonfinite import NonFinite, explain
+from animesion_jax.training.nonfinite import explaining
 from animesion_jax.training.preemption import Preemption
 from animesion_jax.training.running_metrics import RunningMetrics
 from animesion_jax.training.stages import stage_after
@@ -62,8 +62,7 @@ def train(
 
     Args:
       config: see configs/common.py.
-      workdir: folder for config.json, classes.json, checkpoints/, metrics.jsonl, tensorboard/, curves.png and
-        results.json; local or gs://, the same for all processes.
+      workdir: folder to write; local or gs://, the same for all processes.
       devices: devices to train on; None takes those of all processes.
       accept_changes: resume even if the config differs from that of the workdir.
       preemption: tells when to save and stop; None for never.
@@ -91,35 +90,30 @@ def train(
     if not resumes:
         run.save_description(workdir, config, parts.dataset.class_names)
 
-    last_stage_epoch = parts.stages[-1].first_step / parts.steps_per_epoch
-    with Checkpoints(workdir, keep_last=config.keep_last_checkpoints, last_stage_epoch=last_stage_epoch) as checkpoints:
+    with _open_checkpoints(parts, workdir) as checkpoints:
         start = start or _restore(parts, checkpoints, config, workdir)
         batches = TrainBatches(parts, start.progress.get("streamed"))
         if resumes:
-            _check_same_examples(batches, start, workdir, accept_changes)
+            batches.check_same_examples(start.progress, workdir, accept_changes)
             # Write config.json only after every check passed; evaluate and export read it.
             run.save_description(workdir, config, parts.dataset.class_names)
         _log_summary(parts, start, batches)
-        metrics_log = TensorBoardLog(workdir, start.step)
-        try:
+        with TensorBoardLog(workdir, start.step) as metrics_log, explaining(parts, batches, checkpoints, workdir):
             _loop(parts, start, batches, checkpoints, metrics_log, preemption)
             results = _test(parts, checkpoints, metrics_log, preemption) if parts.test else {}
-            if distributed.is_first():
-                folder = epath.Path(workdir).expanduser()
-                write_json(folder / RESULTS_FILE, results)
-                (folder / NONFINITE_FILE).unlink(missing_ok=True)
+            _write_results(results, workdir)
             return results
-        except NonFinite as error:
-            checkpoints.wait()
-            raise explain(error, parts, batches, checkpoints, workdir) from error
-        finally:
-            metrics_log.close()
 
 
 def _begin(parts: Components) -> Start:
     """Returns the start of a new run."""
     parts.count_classes()
     return Start(0, parts.stages[0].begin(parts.initial_variables()), {})
+
+
+def _open_checkpoints(parts: Components, workdir: str) -> Checkpoints:
+    last_stage_epoch = parts.stages[-1].first_step / parts.steps_per_epoch
+    return Checkpoints(workdir, keep_last=parts.config.keep_last_checkpoints, last_stage_epoch=last_stage_epoch)
 
 
 def _restore(parts: Components, checkpoints: Checkpoints, config: ml_collections.ConfigDict, workdir: str) -> Start:
@@ -141,19 +135,11 @@ def _restore(parts: Components, checkpoints: Checkpoints, config: ml_collections
     return Start(restored.step, from_items(restored.items), restored.progress)
 
 
-def _check_same_examples(batches: TrainBatches, start: Start, workdir: str, accept_changes: bool) -> None:
-    """Raises InputError if the training split has another size than before; logs that the order changes."""
-    data, trained_on = batches.data, start.progress["examples"]
-    if trained_on != data.num_examples and not accept_changes:
-        raise InputError(
-            f"'{data.config.train_split}' of {data.config.dataset} has {data.num_examples} examples, {workdir} was "
-            f"trained on {trained_on}; allowed: the same data, another --workdir, or --accept_changes"
-        )
-    if data.streamed != start.progress["streamed"]:
-        log.warning(
-            "config.data.cache is now '%s': the examples come in another order than in an uninterrupted run",
-            data.config.data.cache,
-        )
+def _write_results(results: dict[str, Any], workdir: str) -> None:
+    if distributed.is_first():
+        folder = epath.Path(workdir).expanduser()
+        write_json(folder / RESULTS_FILE, results)
+        (folder / NONFINITE_FILE).unlink(missing_ok=True)
 
 
 def _log_summary(parts: Components, start: Start, batches: TrainBatches) -> None:

@@ -50,22 +50,18 @@ class Restored:
 class Checkpoints:
     """The checkpoints in `workdir/checkpoints`, saved in the background; each appears whole or not at all.
 
-    The validation rows of metrics.jsonl decide which one is the best, so a checkpoint can be saved before it is
-    evaluated. Once the last stage has begun, the best is one of that stage. With several processes all of them take
-    part, and all must see the same workdir.
+    The validation rows of metrics.jsonl decide which one is the best, so save a checkpoint before it is evaluated. With
+    several processes all of them take part and see the same workdir.
     """
 
     def __init__(self, workdir: str, *, keep_last: int = 2, read_only: bool = False, last_stage_epoch: float = 0.0):
         """Opens the folder.
 
         Args:
-          workdir: of the run.
+          workdir: of the run; InputError if it cannot be written to, or is `read_only` and has no checkpoints.
           keep_last: how many checkpoints to keep besides the best.
           read_only: whether to leave the folder as it is.
           last_stage_epoch: number of epochs before the last stage.
-
-        Raises:
-          InputError: the workdir cannot be written to, or is `read_only` and has no checkpoints.
         """
         self._workdir = epath.Path(workdir).expanduser().resolve()
         folder = self._workdir / FOLDER
@@ -209,8 +205,7 @@ class Checkpoints:
                 self._move_away(damaged, step)
                 return restored
             damaged[step] = reason or "another process cannot read it"
-        reasons = "; ".join(dict.fromkeys(damaged.values()))
-        which = f"{', '.join(map(str, damaged))}: {reasons}"
+        which = f"{', '.join(map(str, damaged))}: {'; '.join(dict.fromkeys(damaged.values()))}"
         raise InputError(
             f"every checkpoint of {self._workdir} is damaged ({which}); restore a copy or take another --workdir"
         )

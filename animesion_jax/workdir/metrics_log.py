@@ -2,7 +2,7 @@
 
 import json
 import logging
-from typing import Any
+from typing import Any, Self
 
 from etils import epath
 
@@ -34,6 +34,12 @@ class MetricsLog:
         with replacing(path) as fresh:
             fresh.write_text("".join(json.dumps(row) + "\n" for row in self._rows))
         self._file = path.open("a")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
     def write(self, step: int, epoch: float, split: str, metrics: dict[str, float]) -> None:
         """Adds a row and logs it; `epoch` counts from 0 and may be a fraction."""

@@ -10,7 +10,7 @@ import pytest
 
 from animesion_jax.distributed import AXIS
 from animesion_jax.errors import InputError
-from animesion_jax.training.device_data import ResidentData, take
+from animesion_jax.training.device_data import ResidentData, check_fits, take
 from animesion_jax.training.train import train
 from animesion_jax.workdir.metrics_log import read_rows
 from animesion_jax.workdir.run import read_config
@@ -18,7 +18,7 @@ from animesion_jax.workdir.run import read_config
 
 @pytest.fixture
 def groups():
-    """Five pictures of 7 px a group: rows that end within a word, and groups of two sizes."""
+    """Up to five images of 7 px per group: rows that end within a word, and groups of two sizes."""
     draw = np.random.default_rng(3)
     return [
         (draw.integers(0, 256, (size, 7, 7, 3), np.uint8), draw.integers(0, 99, size).astype(np.int32))
@@ -27,10 +27,9 @@ def groups():
 
 
 @pytest.mark.parametrize("num_devices", [1, 2, 4])
-def test_a_step_gets_the_pictures_at_its_places(groups, num_devices):
+def test_take_gathers_the_images_of_a_step(groups, num_devices):
     devices = jax.local_devices()[:num_devices]
-    resident = ResidentData(devices, 4, 5, 7)
-    resident.fill(iter(groups))
+    resident = ResidentData(devices, 4, 5, 7, iter(groups))
     orders = np.stack(
         [[np.random.default_rng((step, group)).permutation(4)[:2] for group in range(4)] for step in range(2)]
     )
@@ -48,7 +47,7 @@ def test_a_step_gets_the_pictures_at_its_places(groups, num_devices):
 
 
 @pytest.mark.slow
-def test_training_goes_on_from_the_devices_as_from_the_host(trained, tmp_path):
+def test_device_cache_trains_like_the_decoded_cache(trained, tmp_path):
     ends = {}
     for cache in ("decoded", "device"):
         workdir = shutil.copytree(trained[0], tmp_path / cache)
@@ -62,17 +61,17 @@ def test_training_goes_on_from_the_devices_as_from_the_host(trained, tmp_path):
         assert device["top1_accuracy"] == pytest.approx(host["top1_accuracy"], abs=1e-3)
 
 
-def test_what_does_not_fit_is_said(groups, monkeypatch):
+def test_check_fits_names_groups_or_memory(groups, monkeypatch):
     with pytest.raises(
         InputError, match=r"4 devices cannot share 6 groups .* --config\.data\.read_groups to a multiple of 4"
     ):
-        ResidentData(jax.local_devices(), 6, 5, 7)
+        check_fits(jax.local_devices(), 6, 5, 7)
     needed = 4 * 5 * math.ceil(3 * 49 / 4) * 4
-    monkeypatch.setattr("animesion_jax.training.device_data.own", lambda devices: [Device(needed)])
+    monkeypatch.setattr("animesion_jax.training.device_data.local_devices", lambda devices: [Device(needed)])
     with pytest.raises(InputError, match=r"GiB of images do not fit a device .* --config\.data\.cache=decoded"):
-        ResidentData(jax.local_devices(), 4, 5, 7)
-    monkeypatch.setattr("animesion_jax.training.device_data.own", lambda devices: [Device(2 * needed)])
-    ResidentData(jax.local_devices(), 4, 5, 7)
+        check_fits(jax.local_devices(), 4, 5, 7)
+    monkeypatch.setattr("animesion_jax.training.device_data.local_devices", lambda devices: [Device(2 * needed)])
+    check_fits(jax.local_devices(), 4, 5, 7)
 
 
 class Device:

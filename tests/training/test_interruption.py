@@ -15,15 +15,17 @@ import jax
 import numpy as np
 import pytest
 
+from animesion_jax.config import stage
 from animesion_jax.data.datasets import load_dataset
 from animesion_jax.data.train_data import TrainData
 from animesion_jax.errors import InputError, Stopped
 from animesion_jax.main import main
-from animesion_jax.training import components, train
+from animesion_jax.training import train
 from animesion_jax.training.preemption import Preemption
+from animesion_jax.training.running_metrics import RunningMetrics
 from animesion_jax.workdir import run
 from animesion_jax.workdir.checkpoints import Checkpoints, latest_step
-from animesion_jax.workdir.metrics_log import Journal, read_rows
+from animesion_jax.workdir.metrics_log import MetricsLog, read_rows
 from tests.conftest import ROOT
 
 # What a command line gets to train what `config` trains.
@@ -66,9 +68,7 @@ def _terminate():
 
 
 @pytest.fixture
-def config(toy_config, monkeypatch):
-    # Or the process that runs the tests would end, five seconds after a signal.
-    monkeypatch.setattr("animesion_jax.training.preemption.PATIENCE_SECONDS", 3600)
+def config(toy_config):
     toy_config.data.cache = "none"
     toy_config.log_every_steps, toy_config.checkpoint_every_steps = 7, 5
     return toy_config
@@ -78,23 +78,23 @@ def config(toy_config, monkeypatch):
 # error that ends this start, the step of the newest checkpoint then).
 INTERRUPTIONS = (
     # In an update, between two checkpoints: the last one counts.
-    (components.Window, "add", 14, _crash, RuntimeError, 10),
+    (RunningMetrics, "add", 14, _crash, RuntimeError, 10),
     # Told to stop in an update: saves it.
-    (components.Window, "add", 2, _terminate, Stopped, 12),
+    (RunningMetrics, "add", 2, _terminate, Stopped, 12),
     # Before a save: the last one counts.
     (Checkpoints, "save", 2, _crash, RuntimeError, 15),
     # Evaluating an epoch that is saved: goes on with evaluating.
-    (components, "evaluate_split", 1, _terminate, Stopped, 22),
-    (components, "evaluate_split", 1, _crash, RuntimeError, 22),
+    (train, "evaluate_split", 1, _terminate, Stopped, 22),
+    (train, "evaluate_split", 1, _crash, RuntimeError, 22),
     # After the row of an epoch that is saved.
-    (Journal, "write", 2, _crash, RuntimeError, 25),
+    (MetricsLog, "write", 2, _crash, RuntimeError, 25),
     # In the test at the end.
-    (components, "evaluate_split", 2, _terminate, Stopped, 44),
+    (train, "evaluate_split", 2, _terminate, Stopped, 44),
 )
 
 
 @pytest.mark.parametrize(("times", "epochs"), [(1, 1), pytest.param(len(INTERRUPTIONS), 2, marks=pytest.mark.slow)])
-def test_however_often_it_is_interrupted_a_run_ends_the_same(times, epochs, config, tmp_path, monkeypatch):
+def test_interrupted_run_ends_like_an_uninterrupted_one(times, epochs, config, tmp_path, monkeypatch):
     config.epochs, devices = epochs, jax.devices()[:1]
     train.train(config, str(tmp_path / "whole"), devices)
     workdir = tmp_path / "parts"
@@ -111,20 +111,24 @@ def test_however_often_it_is_interrupted_a_run_ends_the_same(times, epochs, conf
 
 
 @pytest.mark.slow
-def test_a_run_with_two_stages_averages_and_mixing_ends_the_same_however_interrupted(config, tmp_path, monkeypatch):
+def test_interrupted_run_of_two_stages_ends_like_an_uninterrupted_one(config, tmp_path, monkeypatch):
     """22 updates of the first stage, 22 of the second, which leaves all but the classifier as it was."""
-    config.epochs, config.rebalance_epochs, config.keep_last_checkpoints = 1, 1, 20
+    second = stage(
+        epochs=1, trainable="head", class_weights="balanced", optimizer="sgd", learning_rate=0.1, schedule="cosine",
+        weight_decay=0.0, mixup=0.0, cutmix=0.0, label_smoothing=0.0, logit_adjustment=0.0, ema_decay=0.0,
+    )  # fmt: skip
+    config.epochs, config.stages, config.keep_last_checkpoints = 1, (stage(), second), 20
     config.optimizer, config.weight_decay, config.ema_decay = "adamw", 0.01, 0.9
     config.augment.erasing, config.mixup, config.cutmix, config.label_smoothing = 0.5, 0.2, 1.0, 0.1
-    config.logit_adjustment, config.rebalance_learning_rate = 1.0, 0.1
+    config.logit_adjustment = 1.0
     devices, whole, workdir = jax.devices()[:1], tmp_path / "whole", tmp_path / "parts"
     train.train(config, str(whole), devices)
     for owner, name, number, action, error, newest in (
         # In the first stage; as it ends, before its row; at the first update of the second; and within it.
-        (components.Window, "add", 14, _crash, RuntimeError, 10),
-        (components, "evaluate_split", 1, _crash, RuntimeError, 22),
-        (components.Window, "add", 1, _terminate, Stopped, 23),
-        (components.Window, "add", 9, _crash, RuntimeError, 30),
+        (RunningMetrics, "add", 14, _crash, RuntimeError, 10),
+        (train, "evaluate_split", 1, _crash, RuntimeError, 22),
+        (RunningMetrics, "add", 1, _terminate, Stopped, 23),
+        (RunningMetrics, "add", 9, _crash, RuntimeError, 30),
     ):
         with monkeypatch.context() as patched, pytest.raises(error), Preemption() as preemption:
             _nth_call(patched, owner, name, number, action)
@@ -147,13 +151,13 @@ def test_a_run_with_two_stages_averages_and_mixing_ends_the_same_however_interru
 
 
 @pytest.mark.slow
-def test_the_order_that_a_run_began_with_is_kept_whatever_the_memory(config, tmp_path, monkeypatch, caplog):
+def test_resumed_run_keeps_its_order_with_less_memory(config, tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
     config.epochs, config.data.cache = 1, "auto"
     with monkeypatch.context() as patched:
         patched.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 0}))
         train.train(config, str(tmp_path / "run"), jax.devices()[:1])
-    monkeypatch.setattr(components.Trainer, "fit", lambda *_: _crash())
+    monkeypatch.setattr(train, "_loop", lambda *_: _crash())
     config.epochs = 2
     with pytest.raises(RuntimeError):
         train.train(config, str(tmp_path / "run"), jax.devices()[:1])
@@ -161,10 +165,10 @@ def test_the_order_that_a_run_began_with_is_kept_whatever_the_memory(config, tmp
     config.data.cache = "decoded"
     with pytest.raises(RuntimeError):
         train.train(config, str(tmp_path / "run"), jax.devices()[:1])
-    assert "config.data.cache is 'decoded' now: from here on the examples come in another order" in caplog.text
+    assert "config.data.cache is now 'decoded': the examples come in another order" in caplog.text
 
 
-def test_the_next_best_weights_are_tested_where_the_best_are_damaged(trained, tmp_path, caplog):
+def test_damaged_best_weights_fall_back_to_the_next_best(trained, tmp_path, caplog):
     workdir = shutil.copytree(trained[0], tmp_path / "run")
     # As if the last epoch had been the worst.
     rows = [row | {"top1_accuracy": 0.0} if row["step"] == 66 else row for row in read_rows(str(workdir))]
@@ -174,7 +178,7 @@ def test_the_next_best_weights_are_tested_where_the_best_are_damaged(trained, tm
     next_best = checkpoints.step_of("best", without=[best])
     checkpoints.close()
     assert best != 66
-    (workdir / "checkpoints" / str(best) / "default" / "manifest.ocdbt").unlink()
+    (workdir / "checkpoints" / str(best) / "weights" / "manifest.ocdbt").unlink()
     with pytest.raises(InputError, match=rf"checkpoint {best} of .* is damaged .*; take other --weights, or start"):
         run.load(str(workdir), "best")
     results = train.train(run.read_config(str(workdir)), str(workdir))
@@ -183,7 +187,7 @@ def test_the_next_best_weights_are_tested_where_the_best_are_damaged(trained, tm
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_told_in_one_line_and_leaves_the_checkpoints_whole(trained, tmp_path, capsys):
+def test_full_disk_gives_one_line_and_leaves_checkpoints_whole(trained, tmp_path, capsys):
     """A limit on the size of files stands for it: the system refuses to write in the same places."""
     workdir = shutil.copytree(trained[0], tmp_path / "run")
     config = run.read_config(str(workdir))
@@ -205,7 +209,7 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_the_checkpoints_whole(traine
 
 
 @pytest.mark.slow
-def test_another_config_is_accepted_where_told_so_unless_the_model_is_another(trained, tmp_path, toy_config):
+def test_accept_changes_takes_another_config_but_not_another_model(trained, tmp_path, toy_config):
     workdir = shutil.copytree(trained[0], tmp_path / "run")
     config = run.read_config(str(workdir))
     config.epochs, config.learning_rate = 4, 0.005
@@ -227,7 +231,7 @@ def test_another_config_is_accepted_where_told_so_unless_the_model_is_another(tr
 @pytest.mark.parametrize(
     "cache", ["none", *(pytest.param(cache, marks=pytest.mark.slow) for cache in ("decoded", "encoded"))]
 )
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_files(cache, config, tmp_path):
+def test_nonfinite_loss_stops_the_run_and_names_the_files(cache, config, tmp_path):
     """The first update is far too large, so the second batch's loss overflows."""
     config.data.cache, config.learning_rate = cache, 1e30
     config.checkpoint_every_steps = 1
@@ -284,7 +288,7 @@ def _wait_for_checkpoint_after(step: int, workdir: Path, process: subprocess.Pop
 
 
 @pytest.mark.slow
-def test_ten_kills_at_random_moments_and_a_sigterm_change_nothing(toyfaces_dir, tmp_path):
+def test_ten_kills_and_a_sigterm_at_random_moments_change_nothing(toyfaces_dir, tmp_path):
     """Kills while starting, between updates and evaluations, and inside saves."""
     log, workdir = tmp_path / "log", tmp_path / "killed"
 
@@ -323,32 +327,7 @@ def test_ten_kills_at_random_moments_and_a_sigterm_change_nothing(toyfaces_dir, 
     _assert_same_run(workdir, tmp_path / "whole")
 
 
-def _has_sigterm_handler(process: subprocess.Popen) -> bool:
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
-    return bool(caught >> (signal.SIGTERM - 1) & 1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", ["importing", "compiling"])
-def test_sigterm_where_there_is_nothing_to_save_ends_at_once(moment, toyfaces_dir, tmp_path):
-    log = tmp_path / "log"
-    model = ("--config.model=resnet18", "--config.image_size=32")
-    process = _start(tmp_path / "run", toyfaces_dir, tmp_path / "compiled", log, *model)
-    if moment == "importing":
-        while not _has_sigterm_handler(process):
-            time.sleep(0.01)
-    else:
-        _wait_for("resnet18 (", log, process)
-        time.sleep(1)
-    begun = time.monotonic()
-    process.terminate()
-    assert process.wait() == 0
-    assert time.monotonic() - begun < 10
-    assert "stopped by SIGTERM; nothing is lost" in log.read_text() and "  train: " not in log.read_text()
-
-
-def test_a_damaged_row_costs_no_other(trained, tmp_path, caplog):
+def test_read_rows_skips_damaged_rows(trained, tmp_path, caplog):
     workdir = shutil.copytree(trained[0], tmp_path / "run")
     rows = (workdir / "metrics.jsonl").read_text().splitlines()
     damaged = [*rows[:2], rows[2][:20], "[1]", *rows[3:], rows[0][:30]]
@@ -359,7 +338,7 @@ def test_a_damaged_row_costs_no_other(trained, tmp_path, caplog):
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_the_step_is_compiled_is_no_crash(toyfaces_dir, tmp_path):
+def test_ctrl_c_during_compilation_ends_with_status_130(toyfaces_dir, tmp_path):
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": ""}
     # Whoever runs the tests in the background may have them, and so their children, ignore the signal.
     heeding = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler)"

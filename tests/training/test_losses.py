@@ -3,13 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from animesion_jax.training.losses import (
-    Objective,
-    balanced_objective,
-    balanced_weights,
-    log_priors,
-    training_objective,
-)
+from animesion_jax.training.losses import Loss, balanced_weights, log_priors, make_loss
 from configs import common
 
 RNG = np.random.default_rng(0)
@@ -34,49 +28,51 @@ def _log_softmax(logits):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("tau", [0.0, 1.5])
-def test_the_loss_is_the_formula(smoothing, tau):
-    objective = training_objective(_config(label_smoothing=smoothing, logit_adjustment=tau), COUNTS)
+def test_loss_matches_the_formula_in_float64(smoothing, tau):
+    loss = make_loss(_config(label_smoothing=smoothing, logit_adjustment=tau), COUNTS)
     log_p = _log_softmax(np.float64(LOGITS) + tau * np.log(COUNTS / 100))
     of_label, of_other = log_p[np.arange(5), LABELS], log_p[np.arange(5), OTHERS]
     expected = -((1 - smoothing) * of_label + smoothing * log_p.mean(1))
-    np.testing.assert_allclose(objective.losses(LOGITS, LABELS), expected, rtol=1e-5)
+    np.testing.assert_allclose(loss(LOGITS, LABELS), expected, rtol=1e-5)
     shares = np.asarray([0.5, 0.9, 1.0, 0.7, 0.6], np.float32)
     mixed = -((1 - smoothing) * (shares * of_label + (1 - shares) * of_other) + smoothing * log_p.mean(1))
-    np.testing.assert_allclose(objective.losses(LOGITS, LABELS, OTHERS, shares), mixed, rtol=1e-5)
+    np.testing.assert_allclose(loss(LOGITS, LABELS, OTHERS, shares), mixed, rtol=1e-5)
 
 
-def test_balanced_weights_give_every_class_the_same_total():
+def test_balanced_weights_give_every_class_the_same_total_weight():
     weights = balanced_weights(COUNTS)
     np.testing.assert_allclose(weights, [100 / 160, 100 / 40, 100 / 20, 100 / 180], rtol=1e-6)
     np.testing.assert_allclose(weights * COUNTS, 25.0, rtol=1e-6)
     plain = -_log_softmax(np.float64(LOGITS))[np.arange(5), LABELS]
-    np.testing.assert_allclose(balanced_objective(COUNTS).losses(LOGITS, LABELS), weights[LABELS] * plain, rtol=1e-5)
+    np.testing.assert_allclose(
+        make_loss(_config(class_weights="balanced"), COUNTS)(LOGITS, LABELS), weights[LABELS] * plain, rtol=1e-5
+    )
 
 
-def _slope(objective, logits):
+def _slope(loss, logits):
     """The gradient of the expected loss on `JOINT` by free logits of every image."""
     images, labels = (each.ravel() for each in np.indices(JOINT.shape))
 
     def expected_loss(logits):
-        return (JOINT.ravel() * objective.losses(logits[images], labels)).sum()
+        return (JOINT.ravel() * loss(logits[images], labels)).sum()
 
     return np.abs(jax.grad(expected_loss)(jnp.asarray(logits, jnp.float32))).max()
 
 
 @pytest.mark.parametrize("remedy", ["logit adjustment", "balanced weights"])
-def test_both_remedies_have_their_optimum_at_the_balanced_classifier(remedy):
+def test_remedies_are_minimal_at_the_balanced_classifier(remedy):
     """Where the logits are log P(x | y), the best ones by the mean of the classes' accuracies; else at log P(y | x)."""
     counts = JOINT.sum(0) * 1000
-    objective = {
-        "logit adjustment": training_objective(_config(logit_adjustment=1.0), counts),
-        "balanced weights": balanced_objective(counts),
+    loss = {
+        "logit adjustment": make_loss(_config(logit_adjustment=1.0), counts),
+        "balanced weights": make_loss(_config(class_weights="balanced"), counts),
     }[remedy]
     balanced, plain = np.log(JOINT / JOINT.sum(0)), np.log(JOINT / JOINT.sum(1, keepdims=True))
-    assert _slope(objective, balanced) < 1e-6 < 1e-3 < _slope(objective, plain)
-    assert _slope(Objective(), plain) < 1e-6 < 1e-3 < _slope(Objective(), balanced)
+    assert _slope(loss, balanced) < 1e-6 < 1e-3 < _slope(loss, plain)
+    assert _slope(Loss(), plain) < 1e-6 < 1e-3 < _slope(Loss(), balanced)
     # And they are not the same classifier.
     assert (balanced.argmax(1) != plain.argmax(1)).any()
 
 
-def test_log_priors_are_those_of_the_counts():
+def test_log_priors_are_logarithms_of_the_shares():
     np.testing.assert_allclose(np.exp(log_priors(COUNTS)), [0.4, 0.1, 0.05, 0.45], rtol=1e-6)

@@ -24,8 +24,13 @@ TWENTY_STEPS = """
 import json
 import jax
 import numpy as np
-from animesion_jax import hosts, optim, steps
-from animesion_jax.models import create_model, init_variables
+from animesion_jax import distributed
+from animesion_jax.config import resolve
+from animesion_jax.models import FAMILIES, create_model, init_variables
+from animesion_jax.training import optim, steps
+from animesion_jax.training.device_data import on_devices
+from animesion_jax.training.losses import Loss
+from animesion_jax.training.state import create_state
 from configs import common
 
 OPTIONS = {
@@ -33,7 +38,7 @@ OPTIONS = {
     "resnet18": {"stage_sizes": (1,)},
     "vit_ti16": {"num_layers": 1, "hidden_size": 24, "mlp_dim": 32, "dropout_rate": 0.1},
 }
-config = common.get_config()
+config = resolve(common.get_config(), FAMILIES["shallownet"])
 config.image_size, config.crop_margin, config.learning_rate = 32, 8, 0.01
 random = np.random.default_rng(0)
 batches = [
@@ -46,16 +51,16 @@ batches = [
 ]
 losses = {}
 for name, options in OPTIONS.items():
-    model = create_model(name, num_classes=6, image_size=32, axis_name=steps.AXIS, **options)
+    model = create_model(name, num_classes=6, image_size=32, axis_name=distributed.AXIS, **options)
     optimizer = optim.make_optimizer(config, optim.make_schedule(config, 100))
     # A ResNet's programs take long to compile; ShallowNet has BatchNorm too.
     for count in (1, 8) if name == "resnet18" else (1, 2, 4, 8):
         devices = jax.devices()[:count]
-        state = steps.create_state(init_variables(model, 32, 0), optimizer)
-        state = jax.device_put(state, hosts.replicated(devices))
-        step = steps.make_train_step(model, optimizer, config, devices)
+        state = create_state(init_variables(model, 32, 0), optimizer)
+        state = jax.device_put(state, distributed.replicated(devices))
+        step = steps.make_train_step(model, optimizer, config, Loss(), devices)
         each = losses.setdefault(name, {})[count] = []
-        for batch in steps.on_devices(batches, devices):
+        for batch in on_devices(batches, devices):
             state, sums = step(state, batch)
             each.append(float(sums["loss"]))
 print(json.dumps(losses))
@@ -72,7 +77,7 @@ def _environment(num_devices, compiled):
     }
 
 
-def test_one_two_four_and_eight_devices_give_the_same_losses(tmp_path):
+def test_losses_are_the_same_on_1_2_4_and_8_devices(tmp_path):
     run = subprocess.run(
         [sys.executable, "-c", TWENTY_STEPS], env=_environment(8, tmp_path), capture_output=True, text=True, check=True
     )
@@ -156,7 +161,7 @@ def _assert_same_rows(workdir, other):
             assert same[name] == pytest.approx(row[name], rel=1e-5), (name, row, same)
 
 
-def test_two_processes_are_one_run(toyfaces_dir, tmp_path, compiled):
+def test_two_processes_equal_one(toyfaces_dir, tmp_path, compiled):
     """Training, evaluation, checkpoint and resume, with two devices each."""
     (printed,) = _train(tmp_path / "one", toyfaces_dir, 2, 1, compiled)
     _train(tmp_path / "two", toyfaces_dir, 1, 2, compiled)
@@ -175,7 +180,7 @@ def test_two_processes_are_one_run(toyfaces_dir, tmp_path, compiled):
     assert len(table) == 20 and sum(int(line.split(",")[3]) for line in table) == 420
 
 
-def test_sigterm_to_one_process_stops_both_after_the_same_step(toyfaces_dir, tmp_path, compiled):
+def test_sigterm_to_one_process_stops_both_at_the_same_step(toyfaces_dir, tmp_path, compiled):
     with _started(_arguments(tmp_path / "run", toyfaces_dir, 100), 2, compiled, tmp_path) as processes:
         deadline = time.monotonic() + 120
         while "epoch 2.00" not in (tmp_path / "0.err").read_text():

@@ -5,12 +5,17 @@ import numpy as np
 import optax
 import pytest
 
+from animesion_jax import config as configs
 from animesion_jax import distributed
+from animesion_jax.distributed import AXIS
 from animesion_jax.errors import InputError
-from animesion_jax.models import create_model, init_variables
+from animesion_jax.models import FAMILIES, create_model, init_variables
 from animesion_jax.training import optim, steps
-from animesion_jax.training.losses import balanced_objective, training_objective
+from animesion_jax.training.device_data import on_devices
+from animesion_jax.training.losses import Loss, make_loss
 from animesion_jax.training.mixup import mix
+from animesion_jax.training.stages import make_stages
+from animesion_jax.training.state import create_state
 from configs import common
 
 RNG = np.random.default_rng(0)
@@ -22,7 +27,7 @@ OPTIONS = {
 
 
 def _config():
-    config = common.get_config()
+    config = configs.resolve(common.get_config(), FAMILIES["shallownet"])
     config.image_size, config.crop_margin, config.learning_rate = 32, 8, 0.01
     return config
 
@@ -47,13 +52,13 @@ def _on(devices, state):
 
 def _train(name, devices, batches, config=None, train_mode=True):
     config = config or _config()
-    model = create_model(name, num_classes=6, image_size=32, axis_name=steps.AXIS, **OPTIONS[name])
+    model = create_model(name, num_classes=6, image_size=32, axis_name=AXIS, **OPTIONS[name])
     optimizer = optim.make_optimizer(config, optim.make_schedule(config, 100))
     variables = init_variables(model, 32, 0)
-    state = _on(devices, steps.create_state(variables, optimizer, averaged=config.ema_decay > 0))
-    step = steps.make_train_step(model, optimizer, config, devices, train_mode=train_mode)
+    state = _on(devices, create_state(variables, optimizer, averaged=config.ema_decay > 0))
+    step = steps.make_train_step(model, optimizer, config, Loss(config.label_smoothing), devices, train_mode=train_mode)
     sums = []
-    for batch in steps.on_devices(batches, devices):
+    for batch in on_devices(batches, devices):
         state, each = step(state, batch)
         sums.append(jax.device_get(each))
     return jax.device_get(state), sums, model
@@ -76,7 +81,7 @@ def _modern(config):
     ],
     ids=["shallownet-modern", "shallownet", "resnet18"],
 )
-def test_one_and_four_devices_give_the_same_run(name, recipe):
+def test_train_step_is_the_same_on_one_and_four_devices(name, recipe):
     batches = _batches(5)
     one, one_sums, model = _train(name, jax.local_devices()[:1], batches, recipe(_config()))
     four, four_sums, _ = _train(name, jax.local_devices(), batches, recipe(_config()))
@@ -99,7 +104,7 @@ def test_one_and_four_devices_give_the_same_run(name, recipe):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", [lambda config: config, _modern], ids=["paper", "modern"])
-def test_accumulating_four_parts_on_two_devices_gives_the_same_update(recipe):
+def test_train_step_is_the_same_in_four_parts_on_two_devices(recipe):
     """Augmentation and dropout included; the models without batch statistics."""
     config = recipe(_config())
     batches = _batches(3)
@@ -125,7 +130,7 @@ def _without_augmentation(config):
     return config
 
 
-def test_each_accumulated_part_has_its_own_batch_statistics():
+def test_accumulation_updates_batch_statistics_once_per_part():
     """What differs for BatchNorm: the running averages take in the statistics of one part after the other."""
     config = _without_augmentation(_config())
     config.grad_accumulation, config.learning_rate = 4, 1e-9
@@ -145,7 +150,7 @@ def test_each_accumulated_part_has_its_own_batch_statistics():
     np.testing.assert_allclose(state.batch_stats["BatchNorm_0"]["var"], variance, rtol=1e-4)
 
 
-def test_in_evaluation_mode_a_step_is_gradient_descent_on_the_evaluated_loss():
+def test_evaluation_mode_step_descends_the_evaluated_loss():
     """No dropout, BatchNorm on its running statistics, which stay as they are."""
     config = _without_augmentation(_config())
     batch = _batches(1)[0]
@@ -165,7 +170,7 @@ def test_in_evaluation_mode_a_step_is_gradient_descent_on_the_evaluated_loss():
     jax.tree.map(np.testing.assert_array_equal, state.batch_stats, before["batch_stats"])
 
 
-def test_a_step_moves_the_parameters_against_the_gradient_and_learns():
+def test_train_step_lowers_the_loss_of_a_repeated_batch():
     batch = _batches(1)
     _, sums, _ = _train("shallownet", jax.local_devices()[:1], batch * 45)
     losses = [each["loss"] for each in sums]
@@ -177,17 +182,17 @@ def _count_convolutions(function, *arguments) -> int:
     return str(jax.make_jaxpr(function)(*arguments)).count("conv_general_dilated[")
 
 
-def test_a_frozen_body_gets_no_gradient_no_optimizer_state_and_keeps_its_statistics():
+def test_frozen_body_has_no_gradient_no_optimizer_state_and_constant_statistics():
     config = _config()
     _without_augmentation(config).trainable = "head"
-    model = create_model("resnet18", num_classes=6, image_size=32, axis_name=steps.AXIS, **OPTIONS["resnet18"])
+    model = create_model("resnet18", num_classes=6, image_size=32, axis_name=AXIS, **OPTIONS["resnet18"])
     optimizer = optim.make_optimizer(config, optim.make_schedule(config, 100))
     devices = jax.local_devices()
-    state = _on(devices, steps.create_state(init_variables(model, 32, 0), optimizer, "head"))
+    state = _on(devices, create_state(init_variables(model, 32, 0), optimizer, "head"))
     before = jax.device_get(state)
     batch = {**_batches(1)[0], "image": RNG.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)}
-    (put,) = steps.on_devices([batch], devices)
-    step = steps.make_train_step(model, optimizer, config, devices)
+    (put,) = on_devices([batch], devices)
+    step = steps.make_train_step(model, optimizer, config, Loss(), devices)
     images = np.float32((batch["image"] / 255.0 - 0.5) / 0.5)
     forward = _count_convolutions(model.apply, state.variables, images)
     # The kernel of one pixel is a matrix product.
@@ -210,19 +215,21 @@ def test_a_frozen_body_gets_no_gradient_no_optimizer_state_and_keeps_its_statist
     jax.tree.map(np.testing.assert_array_equal, after.batch_stats, before.batch_stats)
 
 
-def test_a_frozen_body_of_a_faithful_run_begins_in_training_mode():
-    """As the paper's pretrained ResNets did: nothing but their running statistics moves in the first epoch."""
+def test_frozen_body_of_a_faithful_run_begins_in_training_mode():
+    """As in the paper's pretrained ResNets: only the running statistics move in the first epoch."""
     config = _without_augmentation(_config())
     config.trainable, config.eval_mode_after_epochs = "head", 1
-    model = create_model("resnet18", num_classes=6, image_size=32, axis_name=steps.AXIS, **OPTIONS["resnet18"])
+    model = create_model("resnet18", num_classes=6, image_size=32, axis_name=AXIS, **OPTIONS["resnet18"])
     optimizer = optim.make_optimizer(config, optim.make_schedule(config, 100))
     devices = jax.local_devices()
     for train_mode in (True, False):
-        state = _on(devices, steps.create_state(init_variables(model, 32, 0), optimizer, "head"))
+        state = _on(devices, create_state(init_variables(model, 32, 0), optimizer, "head"))
         before = jax.device_get(state)
-        step = steps.make_train_step(model, optimizer, config, devices, train_mode=train_mode)
+        step = steps.make_train_step(
+            model, optimizer, config, Loss(config.label_smoothing), devices, train_mode=train_mode
+        )
         batch = {**_batches(1)[0], "image": RNG.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)}
-        after, _ = step(state, next(steps.on_devices([batch], devices)))
+        after, _ = step(state, next(on_devices([batch], devices)))
         after = jax.device_get(after)
         jax.tree.map(np.testing.assert_array_equal, after.params["layer1_0"], before.params["layer1_0"])
         moved = [
@@ -240,7 +247,7 @@ class Linear(nn.Module):
         return nn.Dense(6, name="head")(images.reshape(len(images), -1))
 
 
-def test_a_mixed_step_is_gradient_descent_on_the_mixed_labels_by_hand():
+def test_mixed_step_descends_the_loss_of_mixed_labels():
     """With smoothing and logit adjustment; accuracies count the label with the larger share."""
     config = _without_augmentation(_config())
     config.image_size, config.mixup, config.cutmix, config.ema_decay = 4, 1.0, 1.0, 0.9
@@ -267,14 +274,12 @@ def test_a_mixed_step_is_gradient_descent_on_the_mixed_labels_by_hand():
     expected = kernel - config.learning_rate * pixels.T @ (probabilities - targets) / 16
     larger = np.where(shares >= 0.5, labels, labels.reshape(8, 2)[:, ::-1].ravel())
 
-    state = _on(jax.local_devices(), steps.create_state(variables, optimizer, averaged=True))
-    step = steps.make_train_step(
-        model, optimizer, config, jax.local_devices(), objective=training_objective(config, counts)
-    )
+    state = _on(jax.local_devices(), create_state(variables, optimizer, averaged=True))
+    step = steps.make_train_step(model, optimizer, config, make_loss(config, counts), jax.local_devices())
     batch = {"image": images, "label": labels, "mask": np.ones(16, np.float32)}
-    state, sums = jax.device_get(step(state, next(steps.on_devices([batch], jax.local_devices()))))
+    state, sums = jax.device_get(step(state, next(on_devices([batch], jax.local_devices()))))
     np.testing.assert_allclose(state.params["head"]["kernel"], expected, rtol=1e-4, atol=1e-6)
-    # Of the average after one update a tenth is left of the start.
+    # After one update a tenth of the average is the start.
     averaged = state.evaluated["params"]["head"]["kernel"]
     np.testing.assert_allclose(averaged, 0.1 * kernel + 0.9 * expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(sums["loss"], -(targets * np.log(probabilities)).sum(), rtol=1e-4)
@@ -282,31 +287,34 @@ def test_a_mixed_step_is_gradient_descent_on_the_mixed_labels_by_hand():
 
 
 @pytest.mark.parametrize("ema_decay", [0.9, pytest.param(0.0, marks=pytest.mark.slow)])
-def test_rebalancing_moves_the_classifier_alone_by_the_balanced_loss(ema_decay):
-    """Though AdamW has momentum and weight decay for the rest; of the averages, where these are evaluated."""
-    config = _without_augmentation(_config())
+def test_second_stage_trains_the_classifier_of_the_evaluated_weights_by_the_balanced_loss(ema_decay):
+    """The first stage has AdamW, momentum and weight decay; the second SGD on the averages, followed in float64."""
+    config = common.get_config()
+    config.image_size, config.crop_margin = 32, 0
+    _without_augmentation(config)
     config.optimizer, config.weight_decay, config.ema_decay, config.mixup = "adamw", 0.1, ema_decay, 0.2
-    config.epochs, config.rebalance_epochs, config.rebalance_learning_rate = 1, 1, 0.01
-    config.learning_rate = 1e-3
-    # Which lets a frozen body begin in training mode, but not that of the second stage.
-    config.eval_mode_after_epochs = 1
+    # A frozen body may begin in training mode, but not in the second stage.
+    config.epochs, config.learning_rate, config.eval_mode_after_epochs = 1, 1e-3, 1
+    second = configs.stage(
+        epochs=1, trainable="head", class_weights="balanced", optimizer="sgd", learning_rate=0.01, schedule="cosine",
+        warmup_epochs=0.0, weight_decay=0.0, mixup=0.0, ema_decay=0.0,
+    )  # fmt: skip
+    config.stages = (configs.stage(), second)
     counts = np.asarray([9, 1, 4, 2, 7, 3])
-    model = create_model("shallownet", num_classes=6, image_size=32, axis_name=steps.AXIS, dropout_rate=0.5)
-    optimizer = optim.make_optimizer(config, optim.make_schedule(config, 3))
+    model = create_model("shallownet", num_classes=6, image_size=32, axis_name=AXIS, dropout_rate=0.5)
     devices = jax.local_devices()[:1]
-    state = _on(devices, steps.create_state(init_variables(model, 32, 0), optimizer, averaged=ema_decay > 0))
-    first, second = (
-        steps.make_train_step(model, optimizer, config, devices, **options)
-        for options in ({}, {"rebalancing": True, "objective": balanced_objective(counts)})
-    )
+    stages = make_stages(configs.stage_configs(config, FAMILIES["shallownet"]), model, devices, 3, lambda: counts)
+    assert [(stage.first_step, stage.last_step) for stage in stages] == [(0, 3), (3, 6)]
+    state = stages[0].begin(init_variables(model, 32, 0))
     batches = [each | {"image": each["image"][:, :32, :32]} for each in _batches(5)]
-    put = list(steps.on_devices(batches, devices))
-    for batch in put[:3]:
-        state, _ = first(state, batch)
+    put = list(on_devices(batches, devices))
+    for step in range(3):
+        state, _ = stages[0].train_step(step)(state, put[step])
     before = jax.device_get(state)
     assert not ema_decay or not np.array_equal(
         before.evaluated["params"]["head"]["kernel"], before.params["head"]["kernel"]
     )
+    state = stages[1].begin(state.evaluated)
 
     head, velocity = np.float64(before.evaluated["params"]["head"]["kernel"]), 0.0
     bias, bias_velocity = np.float64(before.evaluated["params"]["head"]["bias"]), 0.0
@@ -320,21 +328,22 @@ def test_rebalancing_moves_the_classifier_alone_by_the_balanced_loss(ema_decay):
         errors = weights[batch["label"]][:, None] * (np.exp(log_probabilities) - np.eye(6)[batch["label"]]) / 16
         velocity, bias_velocity = 0.9 * velocity + features.T @ errors, 0.9 * bias_velocity + errors.sum(0)
         rate = 0.01 * 0.5 * (1 + np.cos(np.pi * number / 3))
+        assert stages[1].learning_rate(3 + number) == pytest.approx(rate, rel=1e-6)
         head, bias = head - rate * velocity, bias - rate * bias_velocity
-        state, sums = second(state, put[3 + number])
+        state, sums = stages[1].train_step(3 + number)(state, put[3 + number])
         expected_loss = -(weights * np.eye(6))[batch["label"]] * log_probabilities
         np.testing.assert_allclose(sums["loss"], expected_loss.sum(), rtol=1e-4)
     after = jax.device_get(state)
-    assert int(after.step) == 5
+    assert int(after.step) == 5 and after.average is None
     assert np.abs(head - before.evaluated["params"]["head"]["kernel"]).max() > 3e-3
-    np.testing.assert_allclose(after.evaluated["params"]["head"]["kernel"], head, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(after.evaluated["params"]["head"]["bias"], bias, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(after.params["head"]["kernel"], head, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(after.params["head"]["bias"], bias, rtol=1e-4, atol=1e-5)
     for kind in ("params", "batch_stats"):
         for name in before.evaluated[kind].keys() - {"head"}:
             jax.tree.map(np.testing.assert_array_equal, after.evaluated[kind][name], before.evaluated[kind][name])
 
 
-def test_mixing_wants_whole_pairs_on_every_device():
+def test_batch_check_wants_whole_pairs_on_every_device():
     config = _config()
     config.batch_size, config.grad_accumulation = 24, 2
     steps.check_train_batch(config, 4)
@@ -345,7 +354,7 @@ def test_mixing_wants_whole_pairs_on_every_device():
         steps.check_train_batch(config, 4)
 
 
-def test_the_batch_must_divide_among_devices_and_parts():
+def test_batch_check_wants_equal_parts_on_every_device():
     steps.check_batch_size("batch_size", 64, 4, 16)
     with pytest.raises(
         InputError, match=r"96 does not divide among 4 devices x 16 parts .*; allowed: a multiple of 64"
@@ -364,12 +373,12 @@ def test_eval_step_ignores_padding_and_uses_running_statistics():
     )
     padded = {**batch, "image": images, "mask": (np.arange(16) < 11).astype(np.float32)}
     for devices in (jax.local_devices()[:1], jax.local_devices()):
-        (put,) = steps.on_devices([padded], devices)
-        sums = steps.make_eval_step(model, config, devices)(variables, put)
+        (put,) = on_devices([padded], devices)
+        sums, _ = steps.make_eval_step(model, config, devices)(variables, put)
         assert (float(sums["examples"]), float(sums["top1_accuracy"])) == (11, expected.sum())
 
 
-def test_classify_step_gives_every_example_in_order():
+def test_eval_step_returns_every_example_in_order():
     config = _config()
     model = create_model("shallownet", num_classes=6, image_size=32)
     variables = init_variables(model, 32, 0)
@@ -379,8 +388,8 @@ def test_classify_step_gives_every_example_in_order():
     order = np.argsort(-logits, axis=1)
     assert len(set(order[:, 0])) > 1
     for devices in (jax.local_devices()[:1], jax.local_devices()):
-        (put,) = steps.on_devices([batch], devices)
-        sums, each = jax.device_get(steps.make_classify_step(model, config, devices)(variables, put))
+        (put,) = on_devices([batch], devices)
+        sums, each = jax.device_get(steps.make_eval_step(model, config, devices)(variables, put))
         assert sums["top1_accuracy"] == np.sum(order[:, 0] == batch["label"])
         np.testing.assert_array_equal(each["label"], batch["label"])
         np.testing.assert_array_equal(each["predicted"], order[:, 0])

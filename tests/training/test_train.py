@@ -2,7 +2,6 @@ import json
 import shutil
 
 import jax
-import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,15 +10,15 @@ from animesion_jax.bundle import load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.export.run_to_bundle import export
 from animesion_jax.models import abstract_variables
-from animesion_jax.training import optim, steps
 from animesion_jax.training.evaluate import evaluate
 from animesion_jax.training.train import train
 from animesion_jax.workdir import run
 from animesion_jax.workdir.checkpoints import Checkpoints
 from animesion_jax.workdir.metrics_log import read_rows
+from animesion_jax.workdir.names import WEIGHTS
 
 
-def test_a_run_leaves_what_it_promises(trained):
+def test_train_writes_the_documented_files_and_rows(trained):
     workdir, results = trained
     assert {
         "config.json",
@@ -45,7 +44,7 @@ def test_a_run_leaves_what_it_promises(trained):
 
 
 @pytest.mark.parametrize("weights", ["last", "best"])
-def test_evaluate_repeats_the_figures_of_training(trained, weights):
+def test_evaluate_equals_the_test_metrics_of_training(trained, weights):
     workdir, results = trained
     again = evaluate(str(workdir), "test", weights)
     assert again["examples"] == results[weights]["examples"] == 420
@@ -54,16 +53,15 @@ def test_evaluate_repeats_the_figures_of_training(trained, weights):
 
 
 @pytest.mark.slow
-def test_a_faithful_run_leaves_training_mode_after_its_first_epoch(toy_config, tmp_path):
+def test_faithful_run_trains_in_evaluation_mode_from_the_second_epoch(toy_config, tmp_path):
     toy_config.eval_mode_after_epochs, toy_config.default_weights = 1, "last"
     train(toy_config, str(tmp_path / "run"), jax.devices()[:1])
     checkpoints = Checkpoints(str(tmp_path / "run"), read_only=True)
     last = checkpoints.step_of("last")
     saved = run.load(str(tmp_path / "run"))
     assert saved.step == last
-    optimizer = optim.make_optimizer(saved.config, optim.make_schedule(saved.config, 1))
-    like = steps.abstract_state(abstract_variables(saved.model, toy_config.image_size), optimizer)
-    one, two = (checkpoints.restore(step, like).variables for step in (last // 2, last))
+    like = {WEIGHTS: abstract_variables(saved.model, toy_config.image_size)}
+    one, two = (checkpoints.restore(step, like)[WEIGHTS] for step in (last // 2, last))
     checkpoints.close()
     jax.tree.map(np.testing.assert_array_equal, one["batch_stats"], two["batch_stats"])
     assert not np.array_equal(one["params"]["head"]["kernel"], two["params"]["head"]["kernel"])
@@ -71,9 +69,7 @@ def test_a_faithful_run_leaves_training_mode_after_its_first_epoch(toy_config, t
     assert evaluate(str(tmp_path / "run"), "validation")["weights"] == "last"
 
 
-def test_a_pretrained_run_starts_from_the_bundle_trains_the_head_and_resumes_without_the_file(
-    toy_config, bundle_path, tmp_path, capsys
-):
+def test_pretrained_run_starts_from_the_bundle_and_resumes_without_it(toy_config, bundle_path, tmp_path, capsys):
     start = load_bundle(str(bundle_path))
     weights = shutil.copy(bundle_path, tmp_path / "start.msgpack")
     toy_config.image_size, toy_config.epochs = 32, 1
@@ -94,9 +90,9 @@ def test_a_pretrained_run_starts_from_the_bundle_trains_the_head_and_resumes_wit
     assert results["last"]["top1_accuracy"] > start.training["metrics"]["top1_accuracy"] - 0.1
 
 
-def test_a_workdir_of_another_config_is_refused_and_stays_as_it_is(trained, tmp_path):
+def test_train_refuses_another_config_and_leaves_the_workdir_alone(trained, tmp_path):
     workdir = shutil.copytree(trained[0], tmp_path / "run")
-    config = ml_collections.ConfigDict(json.loads((workdir / "config.json").read_text()))
+    config = run.read_config(str(workdir))
     config.batch_size, config.epochs = 32, 9
     config.augment.hue = 0.0
     before = (workdir / "config.json").read_text()
@@ -106,35 +102,23 @@ def test_a_workdir_of_another_config_is_refused_and_stays_as_it_is(trained, tmp_
     assert (workdir / "config.json").read_text() == before
 
 
-def test_a_run_has_no_fewer_epochs_than_it_has_done(trained):
+def test_train_refuses_fewer_epochs_than_the_run_has_done(trained):
     workdir, _ = trained
-    config = ml_collections.ConfigDict(json.loads((workdir / "config.json").read_text()))
+    config = run.read_config(str(workdir))
     config.epochs = 2
-    with pytest.raises(InputError, match=r"has trained 3 epochs, config\.epochs is 2; allowed: as many or more"):
+    with pytest.raises(InputError, match=r"has trained 3 epochs, the config has 2 \(config\.epochs"):
         train(config, str(workdir))
     assert json.loads((workdir / "config.json").read_text())["epochs"] == 3
 
 
-def test_workdirs_from_before_a_field_was_added_go_on(trained, tmp_path):
-    workdir = shutil.copytree(trained[0], tmp_path / "run")
-    config = json.loads((workdir / "config.json").read_text())
-    for name in run.ADDED:
-        group, _, field = name.rpartition(".")
-        del (config[group] if group else config)[field]
-    (workdir / "config.json").write_text(json.dumps(config))
-    # Steps between checkpoints may change; all else is what it was.
-    assert run.changed_fields(str(workdir), run.read_config(str(trained[0]))) == {"checkpoint_every_steps": (0, 1000)}
-    assert evaluate(str(workdir), "validation") == evaluate(str(trained[0]), "validation")
-
-
-def test_a_refused_start_leaves_no_workdir(toy_config, tmp_path):
+def test_refused_start_leaves_no_workdir(toy_config, tmp_path):
     toy_config.pretrained = str(tmp_path / "absent.npz")
     with pytest.raises(InputError, match="absent"):
         train(toy_config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
-def test_evaluate_finds_data_that_has_moved(trained, toyfaces_dir, tmp_path):
+def test_evaluate_takes_data_dir_for_moved_data(trained, toyfaces_dir, tmp_path):
     (tmp_path / "moved").symlink_to(toyfaces_dir)
     workdir = shutil.copytree(trained[0], tmp_path / "run")
     config = json.loads((workdir / "config.json").read_text())
@@ -144,13 +128,13 @@ def test_evaluate_finds_data_that_has_moved(trained, toyfaces_dir, tmp_path):
     assert evaluate(str(workdir), "validation", data_dir=str(tmp_path / "moved"))["examples"] == 192
 
 
-def test_a_damaged_config_is_named(trained, tmp_path):
+def test_evaluate_names_a_damaged_config(trained, tmp_path):
     workdir = shutil.copytree(trained[0], tmp_path / "run")
     (workdir / "config.json").write_text("{")
     with pytest.raises(InputError, match=r"config\.json is damaged"):
         evaluate(str(workdir), "test")
 
 
-def test_a_folder_without_a_run_is_named(tmp_path):
+def test_evaluate_names_a_folder_without_a_run(tmp_path):
     with pytest.raises(InputError, match=r"config\.json is missing"):
         evaluate(str(tmp_path), "test")
