@@ -1,7 +1,7 @@
-"""Weights in the layouts that are published: Google's ViT archives and torchvision's ResNets, with random values.
+"""Random weights in the published layouts: Google's ViT archives and torchvision's ResNets.
 
-Sizes, names and shapes are literal, from the papers and the published files; our models are not asked for them. The
-values keep activations near 1 and are chosen so that every part shows in the logits, the epsilons included.
+Sizes, names and shapes are literals from the papers and the published files, independent of our models. The values keep
+activations near 1, and every part of a model shows in the logits, the epsilons included.
 """
 
 from collections.abc import Mapping
@@ -53,11 +53,11 @@ LINEN_NAMES = (
     ("MlpBlock_3", "MlpBlock_0"),
 )
 
-# Standard deviation of what is added to the residual stream. LayerNorm takes it out again, all but its epsilon of
-# 1e-6, which would not show beside a variance of 1.
+# Standard deviation of the terms added to the residual stream. LayerNorm undoes it, except for its epsilon of 1e-6,
+# which would not show beside a variance of 1.
 STREAM = 0.02
-# Scales of GroupNorm in a stem's unit. Small ones inside, for the same reason: the next GroupNorm sees a variance of
-# about 1e-3. The last one as small as a trained unit's: sixteen units of 1 make each rounding error 100 times larger.
+# Scales of GroupNorm in a stem's unit. The inner ones are small for the same reason: the next GroupNorm sees a variance
+# of about 1e-3. The last one is as small as in trained units: sixteen units of 1 amplify rounding errors 100 times.
 STEM_GAINS = {"gn1": 2e-3, "gn2": 2e-3, "gn3": 0.3, "gn_proj": 1.0}
 
 
@@ -71,7 +71,7 @@ class _Draw:
         return self.rng.standard_normal(shape, np.float32) * np.float32(std)
 
     def dense(self, name: str, shape: tuple[int, ...], fan_in: int, bias: tuple[int, ...], gain: float = 1.0) -> Arrays:
-        """Returns a kernel and a bias; inputs of variance 1 come out with variance gain**2 and a little more."""
+        """Returns a kernel and a bias, which turn inputs of variance 1 into outputs of about variance gain**2."""
         return {
             f"{name}/kernel": self.normal(*shape, std=gain / fan_in**0.5),
             f"{name}/bias": self.normal(*bias, std=0.1 * gain),
@@ -103,8 +103,8 @@ def google_arrays(
 
     Args:
       variant: a key of `VIT_SIZES`.
-      num_classes, image_size: of the model that the file is of.
-      names: "old", as most published files, or "linen"; the values are the same.
+      num_classes, image_size: of the file's model.
+      names: "old", as in most published files, or "linen"; the values are the same.
       prefix: put before every key, such as "opt/target/".
       pre_logits: whether the file has the tanh layer of ImageNet-21k training.
       token: whether it has a class token; the mean-pooled files have none.
@@ -173,8 +173,8 @@ def _stem(draw: _Draw, stem_sizes: tuple[int, ...]) -> Arrays:
 def _standardised_later(draw: _Draw, *shape: int) -> np.ndarray:
     """Returns a kernel with a mean and a deviation of 10, for the convolution to standardise.
 
-    Google divides by std + 1e-5, timm by sqrt(var + 1e-8); at the deviation of published kernels, about 0.03, that
-    alone puts their logits 1e-4 apart. Beside 10 neither epsilon shows; tests/test_models.py has Google's.
+    Google divides by std + 1e-5, timm by sqrt(var + 1e-8). At the deviation of published kernels, about 0.03, their
+    logits differ by 1e-4 for that alone. Beside 10 neither epsilon shows; tests/models/test_vit.py tests Google's.
     """
     return draw.normal(*shape, std=10.0) + np.float32(5)
 
@@ -185,9 +185,19 @@ def save_google(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
     return str(path)
 
 
-def torchvision_arrays(depth: int, num_classes: int, seed: int = 0) -> Arrays:
-    """Returns the state dict of torchvision's ResNet: its names, OIHW kernels, (out, in) classifier."""
-    (stage_sizes, expansion), draw = RESNET_SIZES[depth], _Draw(seed)
+def torchvision_arrays(
+    depth: int, num_classes: int, seed: int = 0, stage_sizes: tuple[int, ...] | None = None
+) -> Arrays:
+    """Returns the state dict of torchvision's ResNet: its names, OIHW kernels, (out, in) classifier.
+
+    Args:
+      depth: a key of `RESNET_SIZES`.
+      num_classes: width of the classifier.
+      seed: of the values.
+      stage_sizes: units per stage in place of the depth's, for a small file.
+    """
+    (published_sizes, expansion), draw = RESNET_SIZES[depth], _Draw(seed)
+    stage_sizes = stage_sizes or published_sizes
     arrays = _conv_and_norm(draw, "conv1", "bn1", 3, 64, 7)
     inputs = 64
     for stage, units in enumerate(stage_sizes):
@@ -212,8 +222,8 @@ def torchvision_arrays(depth: int, num_classes: int, seed: int = 0) -> Arrays:
 def _conv_and_norm(
     draw: _Draw, conv: str, norm: str, inputs: int, outputs: int, side: int, gain: float = 1.0
 ) -> Arrays:
-    """Returns a convolution and its BatchNorm; variances from 1e-4, beside which an epsilon of 1e-5 shows, to 1."""
-    # In float64: NumPy's power of float32 numbers has another last bit by the processor's instructions.
+    """Returns a convolution and its BatchNorm. Variances are 1e-4 to 1: an epsilon of 1e-5 shows beside 1e-4."""
+    # In float64, because the last bit of NumPy's float32 power depends on the processor.
     std = (10 ** draw.rng.uniform(-2, 0, outputs)).astype(np.float32)
     kernel = draw.normal(outputs, inputs, side, side, std=(2 / (inputs * side * side)) ** 0.5)
     return {
@@ -232,7 +242,7 @@ def random_images(batch: int, image_size: int, seed: int = 0) -> np.ndarray:
 
 
 def relative_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Returns the largest difference of two arrays of one shape, over the largest value of the second."""
+    """Returns the largest difference of two arrays of the same shape over the largest value of the second."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     assert ours.shape == theirs.shape and np.abs(theirs).max() > 0, (ours.shape, theirs.shape)
     return np.abs(ours - theirs).max() / np.abs(theirs).max()

@@ -1,6 +1,6 @@
-"""Weights to start from: `load_pretrained` takes Google's ViT, torchvision's ResNet and our own files.
+"""Weights to start from: `load_pretrained` reads Google's ViTs, torchvision's ResNets and our own files.
 
-A file is read into `Weights`, arrays under our variables' names (google.py, torchvision.py, own.py); `merge` then
+A reader (google.py, torchvision.py, own.py) turns a file into `Weights`, arrays under our names. `merge` then
 accounts for every array of the file and every variable of the model.
 """
 
@@ -31,26 +31,26 @@ def load_pretrained(
     keep_head: bool = False,
     class_names: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Returns `variables` with the weights of a file in them, and prints to stderr what went where.
+    """Returns `variables` with the weights of a file, and prints to stderr how every array was used.
 
-    Position embeddings of another grid are resampled (align-corners bilinear). The classifier is kept when it fits
-    and `keep_head` asks for it, or when a bundle or run of ours has the same `class_names`; else it starts at zero.
+    Position embeddings of another grid are resampled (align-corners bilinear). The classifier is kept if `keep_head` is
+    set and its shape fits, or if a bundle or run of ours has the same `class_names`; otherwise it starts at zero.
 
     Args:
       path: a file, `gs://` or `https://` address, a name of `sources.NAMED`, or the workdir of a run of ours.
         Google's `.npz`; `.safetensors` with torchvision's or timm's names; torchvision's `.pth`, which needs torch;
         our `.msgpack` bundle.
       model: from `create_model`.
-      variables: of that model, {"params", "batch_stats" where it has them}; not changed. Of their values nothing is
-        used, so that abstract ones (`jax.eval_shape` of `model.init`) do.
+      variables: the model's, {"params", "batch_stats" if it has them}, concrete or from `abstract_variables`; not
+        changed.
       keep_head: whether a classifier of the same shape is kept.
-      class_names: names by class id of what will be trained.
+      class_names: names by class id of the coming training.
 
     Returns:
       float32 numpy arrays in the structure of `variables`.
 
     Raises:
-      InputError: no such file, damaged, of another model, or with arrays that do not fit (all are listed).
+      InputError: the file is missing, damaged, of another model, or has arrays that do not fit (all are listed).
     """
     weights = _read(path)
     if weights.class_names is not None and class_names is not None:

@@ -1,4 +1,4 @@
-"""Google's ViT and hybrid checkpoints: flat `.npz` archives with names from before Flax linen, or linen's."""
+"""Google's ViT and hybrid checkpoints: flat `.npz` archives with the names of Flax linen or of its predecessor."""
 
 import math
 import re
@@ -11,38 +11,38 @@ import numpy as np
 
 from animesion_jax.pretrained.merge import LeftOut, Weights, damaged
 
-# Where trainers put the parameters of their state.
+# Trainers store the parameters of their state under these.
 PREFIX = re.compile(r"(opt/target/)?(params/)?")
-# What trainers store beside the parameters.
+# Trainers store these beside the parameters.
 OPTIMIZER = re.compile(r"(opt|opt_state|optimizer|state|step|epoch)(/|$)")
-# Old submodules of an encoder block counted through all classes. linen's names are other ones, so renaming is safe
-# for both.
+# Before linen, the submodules of an encoder block were counted across classes. Linen has none of these names, so
+# renaming is safe for both.
 LINEN_NAMES = {
     "LayerNorm_2": "LayerNorm_1",
     "MultiHeadDotProductAttention_1": "MultiHeadDotProductAttention_0",
     "MlpBlock_3": "MlpBlock_0",
 }
-# How numpy writes: members as they are, or deflated.
+# numpy writes members stored or deflated.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-# Weights hardly compress; an archive that unpacks to more than so many bytes, and so many times its size, is none.
+# Weights hardly compress: refuse an archive that unpacks to more than FREE_BYTES + MAX_EXPANSION times its size.
 FREE_BYTES = 2**24
 MAX_EXPANSION = 16
-# Version 3 differs in the names of fields alone, which weights do not have.
+# Version 3 only adds names of fields, which weights do not have.
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 GROUP_NORM = re.compile(r"(^|/)gn\w+/(scale|bias)$")
 
 
 def read(file: Path) -> Weights:
-    """Returns the parameters in an archive; never unpickles, and unpacks to no more than a few times its size.
+    """Returns the parameters in an archive. Never unpickles; memory is limited to a few times the file's size.
 
     Raises:
-      InputError: it is damaged or no archive of arrays.
+      InputError: the file is damaged or not an archive of arrays.
     """
     weights = Weights(str(file))
     try:
         with file.open("rb") as stream:
-            if stream.read(2) != b"PK":  # numpy would read what begins otherwise as one array of any size
-                raise ValueError("no archive but perhaps a single array or a pickle")
+            if stream.read(2) != b"PK":  # numpy would read any other file as a single array of any size
+                raise ValueError("not an archive; perhaps a single array or a pickle")
             stream.seek(0)
             archive = np.load(stream, allow_pickle=False)
             _check_members(archive.zip, file.stat().st_size)
@@ -53,16 +53,17 @@ def read(file: Path) -> Weights:
                 else:
                     name = linen_name(key.removeprefix(prefix))
                     weights.add(f"params/{name}", key, _clean(name, archive[key]))
-    except Exception as error:  # zipfile and numpy raise a dozen types on damaged bytes, all of which mean the same
+    except Exception as error:  # zipfile and numpy raise a dozen types on damaged bytes
         raise damaged(file, ".npz of plain arrays", error) from error
     return weights
 
 
 def _check_members(archive: zipfile.ZipFile, size: int) -> None:
-    """Raises ValueError for members that unpack to too much, or that declare arrays which are not there."""
+    """Raises ValueError for members that unpack to too much, or declare more than they hold."""
     unpacked = sum(info.file_size for info in archive.infolist())
     if unpacked > FREE_BYTES + MAX_EXPANSION * size:
-        raise ValueError(f"{size} bytes that unpack to {unpacked}; allowed: {FREE_BYTES} and {MAX_EXPANSION} times it")
+        allowed = f"{FREE_BYTES} + {MAX_EXPANSION} times the size"
+        raise ValueError(f"{size} bytes that unpack to {unpacked}; allowed: {allowed}")
     for info in archive.infolist():
         if info.compress_type not in METHODS:
             raise ValueError(f"'{info.filename}' is compressed by method {info.compress_type}; allowed: {METHODS}")
@@ -71,7 +72,7 @@ def _check_members(archive: zipfile.ZipFile, size: int) -> None:
 
 
 def _check_header(info: zipfile.ZipInfo, member: BinaryIO) -> None:
-    """Raises ValueError unless an array's header fits the bytes that follow; numpy sets aside what it declares."""
+    """Raises ValueError unless an array's header fits the bytes that follow; numpy allocates by the header."""
     prefix = np.lib.format.MAGIC_PREFIX
     if member.read(len(prefix)) != prefix:
         return
@@ -81,17 +82,18 @@ def _check_header(info: zipfile.ZipInfo, member: BinaryIO) -> None:
         raise ValueError(f"'{info.filename}' has version {version}; allowed: {', '.join(map(str, HEADERS))}")
     shape, _, dtype = HEADERS[version](member)
     if dtype.hasobject:
-        raise ValueError(f"'{info.filename}' is pickled, which could run code and is not read")
+        raise ValueError(f"'{info.filename}' is pickled, which could run code; it is not read")
     if math.prod(shape) * dtype.itemsize != info.file_size - member.tell():
         raise ValueError(f"'{info.filename}' declares {shape} {dtype} in {info.file_size} bytes")
 
 
 def linen_name(name: str) -> str:
-    """Returns a parameter's name in Flax linen's terms; one that already is in them stays as it is."""
+    """Returns Flax linen's name of a parameter; linen names stay unchanged."""
     return "/".join(LINEN_NAMES.get(part, part) for part in name.split("/"))
 
 
 def _clean(name: str, array: Any) -> Any:
+    """Returns an array with bfloat16 decoded, and GroupNorm's scale and bias as vectors."""
     if not isinstance(array, np.ndarray):
         return array
     if array.dtype == np.dtype("V2"):  # numpy does not know bfloat16 and returns raw bytes

@@ -1,4 +1,4 @@
-"""Puts the arrays of a file into a model's variables, and accounts for every one of both."""
+"""Merge a file's arrays into a model's variables, and account for every array of both."""
 
 import re
 import sys
@@ -20,24 +20,30 @@ Arrays = dict[str, np.ndarray]
 
 
 class LeftOut(NamedTuple):
-    """Why an array of a file is not used; those of one group and reason share a line of the summary."""
+    """An array of a file that is not used; the summary has one line for each group and reason.
+
+    Attributes:
+      group: name in the summary.
+      reason: for the summary.
+      size: number of values; None for an array that was not read.
+    """
 
     group: str
     reason: str
-    size: int | None = None  # number of values; None for an array that was not read
+    size: int | None = None
 
 
 @dataclass
 class Weights:
-    """What a file holds, under our names.
+    """The contents of a file under our names.
 
     Attributes:
       source: the file, for messages.
       arrays: float32 by "collection/module/.../leaf", as in our variables.
-      keys: the file's own name for each of them, and for what was refused.
-      left_out: what the reader knows to be no weights, by the file's names.
-      offenders: what is wrong with single arrays, in words.
-      class_names: names by class id of the file's classifier; None where the file does not say.
+      keys: the file's own name of each array, refused ones included.
+      left_out: arrays that are not weights, by the file's names.
+      offenders: messages about arrays that cannot be used.
+      class_names: names by class id of the file's classifier; None if the file has none.
     """
 
     source: str
@@ -48,17 +54,17 @@ class Weights:
     class_names: tuple[str, ...] | None = None
 
     def add(self, name: str, key: str, array: Any) -> None:
-        """Adds an array of the file under our name; an offender if it holds no finite floats or its name is taken."""
+        """Adds an array under our name; an offender if its values are not finite floats or the name is taken."""
         if name in self.keys:
             self.offenders.append(f"'{self.keys[name]}' and '{key}' {np.shape(array)} both stand for '{name}'")
             return
         self.keys[name] = key
         if not isinstance(array, np.ndarray):
-            self.offenders.append(f"'{key}' is no array but {type(array).__name__}")
+            self.offenders.append(f"'{key}' is {type(array).__name__}, not an array")
         elif array.dtype.name not in FLOATS:
             self.offenders.append(f"'{key}' {array.shape} is {array.dtype}, not one of {', '.join(FLOATS)}")
         elif not (np.abs(array) <= np.finfo(np.float32).max).all():
-            self.offenders.append(f"'{key}' {array.shape} holds values that are no float32 numbers")
+            self.offenders.append(f"'{key}' {array.shape} has values that are not finite in float32")
         else:
             self.arrays[name] = array.astype(np.float32, copy=False)
 
@@ -66,51 +72,41 @@ class Weights:
 def damaged(file: Any, form: str, error: BaseException) -> InputError:
     """Returns the error for a file that cannot be read as a `form` such as ".npz"."""
     return InputError(
-        f"{file} is damaged or no {form} ({first_line(error)}); replace it, or if it was downloaded there, delete it"
+        f"{file} is damaged or not a {form} ({first_line(error)}); replace it, or delete it if it was downloaded there"
     )
 
 
 def merge(weights: Weights, model_name: str, variables: dict[str, Any], keep_head: bool) -> dict[str, Any]:
-    """Returns the variables with the file's arrays; prints to stderr what became of every group of both.
+    """Returns the variables with the file's arrays, and prints to stderr how every group of both was used.
+
+    Args:
+      weights: the file.
+      model_name: for messages.
+      variables: the model's; only their shapes are read.
+      keep_head: whether a classifier of the same shape is kept.
 
     Raises:
-      InputError: the file is of another model, or arrays are missing, left over or of another shape; names them all.
+      InputError: the file is of another model, or arrays are missing, left over or of another shape; lists them all.
     """
     wanted = traverse_util.flatten_dict(variables, sep="/")
     variants.check(weights.source, weights.arrays, wanted)
-    arrays, left_out = dict(weights.arrays), dict(weights.left_out)
-    result: Arrays = {}
-    fates: dict[str, str] = {}
-
-    def leave_out(prefix: str, reason: str) -> None:
-        for name in [name for name in arrays if name.startswith(prefix)]:
-            left_out[weights.keys[name]] = LeftOut(group_of(name), reason, arrays.pop(name).size)
-
-    head = arrays.get(f"{CLASSIFIER}kernel")
-    if not (keep_head and head is not None and head.shape == wanted[f"{CLASSIFIER}kernel"].shape):
-        for name in (name for name in wanted if name.startswith(CLASSIFIER)):
-            result[name], fates[name] = np.zeros(wanted[name].shape, np.float32), "re-initialised to zero"
-        leave_out(CLASSIFIER, f"the file's classifier {'' if head is None else head.shape}")
-    for module in (module for family in FAMILIES.values() for module in family.optional):
-        if not any(name.startswith(f"params/{module}/") for name in wanted):
-            leave_out(f"params/{module}/", f"the model has no {module}")
-    for table, class_token in filter(None, (family.positions for family in FAMILIES.values())):
-        if variants.has_other_grid(table, arrays, wanted):
-            old, tokens = arrays.pop(table), wanted[table].shape[1]
-            result[table] = resample_positions(weights.source, old, tokens, has_token=class_token in wanted)
-            fates[table] = f"resampled, {old.shape[1]} to {tokens} tokens"
+    left_out = dict(weights.left_out)
+    arrays = _leave_out(weights, wanted, keep_head, left_out)
+    result, fates = _reinitialize_head(arrays, wanted)
+    _resample_positions(weights.source, arrays, wanted, result, fates)
 
     offenders = list(weights.offenders)
+    for name in wanted.keys() - fates.keys():
+        if name in arrays and arrays[name].shape == wanted[name].shape:
+            result[name], fates[name] = arrays[name], "loaded"
     for name in (name for name in wanted if name not in fates):
-        found = arrays.pop(name, None)
-        if found is None:
-            if name not in weights.keys:  # else it was refused
-                offenders.append(f"'{name}' {wanted[name].shape} is not in the file")
-        elif found.shape != wanted[name].shape:
-            offenders.append(f"'{weights.keys[name]}' is {found.shape} in the file, {wanted[name].shape} in the model")
-        else:
-            result[name], fates[name] = found, "loaded"
-    offenders += [f"'{weights.keys[name]}' {array.shape} has no place in the model" for name, array in arrays.items()]
+        if name in arrays:
+            found = f"'{weights.keys[name]}' is {arrays[name].shape} in the file"
+            offenders.append(f"{found}, {wanted[name].shape} in the model")
+        elif name not in weights.keys:  # otherwise it is an offender already
+            offenders.append(f"'{name}' {wanted[name].shape} is not in the file")
+    for name in (name for name in arrays if name not in wanted):
+        offenders.append(f"'{weights.keys[name]}' {arrays[name].shape} has no place in the model")
     if offenders:
         raise InputError(
             f"{weights.source} does not fit this {model_name}, in {len(offenders)} arrays: {'; '.join(offenders)}"
@@ -120,8 +116,47 @@ def merge(weights: Weights, model_name: str, variables: dict[str, Any], keep_hea
     return traverse_util.unflatten_dict(result, sep="/")
 
 
+def _leave_out(weights: Weights, wanted: dict[str, Any], keep_head: bool, left_out: dict[str, LeftOut]) -> Arrays:
+    """Returns the file's arrays without the modules that the model does not take, which go to `left_out`."""
+    reasons = {}
+    head = weights.arrays.get(f"{CLASSIFIER}kernel")
+    if not (keep_head and head is not None and head.shape == wanted[f"{CLASSIFIER}kernel"].shape):
+        reasons[CLASSIFIER] = f"the file's classifier {'' if head is None else head.shape}"
+    for module in (module for family in FAMILIES.values() for module in family.optional):
+        if not any(name.startswith(f"params/{module}/") for name in wanted):
+            reasons[f"params/{module}/"] = f"the model has no {module}"
+    kept = {}
+    for name, array in weights.arrays.items():
+        reason = next((reason for prefix, reason in reasons.items() if name.startswith(prefix)), None)
+        if reason is None:
+            kept[name] = array
+        else:
+            left_out[weights.keys[name]] = LeftOut(group_of(name), reason, array.size)
+    return kept
+
+
+def _reinitialize_head(arrays: Arrays, wanted: dict[str, Any]) -> tuple[Arrays, dict[str, str]]:
+    """Returns a classifier of zeros and its fates, by variable; nothing if the file's classifier is kept."""
+    if any(name.startswith(CLASSIFIER) for name in arrays):
+        return {}, {}
+    names = [name for name in wanted if name.startswith(CLASSIFIER)]
+    zeros = {name: np.zeros(wanted[name].shape, np.float32) for name in names}
+    return zeros, dict.fromkeys(names, "re-initialised to zero")
+
+
+def _resample_positions(
+    source: str, arrays: Arrays, wanted: dict[str, Any], result: Arrays, fates: dict[str, str]
+) -> None:
+    """Moves position embeddings of another grid from `arrays` to `result`, resampled."""
+    for table, class_token in filter(None, (family.positions for family in FAMILIES.values())):
+        if variants.has_other_grid(table, arrays, wanted):
+            old, tokens = arrays.pop(table), wanted[table].shape[1]
+            result[table] = resample_positions(source, old, tokens, has_token=class_token in wanted)
+            fates[table] = f"resampled, {old.shape[1]} to {tokens} tokens"
+
+
 def summarize(source: str, result: Arrays, fates: dict[str, str], left_out: dict[str, LeftOut]) -> list[str]:
-    """Returns a table: a line for every group of variables, then of the file's other arrays, that went the same way."""
+    """Returns the lines of a table: groups of variables, then of arrays left out, by what became of them."""
     sizes: dict[tuple[str, str], list[int | None]] = {}
     for name, array in result.items():
         sizes.setdefault((group_of(name), fates[name]), []).append(array.size)
@@ -139,5 +174,5 @@ def group_of(name: str) -> str:
     """Returns a variable's module up to its first number: "Transformer/encoderblock_*", "layer1_*", "head"."""
     parts = name.split("/")[1:]
     module = parts[:-1] or parts
-    numbered = (place for place, part in enumerate(module, start=1) if part[-1].isdigit())
+    numbered = (place for place, part in enumerate(module, start=1) if part[-1:].isdigit())
     return re.sub(r"_\d+$", "_*", "/".join(module[: next(numbered, len(module))]))

@@ -1,4 +1,4 @@
-"""Our own weights: a bundle, or the best weights of a run."""
+"""Our own weights: a bundle, or the default weights of a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ def read_bundle(file: Path) -> Weights:
 
 
 def read_workdir(workdir: str) -> Weights:
-    """Returns the weights of a run that its config names as default, and its class names; InputError if it has none."""
+    """Returns a run's default weights and its class names; InputError if it has none."""
     saved = run.load(workdir)
     return _weights(workdir, saved.variables, saved.class_names)
 

@@ -1,6 +1,6 @@
 """torchvision's ResNet weights: `.safetensors` with torchvision's or timm's names, or torchvision's own `.pth`.
 
-`translate` brings its names and layout to ours, `to_torchvision` ours to its.
+`translate` turns its names and layout into ours, `to_torchvision` ours into its.
 """
 
 import pickle
@@ -13,6 +13,7 @@ import numpy as np
 from flax import traverse_util
 
 from animesion_jax.errors import InputError
+from animesion_jax.models import HEAD
 from animesion_jax.pretrained.merge import Arrays, LeftOut, Weights, damaged
 
 # Leaf names by the number of dimensions of the array: a "weight" is a kernel or BatchNorm's scale.
@@ -24,7 +25,7 @@ LEAVES = {
     ("running_mean", 1): "batch_stats/{}/mean",
     ("running_var", 1): "batch_stats/{}/var",
 }
-# torch's tensors may be views that repeat what the file holds: one value strided to any shape.
+# A tensor may be a view that repeats one stored value to any shape, so its size is limited by the file's.
 MAX_EXPANSION = 16
 # OIHW to HWIO, and (out, in) to (in, out).
 TRANSPOSES = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
@@ -33,41 +34,41 @@ TORCH_LEAVES = {template.rpartition("/")[2]: leaf for (leaf, _), template in LEA
 
 
 def read_safetensors(file: Path) -> Weights:
-    """Returns the weights in a file; needs no torch. InputError if it is damaged."""
+    """Returns the weights in a file without torch. InputError if it is damaged."""
     import safetensors.numpy
 
     try:
         arrays = safetensors.numpy.load_file(file)
-    except Exception as error:  # the file's and numpy's own types, all of which mean the same
+    except Exception as error:  # safetensors and numpy raise unrelated types on damaged bytes
         raise damaged(file, ".safetensors of numpy's types", error) from error
     return translate(str(file), arrays)
 
 
 def read_pth(file: Path) -> Weights:
-    """Returns the weights in a PyTorch file; runs no code of it. InputError without torch or if it is damaged."""
+    """Returns the weights in a PyTorch file without running its code. InputError if damaged or without torch."""
     try:
         import torch
     except ModuleNotFoundError as error:
         raise InputError(
             f"reading {file} needs PyTorch; pip install torch, or give the same weights as .safetensors"
         ) from error
-    form = ".pth of names and tensors alone"
+    form = ".pth of tensors by name"
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
         arrays = _to_numpy(state, MAX_EXPANSION * file.stat().st_size)
     except pickle.UnpicklingError as error:  # torch's message asks to switch the protection off
-        raise damaged(file, form, ValueError("anything else could run code and is not read")) from error
-    except Exception as error:  # zipfile and torch raise a dozen types, all of which mean the same
+        raise damaged(file, form, ValueError("other objects could run code; they are not read")) from error
+    except Exception as error:  # zipfile and torch raise a dozen types on damaged bytes
         raise damaged(file, form, error) from error
     return translate(str(file), arrays)
 
 
-def _to_numpy(state: Any, most_bytes: int) -> dict[str, np.ndarray]:
+def _to_numpy(state: Any, max_bytes: int) -> dict[str, np.ndarray]:
     """Returns the tensors of a state dict as arrays, floats as float32: numpy has no bfloat16.
 
     Raises:
-      TypeError: it is no dict of tensors.
-      ValueError: their values are more than `most_bytes`.
+      TypeError: it is not a dict of tensors.
+      ValueError: the tensors take more than `max_bytes`.
     """
     if not isinstance(state, Mapping):
         raise TypeError(f"it holds a {type(state).__name__}")
@@ -75,14 +76,14 @@ def _to_numpy(state: Any, most_bytes: int) -> dict[str, np.ndarray]:
     if wrong:
         raise TypeError("; ".join(wrong))
     size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-    if size > most_bytes:
-        raise ValueError(f"tensors of {size} bytes; allowed: {most_bytes}, {MAX_EXPANSION} times the file's size")
+    if size > max_bytes:
+        raise ValueError(f"tensors of {size} bytes; allowed: {max_bytes}, {MAX_EXPANSION} times the file's size")
     tensors = {str(key): tensor.detach() for key, tensor in state.items()}
     return {key: (each.float() if each.is_floating_point() else each).numpy() for key, each in tensors.items()}
 
 
 def translate(source: str, arrays: Mapping[str, np.ndarray]) -> Weights:
-    """Returns torchvision's arrays under our names and in our layout; what has no counterpart keeps its own name."""
+    """Returns torchvision's arrays under our names and in our layout; unknown arrays keep their own names."""
     weights = Weights(source)
     for key, array in arrays.items():
         module, _, leaf = key.rpartition(".")
@@ -97,11 +98,11 @@ def translate(source: str, arrays: Mapping[str, np.ndarray]) -> Weights:
 
 
 def module_name(module: str) -> str:
-    """Returns our name of a module, such as "layer1_0/downsample_conv" of "layer1.0.downsample.0"."""
+    """Returns our name of a module, such as "layer1_0/downsample_conv" for "layer1.0.downsample.0"."""
     module = re.sub(r"^layer(\d+)\.(\d+)\.", r"layer\1_\2/", module)
     module = re.sub(r"downsample\.0$", "downsample_conv", module)
     module = re.sub(r"downsample\.1$", "downsample_bn", module)
-    return "head" if module == "fc" else module
+    return HEAD if module == "fc" else module
 
 
 def to_torchvision(variables: Mapping[str, Any]) -> Arrays:
@@ -122,7 +123,7 @@ def to_torch_layout(array: np.ndarray) -> np.ndarray:
 
 
 def _torchvision_module(module: str) -> str:
-    """Returns torchvision's name of one of our modules, as `module_name` has it the other way round."""
+    """Returns torchvision's name of one of our modules; the inverse of `module_name`."""
     module = re.sub(r"^layer(\d+)_(\d+)/", r"layer\1.\2.", module)
     module = module.replace("downsample_conv", "downsample.0").replace("downsample_bn", "downsample.1")
-    return "fc" if module == "head" else module
+    return "fc" if module == HEAD else module

@@ -1,4 +1,4 @@
-"""Writes tests/data/peer_logits.json: python tests/peers/write_stored_logits.py, in the environment of test-peers."""
+"""Writes tests/pretrained/peer_logits.json: python tests/peers/write_stored_logits.py, after `make test-peers`."""
 
 import json
 import sys

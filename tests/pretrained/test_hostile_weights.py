@@ -1,4 +1,4 @@
-"""Files of foreign weights that are made to harm: no code runs, nothing is set aside that the file does not hold."""
+"""Hostile files of foreign weights: no code runs, and no more memory is allocated than the file holds."""
 
 import io
 import json
@@ -40,7 +40,7 @@ def _archive(path, members, method=zipfile.ZIP_STORED):
 
 @pytest.fixture(scope="module")
 def bombs(tmp_path_factory):
-    """Path and message of archives that declare more than they hold, or hold what is pickled."""
+    """Messages by path, of archives that declare more than they hold or hold a pickle."""
     folder = tmp_path_factory.mktemp("bombs")
     zeros = _member((2**26,), content=bytes(2**28))
     fired = folder / "fired"
@@ -74,14 +74,14 @@ NAMES = ["shape", "negative", "version", "object", "second", "deflated", "lzma",
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_archives_that_declare_more_than_they_hold_are_refused(bombs, name):
+def test_archive_that_declares_more_than_it_holds_is_refused(bombs, name):
     assert [path.stem for path in bombs] == NAMES
     path = next(path for path in bombs if path.stem == name)
-    _refused(path, "damaged or no .npz of plain arrays", bombs[path])
+    _refused(path, "damaged or not a .npz of plain arrays", bombs[path])
 
 
-def test_bombs_take_no_memory(bombs):
-    """In a process of its own that may take 100 MB beyond what it has after the imports."""
+def test_hostile_archives_take_no_memory(bombs):
+    """A process reads them that is limited to 100 MB above its memory after the imports."""
     code = (
         "import pathlib, resource, sys\n"
         "from animesion_jax.pretrained import google\n"
@@ -96,13 +96,13 @@ def test_bombs_take_no_memory(bombs):
     assert len(lines) == len(bombs) and "MemoryError" not in result.stdout, result.stdout + result.stderr
 
 
-def test_small_archives_may_be_well_compressed(tmp_path):
+def test_small_archive_may_be_well_compressed(tmp_path):
     np.savez_compressed(tmp_path / "w.npz", **{"embedding/bias": np.zeros(10**6, np.float32)})
     assert (tmp_path / "w.npz").stat().st_size < 10**5
     assert google.read(tmp_path / "w.npz").arrays["params/embedding/bias"].shape == (10**6,)
 
 
-def test_every_float_type_byte_order_and_layout_is_read(tmp_path):
+def test_archive_of_any_float_type_byte_order_and_layout_is_read(tmp_path):
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
     for dtype in ("<f4", ">f4", "<f8", ">f8", "<f2", ">f2"):
         np.savez(tmp_path / "w.npz", c=values.astype(dtype), f=np.asfortranarray(values.astype(dtype)))
@@ -113,14 +113,14 @@ def test_every_float_type_byte_order_and_layout_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
-def test_what_is_no_float32_number_is_an_offender(tmp_path, value):
+def test_value_that_is_not_finite_in_float32_is_an_offender(tmp_path, value):
     np.savez(tmp_path / "w.npz", cls=np.array([0.0, value]))
     weights = google.read(tmp_path / "w.npz")
-    assert not weights.arrays and weights.offenders == ["'cls' (2,) holds values that are no float32 numbers"]
+    assert not weights.arrays and weights.offenders == ["'cls' (2,) has values that are not finite in float32"]
 
 
-def test_names_in_an_archive_are_names_alone(tmp_path):
-    """A member's name is no path, and an error that has it is one line."""
+def test_archive_member_named_like_a_path_writes_no_file(tmp_path):
+    """An error message that has the name is one line."""
     name = "../../x\n\x1b[2J"
     path = _archive(tmp_path / "w.npz", [(f"{name}.npy", _member((1,), content=bytes(4)))])
     assert list(google.read(path).arrays) == [f"params/{name}"]
@@ -149,18 +149,18 @@ def _safetensors(path, header, content=b""):
         [],
     ],
 )
-def test_safetensors_that_lie_are_refused(tmp_path, tensors):
-    _refused(_safetensors(tmp_path / "w.safetensors", tensors, bytes(8)), "damaged or no .safetensors")
+def test_safetensors_with_false_shapes_are_refused(tmp_path, tensors):
+    _refused(_safetensors(tmp_path / "w.safetensors", tensors, bytes(8)), "damaged or not a .safetensors")
 
 
 @pytest.mark.parametrize("length", [0, 1, 2**40, 2**64 - 1])
-def test_safetensors_headers_that_lie_are_refused(tmp_path, length):
+def test_safetensors_with_a_false_header_length_are_refused(tmp_path, length):
     (tmp_path / "w.safetensors").write_bytes(length.to_bytes(8, "little") + b"{}")
-    _refused(tmp_path / "w.safetensors", "damaged or no .safetensors")
+    _refused(tmp_path / "w.safetensors", "damaged or not a .safetensors")
 
 
 class View:
-    """A tensor as torch's loader may give one: a single stored value, strided to any shape."""
+    """A tensor as torch's loader may return it: one stored value, strided to any shape."""
 
     def __init__(self, shape):
         self.array = np.broadcast_to(np.float32(1), shape)
@@ -184,14 +184,14 @@ class View:
         return self.array
 
 
-def test_a_tensor_of_more_than_the_file_holds_is_refused():
+def test_tensor_larger_than_its_file_is_refused():
     assert torchvision._to_numpy({"fc.bias": View((30,))}, 120)["fc.bias"].shape == (30,)
     with pytest.raises(ValueError, match="tensors of 4000000000000 bytes; allowed: 120"):
         torchvision._to_numpy({"fc.weight": View((10**6, 10**6))}, 120)
 
 
-def test_torch_is_told_to_run_no_code(tmp_path, monkeypatch):
-    """torch itself is not among the requirements; a stand-in notes how it is called."""
+def test_pth_is_loaded_with_weights_only(tmp_path, monkeypatch):
+    """torch is not required; a stub records its arguments."""
     asked = {}
 
     def load(file, **options):
@@ -201,5 +201,5 @@ def test_torch_is_told_to_run_no_code(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", type(io)("torch"))
     sys.modules["torch"].load = load
     (tmp_path / "w.pth").write_bytes(b"x")
-    _refused(tmp_path / "w.pth", "anything else could run code")
+    _refused(tmp_path / "w.pth", "other objects could run code")
     assert asked == {"map_location": "cpu", "weights_only": True}

@@ -1,7 +1,6 @@
-"""Our logits against those that torchvision and timm gave for the same weights, stored, so that no PyTorch is needed.
+"""Our logits against the stored ones of torchvision and timm for the same weights; needs no PyTorch.
 
-tests/data/peer_logits.json is written by `python tests/peers/write_stored_logits.py`; tests/peers/test_stored_logits.py
-computes it again.
+`python tests/peers/write_stored_logits.py` writes the file, and tests/peers/test_stored_logits.py computes it again.
 """
 
 import json
@@ -16,7 +15,7 @@ from animesion_jax.models import abstract_variables, create_model
 from animesion_jax.pretrained import load_pretrained
 from tests.published import google_arrays, random_images, relative_difference, save_google, torchvision_arrays
 
-STORED = Path(__file__).parent.parent / "data" / "peer_logits.json"
+STORED = Path(__file__).parent / "peer_logits.json"
 # Published widths, with few layers; the hybrid's stem is whole.
 CASES = {"resnet18": {}, "vit_ti16": {"num_layers": 2}, "r26_vit_b32": {"num_layers": 1}}
 CLASSES, IMAGE_SIZE = 7, 64
@@ -35,15 +34,15 @@ def case_images() -> np.ndarray:
 
 
 def fingerprint(name: str) -> float:
-    """Returns a sum over the weights and images of a case, by which to tell whether the numbers are the stored ones."""
+    """Returns a sum over a case's weights and images, to compare them with those of the stored logits."""
     arrays = [*case_arrays(name).values(), case_images()]
     return float(sum(np.abs(array, dtype=np.float64).sum() for array in arrays))
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_logits_are_the_stored_ones_of_the_peer(name, tmp_path):
+def test_logits_equal_the_stored_ones_of_the_peer(name, tmp_path):
     stored = json.loads(STORED.read_text())[name]
-    # NumPy may change what a seed gives; the logits then have to be written anew.
+    # NumPy may change its random numbers; then write the logits again.
     assert fingerprint(name) == pytest.approx(stored["fingerprint"], rel=1e-9)
     if name == "resnet18":
         file = tmp_path / "resnet18.safetensors"

@@ -1,0 +1,104 @@
+"""Every array of a file and every variable of a model is accounted for."""
+
+import jax
+import numpy as np
+import pytest
+
+from animesion_jax.pretrained import load_pretrained
+from animesion_jax.pretrained.merge import group_of
+from tests.pretrained.tiny import flatten, refused, tiny_arrays, tiny_vit
+from tests.published import save_google
+
+
+def test_summary_has_a_line_for_each_group(tmp_path, capsys):
+    file = save_google(tmp_path / "w.npz", tiny_arrays(32, pre_logits=True))
+    load_pretrained(file, *tiny_vit())
+    assert capsys.readouterr().err.splitlines() == [
+        f"weights from {file}:",
+        "                              arrays       values",
+        "  Transformer/encoder_norm         2           16  loaded",
+        "  Transformer/encoderblock_*      32        1,064  loaded",
+        "  Transformer/posembed_input       1          136  resampled, 5 to 17 tokens",
+        "  cls                              1            8  loaded",
+        "  embedding                        2        6,152  loaded",
+        "  head                             2           45  re-initialised to zero",
+        "  pre_logits                       2           72  left out: the model has no pre_logits",
+        "  head                             2           63  left out: the file's classifier (8, 7)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("params/Transformer/encoderblock_11/MlpBlock_0/Dense_1/kernel", "Transformer/encoderblock_*"),
+        ("params/Transformer/posembed_input/pos_embedding", "Transformer/posembed_input"),
+        ("params/block1/unit2/conv3/kernel", "block1"),
+        ("batch_stats/layer4_1/bn2/mean", "layer4_*"),
+        ("params/conv_root/kernel", "conv_root"),
+        ("params/bn1/scale", "bn1"),
+        ("params/cls", "cls"),
+    ],
+)
+def test_group_of_ends_at_the_first_number(name, group):
+    assert group_of(name) == group
+
+
+@pytest.mark.parametrize("classes", [5, 7])
+@pytest.mark.parametrize("keep_head", [False, True])
+def test_head_is_kept_with_keep_head_and_the_same_shape(tmp_path, classes, keep_head):
+    arrays = tiny_arrays(num_classes=classes)
+    loaded = flatten(load_pretrained(save_google(tmp_path / "w.npz", arrays), *tiny_vit(), keep_head))
+    kept = keep_head and classes == 5
+    for leaf, shape in (("kernel", (8, 5)), ("bias", (5,))):
+        expected = arrays[f"head/{leaf}"] if kept else np.zeros(shape)
+        np.testing.assert_array_equal(loaded[f"head/{leaf}"], expected)
+
+
+def test_head_without_its_bias_is_refused_with_keep_head(tmp_path):
+    arrays = tiny_arrays(num_classes=5)
+    del arrays["head/bias"]
+    file = save_google(tmp_path / "w.npz", arrays)
+    refused(file, *tiny_vit(), "'params/head/bias' (5,) is not in the file", keep_head=True)
+    assert not flatten(load_pretrained(file, *tiny_vit()))["head/kernel"].any()
+
+
+def test_pre_logits_is_a_tanh_layer_before_the_head(tmp_path):
+    arrays = tiny_arrays(num_classes=5, pre_logits=True)
+    file = save_google(tmp_path / "w.npz", arrays)
+    images = np.random.default_rng(2).standard_normal((2, 64, 64, 3), np.float32)
+    model, abstract = tiny_vit(pre_logits=True)
+    logits = jax.jit(model.apply)(load_pretrained(file, model, abstract, keep_head=True), images)
+    features_model, abstract = tiny_vit(num_classes=8)  # an identity matrix as classifier returns the features
+    variables = load_pretrained(file, features_model, abstract)
+    variables["params"]["head"]["kernel"] = np.eye(8, dtype=np.float32)
+    features = np.asarray(jax.jit(features_model.apply)(variables, images))
+    hidden = np.tanh(features @ arrays["pre_logits/kernel"] + arrays["pre_logits/bias"])
+    np.testing.assert_allclose(logits, hidden @ arrays["head/kernel"] + arrays["head/bias"], atol=1e-4)
+
+
+def test_offenders_are_all_listed_with_their_shapes(tmp_path):
+    arrays = tiny_arrays()
+    del arrays["Transformer/encoder_norm/bias"]
+    arrays["Transformer/encoder_norm/scale"] = np.zeros((), np.float32)
+    arrays["embedding/bias"] = np.zeros((9,), np.float32)
+    arrays["cls"] = np.zeros((1, 1, 8), np.int32)
+    arrays["Transformer/encoderblock_0/LayerNorm_1/bias"] = np.zeros((8,), np.float32)
+    arrays["surplus/kernel"] = np.zeros((2, 3), np.float32)
+    message = refused(
+        save_google(tmp_path / "w.npz", arrays), *tiny_vit(), "VisionTransformer", "in 6 arrays",
+        "'params/Transformer/encoder_norm/bias' (8,) is not in the file",
+        "'Transformer/encoder_norm/scale' is () in the file, (8,) in the model",
+        "'embedding/bias' is (9,) in the file, (8,) in the model",
+        "'cls' (1, 1, 8) is int32", "bfloat16",
+        "'Transformer/encoderblock_0/LayerNorm_2/bias' and 'Transformer/encoderblock_0/LayerNorm_1/bias' (8,) both",
+        "'surplus/kernel' (2, 3) has no place in the model",
+    )  # fmt: skip
+    assert "head" not in message
+
+
+@pytest.mark.parametrize("name", ["embedding/kernel", "query/kernel", "MlpBlock_3/Dense_0/kernel", "pos_embedding"])
+def test_arrays_without_dimensions_are_offenders(tmp_path, name):
+    arrays = tiny_arrays()
+    wrong = [key for key in arrays if key.endswith(name)]
+    arrays |= {key: np.zeros((), np.float32) for key in wrong}
+    refused(save_google(tmp_path / "w.npz", arrays), *tiny_vit(), *(f"'{key}' is () in the file" for key in wrong))
