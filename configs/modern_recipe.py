@@ -1,6 +1,7 @@
 """`recipe=modern`: the options since the DAF:re paper's recipe of 2021 that were found to help.
 
-docs/recipes.md lists the options that were tried, with their results. All are ordinary fields of a config.
+docs/recipes.md lists the options that were tried, with their results. All are ordinary fields of a config:
+`--config.stages[1].epochs=0` leaves the second stage out.
 """
 
 import ml_collections

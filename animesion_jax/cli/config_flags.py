@@ -22,7 +22,7 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> ml_collections.Co
 
     Args:
       config: `FILE` or `FILE:ARGUMENT`; the file's `get_config(ARGUMENT)` is called.
-      overrides: `--config.FIELD=VALUE`; `--config.stages[1].FIELD=VALUE` for a field of a stage.
+      overrides: arguments `--config.FIELD=VALUE`; `--config.stages[1].FIELD=VALUE` for a field of a stage.
 
     Raises:
       InputError: no such file or field, or a fault of the file or of a value.
@@ -34,7 +34,7 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> ml_collections.Co
     # Config files import their neighbours as `from configs import common`, from any current folder.
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(file))))
     loaded = _parse(config_flags.DEFINE_config_file, [f"--config={config}"])
-    for override in overrides:
+    for override in filter(lambda argument: argument.startswith("--"), overrides):
         _check_field(loaded, override.partition("=")[0].partition(".")[2])
     return _parse(config_flags.DEFINE_config_dict, overrides, loaded) if overrides else loaded
 
@@ -43,8 +43,7 @@ def _parse(define: Callable[..., Any], arguments: Sequence[str], *defaults: Any)
     argv, values = ["animesion", *arguments], flags.FlagValues()
     try:
         define("config", *defaults, flag_values=values, sys_argv=argv)
-        values(argv)
-        return values.config
+        unparsed = values(argv)[1:]
     except FAULTS as error:
         if str(error).startswith("flag --config."):
             raise InputError(first_line(error).removeprefix("flag ")) from error
@@ -53,6 +52,9 @@ def _parse(define: Callable[..., Any], arguments: Sequence[str], *defaults: Any)
         while cause.__cause__ or cause.__context__:
             cause = cause.__cause__ or cause.__context__
         raise InputError(first_line(cause)) from error
+    if unparsed:
+        raise InputError(f"unexpected argument '{unparsed[0]}'")
+    return values.config
 
 
 def _check_field(config: ml_collections.ConfigDict, name: str) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 
 from animesion_jax.errors import InputError
 
+# Flags for ml_collections, which the parser leaves alone.
+OVERRIDES = ("--config.", "--noconfig.")
+
 
 class Parser(argparse.ArgumentParser):
     """Reports an error in one line, without the usage."""
@@ -20,7 +23,7 @@ class Parser(argparse.ArgumentParser):
             name = argument.partition("=")[0]
             if name == "--":
                 break
-            if name.startswith("--") and name not in flags:
+            if name.startswith("--") and name not in flags and not name.startswith(OVERRIDES):
                 near = difflib.get_close_matches(name, flags, 1)
                 self.error(f"unrecognized arguments: {argument}{f', did you mean {near[0]}?' if near else ''}")
         return super().parse_known_args(args, namespace)
@@ -58,8 +61,7 @@ def parse_with_config(parser: Parser, argv: Sequence[str]) -> argparse.Namespace
         "--accept_changes", action="store_true", help="resume in a workdir that was begun with another config"
     )
     add_process_flags(parser)
-    overrides, others = split_overrides(argv)
-    args = parser.parse_args(others)
+    args, overrides = parser.parse_known_args(argv)
     from animesion_jax.cli.config_flags import load_config
 
     try:
@@ -67,22 +69,6 @@ def parse_with_config(parser: Parser, argv: Sequence[str]) -> argparse.Namespace
     except InputError as error:
         parser.error(str(error))
     return args
-
-
-def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns the arguments `--config.FIELD=VALUE`, also those in two words, and the others."""
-    overrides, others, waiting = [], [], False
-    for argument in argv:
-        if argument.startswith(("--config.", "--noconfig.")):
-            overrides.append(argument)
-            waiting = "=" not in argument
-            continue
-        if waiting and not argument.startswith("-"):
-            overrides[-1] += f"={argument}"
-        else:
-            others.append(argument)
-        waiting = False
-    return overrides, others
 
 
 def add_process_flags(parser: Parser) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from animesion_jax.cli import COMMANDS
-from animesion_jax.cli.flags import make_parser, split_overrides
+from animesion_jax.cli.flags import make_parser
 from animesion_jax.cli.train import parse_args
 from animesion_jax.errors import InputError
 from animesion_jax.main import main, split_command
@@ -42,16 +42,22 @@ def test_help_of_train_names_the_other_commands(capsys):
 
 
 @pytest.mark.parametrize(
-    ("argv", "overrides", "others"),
+    ("argv", "message"),
     [
-        (["--config=a", "--config.x=1", "--workdir=w"], ["--config.x=1"], ["--config=a", "--workdir=w"]),
-        (["--config", "a", "--config.x", "1", "b"], ["--config.x=1"], ["--config", "a", "b"]),
-        (["--config.x", "--workdir", "w"], ["--config.x"], ["--workdir", "w"]),
-        (["--noconfig.x", "--config.y=2", "b"], ["--noconfig.x", "--config.y=2"], ["b"]),
+        (["--config.epochs=3", "many"], "unexpected argument 'many'"),
+        (["many"], "unexpected argument 'many'"),
+        (["--epochs=3"], "unrecognized arguments: --epochs=3"),
     ],
 )
-def test_overrides_are_split_from_other_flags(argv, overrides, others):
-    assert split_overrides(argv) == (overrides, others)
+def test_train_names_unknown_arguments(argv, message):
+    with pytest.raises(InputError, match=f"{message}.*; see animesion train --help"):
+        parse_args([CONFIG, "--workdir=w", *argv])
+
+
+@pytest.mark.parametrize("epochs", [["--config.epochs=3"], ["--config.epochs", "3"]])
+def test_flags_may_have_their_values_in_the_next_argument(epochs):
+    args = parse_args([*CONFIG.split("=", 1), *epochs, "--workdir", "w"])
+    assert (args.config.epochs, args.workdir) == (3, "w")
 
 
 def test_train_arguments_hold_the_config_with_its_overrides():
