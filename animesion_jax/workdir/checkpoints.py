@@ -76,8 +76,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             create=not read_only,
             preservation_policy=self._policy,
-            # Remove what a killed save left.
-            cleanup_tmp_directories=not read_only,
+            cleanup_tmp_directories=not read_only,  # left by killed saves
         )
         handlers = {item: ocp.StandardCheckpointHandler() for item in (WEIGHTS, REST)}
         with writing(workdir):
