@@ -1,4 +1,4 @@
-"""The forward of ViT (Dosovitskiy et al., 2020, arXiv:2010.11929) in float64 numpy, reading Google's own keys."""
+"""The forward pass of ViT (Dosovitskiy et al., 2020, arXiv:2010.11929) in float64 numpy, with Google's keys."""
 
 from collections.abc import Mapping
 
@@ -14,8 +14,8 @@ GELUS = {
 def forward(arrays: Mapping[str, np.ndarray], images: np.ndarray, gelu: str = "tanh") -> np.ndarray:
     """Returns (batch, classes) float64 logits: equations 1 to 4 of the paper.
 
-    A file with "cls" classifies by the class token, one without by the mean of the patches. "pre_logits", where the
-    file has it, comes with a tanh. Position embeddings of another grid are resampled.
+    A file with "cls" classifies by the class token, another by the mean of the patches. A tanh follows "pre_logits" if
+    the file has it. Position embeddings of another grid are resampled.
 
     Args:
       arrays: a Google file by its old keys, such as "Transformer/encoderblock_0/LayerNorm_2/scale".
@@ -60,11 +60,11 @@ def _encode(arrays, images, gelu):
 
 
 def positions(table: np.ndarray, tokens: int, has_token: bool) -> np.ndarray:
-    """Returns a (1, tokens, D) table from a (1, N, D) one: corners of the grids aligned, linear along either axis."""
+    """Returns a (1, tokens, D) table from a (1, N, D) one, bilinear with aligned corners."""
     token, grid = table[:, : int(has_token)], table[0, int(has_token) :]
     old, new = round(len(grid) ** 0.5), round((tokens - has_token) ** 0.5)
     at = np.linspace(0, old - 1, new)
-    # Interpolation is linear in the values: its matrix is what it makes of the unit vectors.
+    # Interpolation is linear: the columns of its matrix are the interpolated unit vectors.
     matrix = np.stack([np.interp(at, np.arange(old), unit) for unit in np.eye(old)], 1)
     grid = np.einsum("ai,bj,ijd->abd", matrix, matrix, grid.reshape(old, old, -1), optimize=True)
     return np.concatenate([token, grid.reshape(1, new * new, -1)], 1)

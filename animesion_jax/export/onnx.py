@@ -1,46 +1,42 @@
-"""Bundles as ONNX files; docs/export.md tells what their input, outputs and metadata are."""
+"""Bundles as ONNX files; docs/export.md describes their input, outputs and metadata."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx
 from etils import epath
 
 import animesion_jax
 from animesion_jax.bundle import Bundle, metadata
-from animesion_jax.errors import InputError
+from animesion_jax.export.onnx_graph import Graph
+from animesion_jax.export.onnx_jaxpr import add_jaxpr
 from animesion_jax.files import write_whole
 from animesion_jax.inference.forward import character_logits, logits_and_embeddings
 from animesion_jax.preprocessing import normalize
 
 INPUT, OUTPUTS, BATCH = "images", ("probabilities", "logits"), "batch"
-# Operators as they are used here, and the representation that came with them; ONNX Runtime reads both since 1.14.
+# Versions of the operators and of the file format; ONNX Runtime reads both since 1.14.
 OPSET, IR_VERSION = 18, 8
-# protobuf's limit for one file is 2 GiB; larger models have their weights in a second one.
+# protobuf limits a file to 2 GiB; larger models have their weights in a second file.
 MAX_BYTES = 2_000_000_000
-# What has no more values than that stays in the first all the same: those who look through a graph need its shapes.
+# Constants of at most this many values stay in the first file, because shape inference reads them.
 MAX_INSIDE = 64
 
 
 def write_onnx(bundle: Bundle, output: str, normalize_inside: bool = False) -> list[epath.Path]:
-    """Writes a bundle's model and returns the files; each appears whole or not at all.
+    """Writes a bundle's model atomically and returns the files.
 
-    The model computes in float32, whatever the compute dtype of its training.
+    The model computes in float32, also if it was trained in bfloat16.
 
     Args:
       bundle: from `load_bundle` or `bundle_of_run`.
       output: file to write; local or gs://. Weights of more than 2 GB go to OUTPUT.data beside it.
-      normalize_inside: whether the input is (batch, S, S, 3) uint8 pixels, which the graph normalises; else it is
-        float32 that already is normalised.
+      normalize_inside: whether the graph normalises its input, (batch, S, S, 3) uint8 pixels. Otherwise the input is
+        float32 and already normalised.
 
     Raises:
-      InputError: the package onnx is missing, or the output is a folder.
+      InputError: the output is a folder.
     """
-    try:
-        import onnx
-
-        from animesion_jax.export.onnx_graph import Graph
-    except ModuleNotFoundError as error:
-        raise InputError("--format=onnx needs the package onnx; pip install 'animesion_jax[onnx]'") from error
     (batch,) = jax.export.symbolic_shape(BATCH)
     shape, dtype = (batch, bundle.image_size, bundle.image_size, 3), np.uint8 if normalize_inside else np.float32
     graph = Graph(batch, INPUT)
@@ -65,9 +61,9 @@ def write_onnx(bundle: Bundle, output: str, normalize_inside: bool = False) -> l
 
 
 def _add_model(
-    graph, bundle: Bundle, images: jax.ShapeDtypeStruct, normalize_inside: bool
+    graph: Graph, bundle: Bundle, images: jax.ShapeDtypeStruct, normalize_inside: bool
 ) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Adds a bundle's model to a `Graph`; returns the names of the values for `OUTPUTS`, and the graph's constants."""
+    """Adds a bundle's model to a graph; returns the names of the values for `OUTPUTS` and the graph's constants."""
     model, names = bundle.model.clone(dtype=jnp.float32), []
 
     def forward(variables, images):
@@ -82,17 +78,15 @@ def _add_model(
     @jax.jit
     def build(variables):
         traced = jax.make_jaxpr(forward)(variables, images)
-        names.extend(graph.run(traced.jaxpr, traced.consts, [*jax.tree.leaves(variables), INPUT]))
+        names.extend(add_jaxpr(graph, traced.jaxpr, traced.consts, [*jax.tree.leaves(variables), INPUT]))
         return {name: value for name, value in graph.constants.items() if not isinstance(value, np.ndarray)}
 
     computed = jax.tree.map(np.asarray, build(bundle.variables))
     return names, {**graph.constants, **computed}
 
 
-def _save(model, constants: dict[str, np.ndarray], output: str) -> list[epath.Path]:
-    """Writes an `onnx.ModelProto` with its constants, in a second file where they are large; returns the files."""
-    import onnx
-
+def _save(model: onnx.ModelProto, constants: dict[str, np.ndarray], output: str) -> list[epath.Path]:
+    """Writes a model with its constants, the large ones in a second file if it gets too large; returns the files."""
     large: dict[str, np.ndarray] = {}
     if sum(array.nbytes for array in constants.values()) > MAX_BYTES:
         large = {key: array for key, array in constants.items() if array.size > MAX_INSIDE}

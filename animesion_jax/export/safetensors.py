@@ -1,4 +1,4 @@
-"""Bundles as `.safetensors` that torchvision (ResNets) and timm (ViTs, hybrids) load; see docs/export.md."""
+"""Bundles as `.safetensors` for torchvision (ResNets) and timm (ViTs, hybrids); see docs/export.md."""
 
 import json
 import logging
@@ -20,17 +20,18 @@ log = logging.getLogger(__name__)
 
 
 class Layout(NamedTuple):
-    """How another library has a family of models.
+    """The weights of a family of models in another library.
 
     Attributes:
-      convert: variables to the library's state dict.
-      describe: a bundle's description to the function that makes the model there, and its arguments.
+      convert: returns the library's state dict for our variables.
+      describe: returns the library's function that creates the model of a bundle's description, and its arguments.
     """
 
     convert: Callable[[Mapping[str, Any]], Arrays]
     describe: Callable[[Mapping[str, Any]], tuple[str, dict[str, Any]]]
 
 
+# By `Family.export_layout`.
 LAYOUTS = {
     "torchvision": Layout(
         to_torchvision,
@@ -41,10 +42,10 @@ LAYOUTS = {
 
 
 def write_safetensors(bundle: Bundle, output: str) -> list[epath.Path]:
-    """Writes a bundle's weights under the names of torchvision or timm and returns the file, in a list.
+    """Writes a bundle's weights under the names of torchvision or timm and returns the file in a list.
 
     Raises:
-      InputError: a model that neither library has, or the output is a folder.
+      InputError: neither library has the model, or the output is a folder.
     """
     name = bundle.description["name"]
     family = family_of(name)
@@ -60,10 +61,10 @@ def write_safetensors(bundle: Bundle, output: str) -> list[epath.Path]:
     function, arguments = layout.describe(bundle.description)
     if bundle.enrolled:
         log.warning(
-            "the %d enrolled characters are no weights of the model and stay behind; --format=onnx has them",
+            "the %d enrolled characters are left out, they are not weights of the model; --format=onnx includes them",
             len(bundle.enrolled.names),
         )
     described = metadata(bundle, bundle.classes)
-    # "format" tells those who load it that the layout is PyTorch's.
+    # Loaders read from "format" that the layout is PyTorch's.
     described |= {"format": "pt", "create": json.dumps({"call": function, "arguments": arguments})}
     return [write_whole(output, [safetensors.numpy.save(layout.convert(bundle.variables), described)])]

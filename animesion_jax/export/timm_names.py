@@ -1,4 +1,4 @@
-"""ViTs and hybrids under timm's names: `to_timm`, and `timm_arguments`, which make the model that they fit."""
+"""ViTs and hybrids in timm: `to_timm` has their state dict, `timm_arguments` the arguments of the model."""
 
 import re
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ import numpy as np
 from flax import traverse_util
 
 from animesion_jax.errors import InputError
+from animesion_jax.models import HEAD
 from animesion_jax.pretrained.merge import Arrays
 from animesion_jax.pretrained.torchvision import TORCH_LEAVES, to_torch_layout
 
@@ -24,16 +25,16 @@ ARCHITECTURES = {
     "r50_vit_b16": "vit_base_r50_s16_224",
     "r50_vit_l32": "vit_large_r50_s32_224",
 }
-# timm's own GELU is the exact one, and its own pool the class token.
+# timm defaults to the exact GELU and to the class token.
 GELUS = {"tanh": {"act_layer": "gelu_tanh"}, "erf": {}}
 POOLS = {"token": {}, "mean": {"class_token": False, "global_pool": "avg", "fc_norm": False}}
 
 ATTENTION = "MultiHeadDotProductAttention_0"
-# Parameters that are no module's leaf.
+# Parameters outside of modules.
 TABLES = {"cls": "cls_token", "Transformer/posembed_input/pos_embedding": "pos_embed"}
-# Whole names of modules; the parts that are counted count from 0 in timm, the stem's from 1 in Google's files.
+# timm's names of modules. timm counts from 0; the stem's stages and units count from 1 in Google's files.
 MODULES = (
-    (r"head", "head"),
+    (HEAD, "head"),
     (r"embedding", "patch_embed.proj"),
     (r"Transformer/encoder_norm", "norm"),
     (r"Transformer/encoderblock_(\d+)/LayerNorm_0", "blocks.{0}.norm1"),
@@ -52,7 +53,7 @@ MODULES = (
 
 
 def to_timm(variables: Mapping[str, Any]) -> Arrays:
-    """Returns a ViT's or hybrid's variables as timm's state dict; it has no place for pre_logits."""
+    """Returns a ViT's or hybrid's variables as timm's state dict. InputError for pre_logits, which timm lacks."""
     arrays = {}
     for name, array in _with_joined_heads(traverse_util.flatten_dict(variables["params"], sep="/")).items():
         module, _, leaf = name.rpartition("/")
@@ -64,7 +65,7 @@ def to_timm(variables: Mapping[str, Any]) -> Arrays:
 
 
 def _with_joined_heads(arrays: Mapping[str, np.ndarray]) -> Arrays:
-    """Returns the arrays with an attention's heads side by side, and query, key and value as one module "qkv"."""
+    """Returns the arrays with the heads of an attention joined, and query, key and value as one module "qkv"."""
     joined = {}
     for name, array in arrays.items():
         path, _, leaf = name.rpartition("/")
@@ -92,9 +93,9 @@ def _timm_module(module: str) -> str:
 
 
 def timm_arguments(description: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of `timm.create_model` for the model that `create_model` makes of a description.
+    """Returns the arguments of `timm.create_model` for a bundle's description.
 
-    timm gives the GroupNorms of its hybrids an epsilon of 1e-5 instead of Google's 1e-6, and no argument changes it.
+    GroupNorms have an epsilon of 1e-5 in timm's hybrids, 1e-6 in Google's; no argument of timm changes it.
     """
     return {
         "model_name": ARCHITECTURES[description["name"]],

@@ -1,4 +1,4 @@
-"""ONNX files, run by ONNX Runtime, against our own predictions; for every family of models."""
+"""ONNX files in ONNX Runtime against our own predictions, for every family of models."""
 
 import dataclasses
 import json
@@ -15,8 +15,10 @@ import pytest
 from animesion_jax.bundle import Bundle, Calibration, Enrolled, load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.export import onnx as onnx_export
-from animesion_jax.export import onnx_graph
+from animesion_jax.export import onnx_jaxpr, onnx_primitives
+from animesion_jax.export.formats import convert
 from animesion_jax.export.onnx import write_onnx
+from animesion_jax.export.onnx_graph import Graph
 from animesion_jax.inference.recognizer import Recognizer
 from animesion_jax.main import main
 from animesion_jax.models import abstract_variables, create_model
@@ -24,8 +26,8 @@ from tests.hostile_seeds import bundle_tree
 
 TINY = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "mlp_dim": 48}
 SHORT = {"stage_sizes": (1, 1, 1, 1)}
-# Model, image size and options. ShallowNet at 35 px pools odd sides. The last stage of a ResNet at 32 px has images
-# smaller than its kernels.
+# Model, image size and options. ShallowNet at 35 px pools odd sides. The kernels of a ResNet's last stage are larger
+# than its images at 32 px.
 CASES = {
     "shallownet": ("shallownet", 35, {}),
     "basic": ("resnet18", 32, SHORT),
@@ -36,7 +38,7 @@ CASES = {
     "hybrid": ("r50_vit_b16", 32, TINY | {"stem_sizes": (1, 1)}),
 }
 CLASSES = ("yui", "あかり", "mio", "azusa", "ritsu")
-# Different for each channel, so that neither their order nor that of the channels can be mistaken.
+# Each channel has its own, so that a wrong order of the channels shows.
 MEAN, STD = (0.6, 0.5, 0.3), (0.2, 0.3, 0.25)
 
 
@@ -49,7 +51,7 @@ def _random_bundle(name, size, options, dtype="float32"):
         kind, array = path[-1].key, draw.standard_normal(leaf.shape, np.float32)
         if kind in ("scale", "var"):
             return (1 + 0.5 * np.tanh(array)).astype(np.float32)
-        if kind == "kernel":  # variance 1 of what comes out; attention's kernels have the inputs first
+        if kind == "kernel":  # outputs of variance 1; the inputs of attention's kernels come first
             return array / np.float32(np.sqrt(leaf.shape[0] if leaf.ndim != 4 else np.prod(leaf.shape[:3])))
         return array * np.float32(0.3)
 
@@ -58,9 +60,9 @@ def _random_bundle(name, size, options, dtype="float32"):
 
 
 def _peaked_bundle(name, size, options):
-    """Returns one whose probabilities of `_images` are high, at several classes."""
+    """Returns a bundle with peaked probabilities of several classes for `_images`."""
     bundle = _random_bundle(name, size, options)
-    # Logits but for a number that belongs to the image, brought to mean 0 over the images and deviation 2.
+    # Logits up to a constant of each image, scaled to mean 0 over the images and deviation 2.
     logits = np.log(Recognizer(bundle, batch_size=8).probabilities(_images(size)))
     logits -= logits.mean(1, keepdims=True)
     scale, head = 2 / (logits - logits.mean(0)).std(), bundle.variables["params"]["head"]
@@ -70,7 +72,7 @@ def _peaked_bundle(name, size, options):
 
 
 def _images(size):
-    """Returns (8, S, S, 3) uint8 images: noise, and smooth ones with an edge, as drawings are."""
+    """Returns (8, S, S, 3) uint8 images: noise, and smooth ones with an edge as in drawings."""
     draw = np.random.default_rng(4)
     noise = draw.integers(0, 256, (4, size, size, 3), np.uint8)
     y, x = np.mgrid[:size, :size] / size
@@ -91,19 +93,19 @@ def _check(session, inputs, expected):
     for batch in (1, 3, 8):
         probabilities, logits = session.run(["probabilities", "logits"], {"images": inputs[:batch]})
         assert probabilities.shape == logits.shape == (batch, len(CLASSES))
-        assert np.abs(probabilities - expected[:batch]).max() < 1e-5  # the issue allows 1e-4
+        assert np.abs(probabilities - expected[:batch]).max() < 1e-5
         exponentials = np.exp(logits.astype(np.float64))
         np.testing.assert_allclose(exponentials / exponentials.sum(1, keepdims=True), probabilities, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_probabilities_are_ours_for_any_batch(case, tmp_path):
+def test_onnx_probabilities_equal_ours_for_any_batch_size(case, tmp_path):
     bundle = _peaked_bundle(*CASES[case])
     images = _images(bundle.image_size)
     expected = Recognizer(bundle, batch_size=8).probabilities(images)
-    # Flat or saturated probabilities, or the same for every image, would hide a difference.
+    # Probabilities that are flat, saturated or the same for every image would hide a difference.
     assert 0.4 < expected.max(1).mean() < 0.95 and len(set(expected.argmax(1))) > 2, expected
-    # Normalising has nothing to do with the model: two of them show that it may be left to the caller.
+    # Normalisation does not depend on the model, so two models are enough for that of the caller.
     ways = {True: images} | ({False: _normalised(images)} if case in ("shallownet", "vit") else {})
     for inside, inputs in ways.items():
         (file,) = write_onnx(bundle, str(tmp_path / "model.onnx"), inside)
@@ -118,7 +120,7 @@ def test_probabilities_are_ours_for_any_batch(case, tmp_path):
         _check(session, inputs, expected)
 
 
-def test_calibrated_and_enrolled_characters_are_in_the_graph(tmp_path):
+def test_onnx_graph_has_the_calibration_and_the_enrolled_characters(tmp_path):
     bundle = _peaked_bundle(*CASES["shallownet"])
     images = _images(bundle.image_size)
     embeddings = Recognizer(bundle, batch_size=8).embeddings(images)
@@ -138,8 +140,7 @@ def test_calibrated_and_enrolled_characters_are_in_the_graph(tmp_path):
     assert json.loads(told["calibration"]) == {"temperature": 1.7, "threshold": 0.6}
 
 
-def test_every_primitive_that_can_be_written_is_needed(monkeypatch):
-    """By a model of the cases: none is there untested."""
+def test_every_primitive_is_used_by_a_tested_model(monkeypatch):
     used = set()
 
     class Recorded(dict):
@@ -147,22 +148,22 @@ def test_every_primitive_that_can_be_written_is_needed(monkeypatch):
             used.add(name)
             return super().__getitem__(name)
 
-    monkeypatch.setattr(onnx_graph, "PRIMITIVES", Recorded(onnx_graph.PRIMITIVES))
+    monkeypatch.setattr(onnx_jaxpr, "PRIMITIVES", Recorded(onnx_primitives.PRIMITIVES))
     for name, size, options in CASES.values():
         (batch,) = jax.export.symbolic_shape("batch")
         images = jax.ShapeDtypeStruct((batch, size, size, 3), np.uint8)
-        onnx_export._add_model(onnx_graph.Graph(batch, "images"), _random_bundle(name, size, options), images, True)
-    assert used == set(onnx_graph.PRIMITIVES)
+        onnx_export._add_model(Graph(batch, "images"), _random_bundle(name, size, options), images, True)
+    assert used == set(onnx_primitives.PRIMITIVES)
 
 
-def test_what_has_no_operator_is_named():
+def test_primitive_without_an_operator_is_named():
     (batch,) = jax.export.symbolic_shape("batch")
     traced = jax.make_jaxpr(jax.numpy.sinh)(jax.ShapeDtypeStruct((batch, 2), np.float32))
     with pytest.raises(NotImplementedError, match="sinh"):
-        onnx_graph.Graph(batch, "x").run(traced.jaxpr, traced.consts, ["x"])
+        onnx_jaxpr.add_jaxpr(Graph(batch, "x"), traced.jaxpr, traced.consts, ["x"])
 
 
-def test_the_metadata_say_what_a_user_needs(tmp_path):
+def test_onnx_metadata_has_classes_preprocessing_and_model(tmp_path):
     bundle = _random_bundle(*CASES["vit"])
     for inside in (True, False):
         (file,) = write_onnx(bundle, str(tmp_path / "model.onnx"), inside)
@@ -176,14 +177,14 @@ def test_the_metadata_say_what_a_user_needs(tmp_path):
         assert said["normalization"] == ("inside" if inside else "outside")
 
 
-def test_a_model_trained_in_bfloat16_computes_in_float32(tmp_path):
+def test_onnx_of_a_bfloat16_model_computes_in_float32(tmp_path):
     half, images = _random_bundle(*CASES["vit"], dtype="bfloat16"), _images(48)
     (file,) = write_onnx(half, str(tmp_path / "model.onnx"), True)
     whole = dataclasses.replace(half, model=half.model.clone(dtype=np.float32))
     _check(_session(file), images, Recognizer(whole, batch_size=8).probabilities(images))
 
 
-def test_weights_of_more_than_protobuf_holds_lie_beside(tmp_path, monkeypatch):
+def test_onnx_weights_beyond_protobufs_limit_are_in_a_second_file(tmp_path, monkeypatch):
     bundle = _random_bundle(*CASES["vit"])
     (alone,) = write_onnx(bundle, str(tmp_path / "alone.onnx"), True)
     monkeypatch.setattr(onnx_export, "MAX_BYTES", 10_000)
@@ -195,26 +196,28 @@ def test_weights_of_more_than_protobuf_holds_lie_beside(tmp_path, monkeypatch):
     np.testing.assert_array_equal(one, other)
 
 
-def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
+def test_missing_onnx_package_is_named(tmp_path, monkeypatch):
+    (tmp_path / "b.msgpack").write_bytes(flax.serialization.msgpack_serialize(bundle_tree()))
     monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.delitem(sys.modules, "animesion_jax.export.onnx")
     with pytest.raises(InputError, match=r"^--format=onnx needs .*pip install 'animesion_jax\[onnx\]'$"):
-        write_onnx(_random_bundle(*CASES["vit"]), str(tmp_path / "model.onnx"))
-    assert not list(tmp_path.iterdir())
+        convert(str(tmp_path / "model.onnx"), "onnx", bundle=str(tmp_path / "b.msgpack"))
+    assert [file.name for file in tmp_path.iterdir()] == ["b.msgpack"]
 
 
 @pytest.mark.parametrize("form", ["onnx", "safetensors"])
-def test_a_folder_is_no_output(tmp_path, form, capsys):
+def test_export_to_a_folder_is_refused(tmp_path, form, capsys):
     (tmp_path / "b.msgpack").write_bytes(flax.serialization.msgpack_serialize(bundle_tree()))
     arguments = [f"--bundle={tmp_path / 'b.msgpack'}", f"--output={tmp_path}", f"--format={form}"]
     assert main(["animesion", "export", *arguments]) == 2
-    assert "folder" in capsys.readouterr().err or form == "safetensors"  # which says that ShallowNet has no layout
+    assert "folder" in capsys.readouterr().err or form == "safetensors"  # which refuses ShallowNet first
 
 
 @pytest.mark.parametrize(
     ("output", "words"),
     [("b.msgpack", "allowed: b.onnx"), ("plain", "the bundle itself"), ("b.safetensors", "allowed: b.onnx")],
 )
-def test_an_export_overwrites_no_bundle_and_bears_no_other_formats_name(tmp_path, monkeypatch, output, words, capsys):
+def test_export_refuses_the_bundle_itself_and_another_formats_ending(tmp_path, monkeypatch, output, words, capsys):
     monkeypatch.chdir(tmp_path)
     written = flax.serialization.msgpack_serialize(bundle_tree())
     for name in ("b.msgpack", "plain"):
@@ -225,7 +228,7 @@ def test_an_export_overwrites_no_bundle_and_bears_no_other_formats_name(tmp_path
     assert Path("b.msgpack").read_bytes() == Path("plain").read_bytes() == written
 
 
-def test_export_writes_the_same_of_a_run_and_of_its_bundle(trained, bundle_path, tmp_path, capsys):
+def test_export_writes_the_same_onnx_from_a_run_and_from_its_bundle(trained, bundle_path, tmp_path, capsys):
     for source, name in ((f"--workdir={trained[0]}", "run"), (f"--bundle={bundle_path}", "bundle")):
         arguments = ["export", source, "--format=onnx", "--preprocessing=inside", f"--output={tmp_path / name}"]
         assert main(["animesion", *arguments]) == 0

@@ -1,4 +1,4 @@
-"""Our weights under the names of torchvision and timm; tests/peers/test_exports.py loads them there."""
+"""Our weights under the names of torchvision and timm; tests/peers/test_exports.py loads them into both."""
 
 import json
 
@@ -24,7 +24,7 @@ CLASSES = ("yui", "あかり", "mio")
 
 
 def _bundle(name, image_size, variables=None, options=None, **sizes):
-    """Returns a bundle, of random weights where none are given."""
+    """Returns a bundle, with random weights by default."""
     model = create_model(name, num_classes=len(CLASSES), image_size=image_size, **sizes, **(options or {}))
     draw = np.random.default_rng(5)
     abstract = abstract_variables(model, image_size)
@@ -39,8 +39,7 @@ def _read(file):
 
 
 @pytest.mark.parametrize("depth", [18, 50])
-def test_a_resnet_comes_back_as_torchvision_has_it(depth, tmp_path):
-    """Through our variables: the names are torchvision's own, and no axis is turned."""
+def test_resnet_round_trip_keeps_torchvisions_state_dict(depth, tmp_path):
     published = torchvision_arrays(depth, len(CLASSES))
     safetensors.numpy.save_file(published, tmp_path / "published.safetensors")
     name = f"resnet{depth}"
@@ -62,12 +61,12 @@ def test_a_resnet_comes_back_as_torchvision_has_it(depth, tmp_path):
     assert json.loads(said["create"]) == {"call": f"torchvision.models.{name}", "arguments": {"num_classes": 3}}
 
 
-def test_heads_lie_side_by_side_and_kernels_have_outputs_first():
+def test_to_timm_joins_heads_and_puts_outputs_first():
     variables = _bundle("vit_b16", 32, **TINY).variables
     arrays, params = to_timm(variables), variables["params"]
     block = params["Transformer"]["encoderblock_1"]
     attention = block["MultiHeadDotProductAttention_0"]
-    # Row r of query is output r % 4 of head r // 4; then come the rows of key and of value.
+    # Row r of query is output r % 4 of head r // 4. The rows of key and value follow.
     for part, name in enumerate(("query", "key", "value")):
         for row in range(8):
             np.testing.assert_array_equal(
@@ -85,7 +84,7 @@ def test_heads_lie_side_by_side_and_kernels_have_outputs_first():
     assert arrays["pos_embed"].shape == (1, 5, 8)
 
 
-def test_a_hybrids_stages_and_units_count_from_0():
+def test_to_timm_counts_a_hybrids_stages_and_units_from_0():
     arrays = to_timm(_bundle("r50_vit_b16", 32, stem_sizes=(1, 2, 1), **TINY).variables)
     stem = "patch_embed.backbone."
     assert arrays[f"{stem}stem.conv.weight"].shape == (64, 3, 7, 7)
@@ -104,14 +103,14 @@ def test_a_hybrids_stages_and_units_count_from_0():
         ),
     ],
 )
-def test_the_metadata_say_how_timm_makes_the_model(options, arguments, tmp_path):
+def test_safetensors_metadata_has_the_arguments_of_timm(options, arguments, tmp_path):
     (file,) = write_safetensors(_bundle("vit_b16", 32, options=options, **TINY), str(tmp_path / "v.safetensors"))
     created = json.loads(_read(file)[1]["create"])
     expected = {"model_name": "vit_base_patch16_224", "num_classes": 3, "img_size": 32, **arguments}
     assert created == {"call": "timm.create_model", "arguments": expected}
 
 
-def test_what_neither_library_has_is_refused(tmp_path, capsys):
+def test_model_that_neither_library_has_is_refused(tmp_path, capsys):
     (tmp_path / "b.msgpack").write_bytes(flax.serialization.msgpack_serialize(bundle_tree()))
     arguments = [f"--bundle={tmp_path / 'b.msgpack'}", f"--output={tmp_path / 'x'}", "--format=safetensors"]
     assert main(["animesion", "export", *arguments]) == 2

@@ -1,4 +1,4 @@
-"""Files of `export --format=safetensors`, loaded by torchvision and timm without any help, against our predictions."""
+"""Files of `export --format=safetensors`, loaded by torchvision and timm, against our predictions."""
 
 import json
 
@@ -19,7 +19,7 @@ MEAN, STD = (0.5,) * 3, (0.5,) * 3
 
 
 def _bundle(name, image_size, folder, **options):
-    """Returns a bundle of random weights in which every part shows, with peaked probabilities."""
+    """Returns a bundle with random weights and peaked probabilities."""
     if name.startswith("resnet"):
         import safetensors.numpy
 
@@ -47,7 +47,7 @@ def _bundle(name, image_size, folder, **options):
         ("r50_vit_b16", {}),
     ],
 )
-def test_an_exported_file_gives_our_probabilities_there(name, options, peers, tmp_path):
+def test_exported_file_has_our_probabilities_in_the_peer(name, options, peers, tmp_path):
     import safetensors.torch
     import timm
     import torch
@@ -63,7 +63,7 @@ def test_an_exported_file_gives_our_probabilities_there(name, options, peers, tm
     peer.load_state_dict(safetensors.torch.load_file(file), strict=True)
     for each in peer.modules():
         if isinstance(each, torch.nn.GroupNorm):
-            each.eps = 1e-6  # as docs/export.md says of hybrids
+            each.eps = 1e-6  # see docs/export.md on hybrids
     images = random_images(3, 64)
     ours = np.asarray(jax.nn.softmax(bundle.model.apply(bundle.variables, images)))
     theirs = np.exp((logits := peers.logits(peer, images).astype(np.float64)) - logits.max(1, keepdims=True))

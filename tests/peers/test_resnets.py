@@ -17,7 +17,7 @@ def _load(file, depth, image_size):
 
 
 def _save(model, file):
-    """Writes the state of a torch model as its users do."""
+    """Writes the state of a torch model with torch's own writers."""
     import safetensors.torch
     import torch
 
@@ -30,7 +30,7 @@ def _save(model, file):
 def test_resnet_agrees_with_torchvision(depth, peers, tmp_path):
     peer = peers.torchvision_resnet(depth, torchvision_arrays(depth, 7), 7)
     model, variables = _load(_save(peer, tmp_path / "resnet.safetensors"), depth, 96)
-    for image_size in (96, 75):  # PyTorch's padding and SAME differ, otherwise at odd sizes than at even ones
+    for image_size in (96, 75):  # PyTorch's padding differs from SAME, in another way at odd sizes
         images = random_images(2, image_size)
         difference = relative_difference(model.apply(variables, images), peers.logits(peer, images))
         assert difference <= 1e-4, image_size
@@ -44,7 +44,7 @@ def test_resnet_agrees_with_timm(depth, peers, tmp_path):
     assert relative_difference(model.apply(variables, images), peers.logits(peer, images)) <= 1e-4
 
 
-def test_a_pth_file_agrees_with_torchvision(peers, tmp_path):
+def test_resnet_from_pth_agrees_with_torchvision(peers, tmp_path):
     peer = peers.torchvision_resnet(18, torchvision_arrays(18, 7), 7)
     model, variables = _load(_save(peer, tmp_path / "resnet18.pth"), 18, 64)
     images = random_images(2, 64)
@@ -67,7 +67,7 @@ def test_training_mode_and_running_statistics_agree_with_torchvision(peers, tmp_
         name = module.replace("downsample.1", "downsample_bn")
         name = name if "." not in name else "{}_{}/{}".format(*name.split("."))
         assert relative_difference(ours[f"{name}/mean"], after[f"{module}.running_mean"]) <= 1e-4
-        # PyTorch updates with the variance over n - 1, Flax over n; both keep 0.9 of what was there.
+        # PyTorch updates with the variance over n - 1, Flax over n; both keep 0.9 of the old value.
         kept = 0.9 * before[f"{module}.running_var"]
         expected = kept + (after[f"{module}.running_var"] - kept) * (count - 1) / count
         np.testing.assert_allclose(ours[f"{name}/var"], expected, rtol=1e-4)

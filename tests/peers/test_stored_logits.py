@@ -1,4 +1,4 @@
-"""The stored logits of tests/test_stored_peers.py, computed again by the peers."""
+"""The stored logits of tests/pretrained/test_stored_peers.py, computed again by the peers."""
 
 import json
 
@@ -12,8 +12,8 @@ pytestmark = pytest.mark.peers
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_stored_logits_are_those_of_the_peer(name, peers):
-    from peers.write_stored_logits import peer_logits
+def test_stored_logits_equal_the_peers(name, peers):
+    from tests.peers.write_stored_logits import peer_logits
 
     stored = np.array(json.loads(STORED.read_text())[name]["logits"])
     assert relative_difference(peer_logits(name), stored) <= 1e-5

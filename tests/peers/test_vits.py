@@ -37,7 +37,7 @@ def test_vit_agrees_with_timm(name, peers, tmp_path):
 def test_mean_pooling_agrees_with_timm(peers, tmp_path):
     file = save_google(tmp_path / "gsam.npz", google_arrays("vit_s32", 7, 64, token=False))
     images = random_images(2, 64)
-    # Google normalises every token and then takes the mean; timm's default for "avg" is the other order.
+    # Google normalises every token before the mean; timm's default for "avg" is the other order.
     options = {"class_token": False, "global_pool": "avg", "fc_norm": False}
     expected = peers.logits(peers.timm_vit("vit_s32", file, 7, 64, **options), images)
     assert relative_difference(_ours(file, "vit_s32", 64, images, pool="mean"), expected) <= 1e-4

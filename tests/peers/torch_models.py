@@ -1,7 +1,6 @@
-"""The peers: timm's and torchvision's models with given weights. Imports torch, so only the `peers` fixture imports it.
+"""timm's and torchvision's models with given weights. It imports torch, so only the `peers` fixture imports it.
 
-timm and torchvision are independent of us: their own loaders, layers and defaults. Where a default is not that of the
-published model, it is set here, with the reason.
+Their loaders, layers and defaults are their own. A default that differs from the published model is set here.
 """
 
 import importlib.util
@@ -15,10 +14,10 @@ import torch
 
 
 def declare_torchvision_ops() -> torch.library.Library | None:
-    """Makes torchvision importable where its compiled operators do not load, as beside a CPU build of torch.
+    """Makes torchvision importable if its compiled operators do not load, as with a CPU build of torch.
 
-    Its models need none of them, but `import torchvision` registers fake versions of each, and fails without the real
-    ones; declaring their names is enough. They live as long as what is returned.
+    Its models do not need them, but `import torchvision` registers a fake version of each and fails without the real
+    ones. Declaring their names is enough. They exist as long as the returned library.
     """
     try:
         import torchvision  # noqa: F401
@@ -42,25 +41,25 @@ from animesion_jax.export.timm_names import ARCHITECTURES  # noqa: E402
 
 
 def timm_vit(variant: str, file: str, num_classes: int, image_size: int, **options) -> torch.nn.Module:
-    """Returns timm's ViT or hybrid with the weights of a Google `.npz`, read by timm's own loader."""
+    """Returns timm's ViT or hybrid with the weights of a Google `.npz`, loaded by timm."""
     # Google's GELU is the tanh approximation; timm's default is the exact one.
     model = timm.create_model(
         ARCHITECTURES[variant], img_size=image_size, num_classes=num_classes, act_layer="gelu_tanh", **options
     )
     for module in model.modules():
         if isinstance(module, torch.nn.GroupNorm):
-            module.eps = 1e-6  # Flax's, with which Google trained; timm's default is 1e-5
+            module.eps = 1e-6  # Google trained with Flax's; timm's default is 1e-5
     model.load_pretrained(file)
     return model.eval()
 
 
 def torchvision_resnet(depth: int, arrays: Mapping[str, np.ndarray], num_classes: int) -> torch.nn.Module:
-    """Returns torchvision's ResNet with a state dict, which must fit name by name."""
+    """Returns torchvision's ResNet with a state dict, which must have exactly its names."""
     return _with_state(getattr(torchvision.models, f"resnet{depth}")(num_classes=num_classes), arrays)
 
 
 def timm_resnet(depth: int, arrays: Mapping[str, np.ndarray], num_classes: int) -> torch.nn.Module:
-    """Returns timm's ResNet with a state dict, which must fit name by name."""
+    """Returns timm's ResNet with a state dict, which must have exactly its names."""
     return _with_state(timm.create_model(f"resnet{depth}", num_classes=num_classes), arrays)
 
 
@@ -70,13 +69,13 @@ def _with_state(model, arrays):
 
 
 def logits(model: torch.nn.Module, images: np.ndarray) -> np.ndarray:
-    """Returns the logits of (batch, S, S, 3) images, in the model's present mode."""
+    """Returns the logits of (batch, S, S, 3) images in the model's current mode."""
     with torch.no_grad():
         return model(torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))).numpy()
 
 
 def count_norm_inputs(model: torch.nn.Module) -> dict[str, int]:
-    """Returns a dict that the next forward fills: how many values per channel each BatchNorm saw, by its name."""
+    """Returns a dict that the next forward fills with each BatchNorm's number of values per channel, by its name."""
     counts: dict[str, int] = {}
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.BatchNorm2d):
