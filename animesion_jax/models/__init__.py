@@ -32,7 +32,7 @@ def family_of(model_name: str) -> Family:
 
 
 def create_model(name: str, *, num_classes: int, image_size: int, dtype: str = "float32", **options: Any) -> nn.Module:
-    """Returns the linen module of a model; `module.apply(variables, images)` is the evaluation forward.
+    """Returns the linen module of a model; `module.apply(variables, images)` returns the logits of evaluation.
 
     Args:
       name: a member of `MODELS`.
@@ -42,7 +42,7 @@ def create_model(name: str, *, num_classes: int, image_size: int, dtype: str = "
       **options: attributes of the module, such as `dropout_rate`, `axis_name` or those of `Family.options`.
 
     Raises:
-      InputError: unknown name, dtype or option, or a size that the model cannot take.
+      InputError: an unknown name, dtype or option, or an image size that does not fit the model.
     """
     family = family_of(name)
     if dtype not in DTYPES:
@@ -70,11 +70,11 @@ def create_model(name: str, *, num_classes: int, image_size: int, dtype: str = "
 
 
 def init_variables(model: nn.Module, image_size: int, seed: int) -> dict[str, Any]:
-    """Returns freshly initialised float32 variables {"params", "batch_stats" where the model has them}."""
+    """Returns newly initialised float32 variables, {"params", "batch_stats" if the model has them}."""
     images = jnp.zeros((1, image_size, image_size, 3), jnp.float32)
     return jax.jit(lambda key: model.init(key, images))(jax.random.key(seed))
 
 
 def abstract_variables(model: nn.Module, image_size: int) -> dict[str, Any]:
-    """Returns what `init_variables` does as shapes and dtypes, without computing or holding a value."""
+    """Returns the shapes and dtypes of `init_variables`, without computing a value."""
     return jax.eval_shape(lambda: init_variables(model, image_size, 0))

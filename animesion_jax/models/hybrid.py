@@ -1,7 +1,7 @@
-"""The ResNet stem of Google's hybrids (R50+ViT-B/16 and relatives): weight-standardised convolutions, GroupNorm.
+"""The ResNet stem of Google's hybrids such as R50+ViT-B/16: weight-standardised convolutions and GroupNorm.
 
-Source: arXiv:2010.11929 section 3.1 and appendix; Kolesnikov et al., 2019, arXiv:1912.11370. Names are those of
-Google's checkpoints.
+Sources: arXiv:2010.11929, section 3.1 and appendix; Kolesnikov et al., 2019, arXiv:1912.11370. Modules have the names
+of Google's checkpoints.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class StdConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns (batch, ceil(H / stride), ceil(W / stride), features) of (batch, H, W, channels)."""
+        """Returns (batch, ceil(H / stride), ceil(W / stride), features) for (batch, H, W, channels)."""
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         kernel = (kernel - kernel.mean((0, 1, 2))) / (kernel.std((0, 1, 2)) + 1e-5)
@@ -46,7 +46,7 @@ class StdConv(nn.Module):
 
 
 class StemUnit(nn.Module):
-    """A bottleneck unit: 1x1, 3x3 and 1x1 convolution around a shortcut, which is projected where shapes change."""
+    """A bottleneck unit: 1x1, 3x3 and 1x1 convolutions beside a shortcut, which is projected if the shape changes."""
 
     width: int
     stride: int
@@ -59,7 +59,7 @@ class StemUnit(nn.Module):
         plan = ((self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1))
         for place, (features, size, stride) in enumerate(plan, start=1):
             y = StdConv(features, size, stride, self.dtype, name=f"conv{place}")(y)
-            # A unit starts as its shortcut.
+            # The last scale is zero, so that a new unit is the identity.
             scale_init = nn.initializers.zeros if place == 3 else nn.initializers.ones
             y = nn.GroupNorm(
                 num_groups=GROUPS, epsilon=EPSILON, dtype=self.dtype, scale_init=scale_init, name=f"gn{place}"
@@ -90,14 +90,14 @@ class StemStage(nn.Module):
 
 
 def stem_stride(stage_sizes: Sequence[int]) -> int:
-    """Returns how many pixels, along a side, one place of the stem's output stands for; 1 for no stem."""
+    """Returns the stride of the stem's output in pixels of the image; 1 without a stem."""
     return 2 ** (len(stage_sizes) + 1) if stage_sizes else 1
 
 
 def apply_stem(x: jax.Array, stage_sizes: Sequence[int], dtype: jnp.dtype) -> jax.Array:
     """Returns the (batch, H / stride, W / stride, 32 * 2**stages) features of normalised (batch, H, W, 3) images.
 
-    Called in a compact method; its layers become children of the caller, where Google's checkpoints have them.
+    Call it in a compact method: its layers become children of the caller, as in Google's checkpoints.
     """
     x = StdConv(64, 7, 2, dtype, name="conv_root")(x)
     x = nn.relu(nn.GroupNorm(num_groups=GROUPS, epsilon=EPSILON, dtype=dtype, name="gn_root")(x))

@@ -1,6 +1,7 @@
-"""ResNet (He et al., 2015, arXiv:1512.03385) as torchvision has it, so that its ImageNet weights fit.
+"""ResNet (He et al., 2015, arXiv:1512.03385) as in torchvision, whose ImageNet weights fit.
 
-"v1.5": a bottleneck strides in its 3x3 convolution. Module names are torchvision's, `layer1.0` written `layer1_0`.
+This is v1.5: a bottleneck strides in its 3x3 convolution. Modules have torchvision's names, with `layer1_0` for
+`layer1.0`.
 """
 
 from collections import Counter
@@ -25,7 +26,7 @@ SIZES = {
     152: {"stage_sizes": (3, 8, 36, 3), "bottleneck": True},
 }
 
-# Initialisers of the convolutions and of the classifier: torchvision's, and the one of the paper's scratch runs.
+# Initialisers of (convolutions, classifier): torchvision's, and those of the paper's runs from scratch.
 INITIALIZERS = {
     "he": (
         nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
@@ -36,12 +37,12 @@ INITIALIZERS = {
 
 
 class ResidualUnit(nn.Module):
-    """Two 3x3 convolutions, or 1x1, 3x3 and 1x1 where `bottleneck`, around a shortcut.
+    """Two 3x3 convolutions, or 1x1, 3x3 and 1x1 in a bottleneck, beside a shortcut.
 
     Attributes:
-      width: channels of the inner convolutions; a bottleneck puts out four times as many.
+      width: channels of the inner convolutions; a bottleneck has four times as many outputs.
       stride: of the first 3x3 convolution and of the shortcut.
-      bottleneck: which of the two forms.
+      bottleneck: whether to use the three convolutions.
       conv, norm: constructors of the layers.
     """
 
@@ -53,7 +54,7 @@ class ResidualUnit(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns (batch, H / stride, W / stride, width or 4 * width) of (batch, H, W, channels)."""
+        """Returns (batch, H / stride, W / stride, width or 4 * width) for (batch, H, W, channels)."""
         strides = (self.stride, self.stride)
         three = partial(self.conv, kernel_size=(3, 3), padding=1)
         one = partial(self.conv, kernel_size=(1, 1))
@@ -77,16 +78,16 @@ class ResidualUnit(nn.Module):
 
 
 class ResNet(nn.Module):
-    """7x7 stem, four stages of residual units, mean over the image, linear classifier.
+    """A 7x7 stem, four stages of residual units, the mean over the image, a linear classifier.
 
-    Padding is symmetric as in PyTorch, not SAME; BatchNorm has epsilon 1e-5 and keeps 0.9 of its running averages.
-    Parameters, statistics and logits are float32 whatever the compute dtype.
+    Padding is symmetric as in PyTorch, not SAME. BatchNorm has epsilon 1e-5 and momentum 0.9. Parameters, statistics
+    and logits are float32 for any compute dtype.
 
     Attributes:
       num_classes: width of the classifier.
       stage_sizes, bottleneck: see `SIZES`.
       initializer: a key of `INITIALIZERS`.
-      dropout_rate: dropout before the classifier; torchvision and the paper have none.
+      dropout_rate: dropout before the classifier; 0 in torchvision and in the paper.
       dtype: compute dtype.
       axis_name: pmap axis over which BatchNorm takes its training statistics; None for one device.
     """

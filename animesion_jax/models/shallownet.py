@@ -11,16 +11,16 @@ from animesion_jax.models.dropout import Dropout
 from animesion_jax.models.family import HEAD, Family, GradCam
 from animesion_jax.models.kernels import max_pool
 
-# As the paper's code starts its ResNets from scratch. Smaller than He's for the convolutions, whose BatchNorm makes
-# them learn the faster for it: on 335 test faces 70 % (three seeds) against 63 % (one) after 510 steps.
+# The paper's code starts its ResNets with it. It is smaller than He's, so that convolutions before BatchNorm learn
+# faster: 70 % of 335 test faces (three seeds) against 63 % (one seed) after 510 steps.
 KERNEL_INIT = nn.initializers.xavier_uniform()
 
 
 class ShallowNet(nn.Module):
     """Two convolutions (unpadded, BatchNorm, ReLU, 2x2 max-pool) and two dense layers.
 
-    Source: the released code behind Tables 3 and 4 of the DAF:re paper, which ran only at 224 px; this one
-    takes any size from 16 px. Parameters are float32 whatever the compute dtype.
+    Source: the released code behind Tables 3 and 4 of the DAF:re paper, which ran only at 224 px; this one takes any
+    size from 16 px. Parameters are float32 for any compute dtype.
 
     Attributes:
       num_classes: width of the classifier.
@@ -31,7 +31,7 @@ class ShallowNet(nn.Module):
       axis_name: pmap axis over which BatchNorm takes its training statistics; None for one device.
     """
 
-    # A shorter side leaves nothing to pool after two unpadded 5x5 convolutions.
+    # A shorter side leaves nothing after two unpadded 5x5 convolutions and poolings.
     min_image_size: ClassVar[int] = 16
     image_multiple: ClassVar[int] = 1
 
@@ -55,7 +55,7 @@ class ShallowNet(nn.Module):
                 dtype=self.dtype,
                 axis_name=self.axis_name if train and not self.is_initializing() else None,
             )(x)
-            x = nn.relu(max_pool(x))  # the same as the other way round, on a quarter of the numbers
+            x = nn.relu(max_pool(x))  # max-pooling and ReLU commute; this order costs a quarter
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(nn.Dense(self.hidden_size, dtype=self.dtype, kernel_init=KERNEL_INIT)(x))
         x = Dropout(self.dropout_rate)(x, train, positions)

@@ -1,7 +1,6 @@
 """Vision Transformer (Dosovitskiy et al., 2020, arXiv:2010.11929).
 
-Module and parameter names are those of Google's linen code, so that the original checkpoints map onto the
-variables leaf by leaf.
+Modules and parameters have the names of Google's linen code, so that its checkpoints map onto the variables one to one.
 """
 
 from collections.abc import Sequence
@@ -34,7 +33,7 @@ SIZES = {
 
 
 class DropoutRates(NamedTuple):
-    """Dropout rate at each place that has one in some implementation."""
+    """Dropout rates at the places of Google's and the paper's code."""
 
     positions: float = 0.0
     attention_weights: float = 0.0
@@ -43,7 +42,7 @@ class DropoutRates(NamedTuple):
     mlp_output: float = 0.0
 
 
-# Where the rate of a model applies: in Google's code, and in the code behind the DAF:re paper's tables.
+# Places with dropout in Google's code and in the code behind the DAF:re paper's tables.
 DROPOUT_PLACES = {
     "google": ("positions", "attention_output", "mlp_hidden", "mlp_output"),
     "animesion": ("attention_weights", "attention_output", "mlp_output"),
@@ -85,7 +84,7 @@ class MlpBlock(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """Pre-norm self-attention and MLP, each with a residual connection."""
+    """Self-attention and MLP, each after a layer norm and with a residual connection."""
 
     num_heads: int
     mlp_dim: int
@@ -129,23 +128,23 @@ class Encoder(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Patches, class token, transformer encoder, linear classifier; with `stem_sizes`, a hybrid.
+    """Patches, class token, transformer encoder, linear classifier; a hybrid with `stem_sizes`.
 
     The classifier starts at zero.
 
     Attributes:
       num_classes: width of the classifier.
-      patch_size: side of a patch, in pixels or, for a hybrid, in places of the stem's output.
+      patch_size: side of a patch in pixels, or in pixels of the stem's output for a hybrid.
       hidden_size, num_layers, num_heads, mlp_dim: see `SIZES`.
       stem_sizes: units per stage of a ResNet before the patches (see `hybrid.STEMS`); empty for none.
-      pool: a member of `POOLS`. "token" classifies by a class token put before the patches, "mean" by the mean of
-        the patches, without such a token.
-      pre_logits: whether a tanh layer of the hidden size comes before the classifier, as in ImageNet-21k training.
-      gelu: a key of `GELUS`.
+      pool: a member of `POOLS`. "token" classifies by a class token before the patches, "mean" by the mean of the
+        patches, without a class token.
+      pre_logits: whether a tanh layer of the hidden size precedes the classifier, as in ImageNet-21k training.
+      gelu: a member of `GELUS`.
       dropout_rate: dropout at each of the `dropout_places`.
       dropout_places: a key of `DROPOUT_PLACES`.
       dtype: compute dtype; parameters, softmax and logits are float32.
-      axis_name: unused by this family, which has no batch statistics; part of every model's signature.
+      axis_name: unused, because there are no batch statistics; part of every model's signature.
     """
 
     min_image_size: ClassVar[int] = 1
@@ -167,7 +166,7 @@ class VisionTransformer(nn.Module):
 
     @property
     def image_multiple(self) -> int:
-        """Pixels along a side of the image for each token; the image's side must be a multiple."""
+        """Side of a token in pixels of the image; the image's side must be a multiple of it."""
         return self.patch_size * stem_stride(self.stem_sizes)
 
     @nn.compact
