@@ -1,7 +1,7 @@
-"""Several processes, each with some of the devices, as one run: who writes, and where arrays live.
+"""Several processes, each with some of the devices, as one run: which one writes, and where arrays live.
 
-The steps are `jax.pmap`s, which take and return arrays of the process's own devices, while Orbax reads and writes
-arrays of all devices. Everything here does nothing where there is one process.
+A `jax.pmap` takes and returns arrays on the devices of its process; Orbax reads and writes arrays on all devices. With
+one process every function here is trivial.
 """
 
 import collections
@@ -23,23 +23,23 @@ def initialize(coordinator_address: str | None, num_processes: int | None, proce
     """Joins the other processes of a run; call it before anything asks for devices.
 
     Args:
-      coordinator_address: "HOST:PORT" of process 0, with a free port. All None: found out on TPU pods, under SLURM and
-        Open MPI.
-      num_processes: how many there are.
-      process_id: which one this is, from 0.
+      coordinator_address: "HOST:PORT" of process 0, with a free port. JAX detects all three on TPU pods, under SLURM and
+        under Open MPI; leave them None there.
+      num_processes: number of processes.
+      process_id: number of this process, from 0.
 
     Raises:
-      InputError: the others cannot be found or do not come.
+      InputError: an argument is missing or out of range, or the processes do not find each other.
     """
     given = (coordinator_address, num_processes, process_id)
     if any(value is None for value in given) and any(value is not None for value in given):
         raise InputError(
-            "of --coordinator_address, --num_processes and --process_id some are missing; allowed: all three, or none "
-            "on TPU pods and under SLURM"
+            "one of --coordinator_address, --num_processes and --process_id is missing; allowed: all three, or none on "
+            "TPU pods and under SLURM"
         )
     if num_processes is not None and not 0 <= process_id < num_processes:
         raise InputError(f"--process_id is {process_id}; allowed: 0 to {num_processes - 1}")
-    # It would take SIGTERM away from preemption.py, and has all stop at a step that may never come.
+    # JAX's own service would catch SIGTERM before preemption.py does.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(coordinator_address, num_processes, process_id)
@@ -98,17 +98,17 @@ def local_devices(devices: Sequence[jax.Device]) -> list[jax.Device]:
 
 
 def replicated(devices: Sequence[jax.Device]) -> NamedSharding:
-    """Returns the sharding that puts a whole array on every one of the devices."""
+    """Returns the sharding that copies an array to each of the devices."""
     return NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())
 
 
 def split(devices: Sequence[jax.Device]) -> NamedSharding:
-    """Returns the sharding that deals the first axis of an array to the devices."""
+    """Returns the sharding that splits the first axis of an array among the devices."""
     return NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec(AXIS))
 
 
 def to_global(tree: Any) -> Any:
-    """Returns arrays that every process has on its own devices as arrays of all devices, for Orbax."""
+    """Returns arrays of this process's devices, the same at every process, as arrays of all devices, for Orbax."""
     if jax.process_count() == 1:
         return tree
     mesh = Mesh(np.asarray(jax.devices()), (AXIS,))
@@ -116,9 +116,9 @@ def to_global(tree: Any) -> Any:
 
 
 def abstract_global(tree: Any, devices: Sequence[jax.Device] | None) -> Any:
-    """Returns what Orbax is to restore: shapes and dtypes of a tree, whole on each of the devices.
+    """Returns the shapes, dtypes and shardings with which Orbax restores a tree to each of the devices.
 
-    `devices` None is the first one, or all of them where there are several processes.
+    `devices` None is the first device, or all devices with several processes.
     """
     if devices is None and jax.process_count() == 1:
         sharding = SingleDeviceSharding(jax.local_devices()[0])
@@ -128,7 +128,7 @@ def abstract_global(tree: Any, devices: Sequence[jax.Device] | None) -> Any:
 
 
 def to_local(tree: Any, devices: Sequence[jax.Device] | None) -> Any:
-    """Returns restored arrays on this process's own ones of the devices, from which its steps can take them."""
+    """Returns restored arrays as arrays of this process's devices, for its steps."""
     if jax.process_count() == 1:
         return tree
     mesh = Mesh(np.asarray(devices or jax.devices()), (AXIS,))
@@ -136,6 +136,6 @@ def to_local(tree: Any, devices: Sequence[jax.Device] | None) -> Any:
 
 
 def print_once(text: str) -> None:
-    """Prints at the first of the processes of a run."""
+    """Prints at the first process."""
     if is_first():
         print(text)

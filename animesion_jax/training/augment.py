@@ -1,6 +1,6 @@
 """Augmentation and normalisation of uint8 batches, in jnp, on the device.
 
-Random numbers of an example come from its own key, so they do not depend on the batch around it.
+Every example has its own random key, so its random numbers do not depend on the rest of the batch.
 """
 
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ import jax.numpy as jnp
 
 # ITU-R 601-2 luma, the grey of Pillow and torchvision.
 LUMA = (0.299, 0.587, 0.114)
-# The rectangle of random erasing: its part of the image's area, and its height by its width; torchvision's ranges.
+# Random erasing's rectangle: area relative to the image, and height / width; torchvision's ranges.
 ERASED_AREA = (0.02, 0.33)
 ERASED_ASPECT = (0.3, 3.3)
-# Folded into an example's key for what was added to the five draws that are split off it, whose numbers stay.
+# Fold this number into an example's key for erasing, so that the five other draws do not depend on it.
 ERASING = 5
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to a training image.
+    """The random changes of a training image.
 
     Attributes:
       flip: probability of a horizontal flip.
@@ -43,7 +43,7 @@ def crop(image: jax.Array, top: jax.Array, left: jax.Array, size: int) -> jax.Ar
 
 def grey(image: jax.Array) -> jax.Array:
     """Returns the (H, W, 1) luma of an (H, W, 3) float image."""
-    # Neither a matrix product nor a sum over an axis, whose result XLA would write to memory.
+    # XLA would write the result of a matrix product or of a sum over an axis to memory.
     red, green, blue = jnp.split(image, 3, axis=-1)
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
@@ -79,8 +79,8 @@ def _blend(image: jax.Array, kind: jax.Array, factors: jax.Array, skip: jax.Arra
 def jitter(image: jax.Array, order: jax.Array, factors: jax.Array, hue: jax.Array) -> jax.Array:
     """Changes brightness, contrast, saturation and hue of an (H, W, 3) float image in [0, 1].
 
-    As torchvision's ColorJitter, which draws the order of the four anew for every image. The costly hue
-    turn is computed once, with the blends that come before and after it around it.
+    The same as torchvision's ColorJitter, which draws the order of the four for every image. The hue turn is expensive:
+    compute it once, between the blends that come before it and those that come after it.
 
     Args:
       image: (H, W, 3) float32 in [0, 1].
@@ -100,9 +100,9 @@ def jitter(image: jax.Array, order: jax.Array, factors: jax.Array, hue: jax.Arra
 def draw_rectangle(key: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Returns (top, left, height, width), int32 pixels, of a random rectangle within a square of side `size`.
 
-    Area and aspect ratio are those of random erasing (Zhong et al., 2017, arXiv:1708.04896): uniform and log-uniform in
-    `ERASED_AREA` and `ERASED_ASPECT`. Where the original draws anew until the rectangle fits, the aspect ratio is drawn
-    from those that fit the area. Every place within the square is equally likely.
+    Random erasing (Zhong et al., 2017, arXiv:1708.04896): the area is uniform in `ERASED_AREA`, the aspect ratio
+    log-uniform in `ERASED_ASPECT`. The original draws again until the rectangle fits; this draws the aspect ratio from
+    those that fit. Every place within the square is equally likely.
     """
     area_key, aspect_key, top_key, left_key = jax.random.split(key, 4)
     area = jax.random.uniform(area_key, minval=ERASED_AREA[0], maxval=ERASED_AREA[1])
@@ -124,9 +124,9 @@ def inside(size: int, top: jax.Array, left: jax.Array, height: jax.Array, width:
 
 
 def erase(key: jax.Array, image: jax.Array, probability: float) -> jax.Array:
-    """Returns an (S, S, 3) float image in [0, 1], with a given probability with a rectangle of noise on it.
+    """Returns an (S, S, 3) float image in [0, 1] in which, with a given probability, a rectangle is uniform noise.
 
-    Every erased number is drawn uniformly anew, as the paper recommends: one colour would be a thing to learn.
+    The paper recommends noise: a model could learn a constant colour.
     """
     whether_key, rectangle_key, noise_key = jax.random.split(key, 3)
     erased = inside(image.shape[0], *draw_rectangle(rectangle_key, image.shape[0]))
@@ -157,7 +157,7 @@ def augment(keys: jax.Array, images: jax.Array, size: int, augmentation: Augment
       keys: (batch,) random keys, one per example.
       images: (batch, H, W, 3) uint8, H and W at least `size`.
       size: side of the crop in pixels.
-      augmentation: what to draw.
+      augmentation: the ranges of the random changes.
 
     Returns:
       (batch, size, size, 3) float32 in [0, 1].

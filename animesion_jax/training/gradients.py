@@ -86,7 +86,7 @@ def _mix(
 def _accumulate(
     by_part: Callable[..., tuple[Any, tuple[Sums, Any]]], trained: Any, batch_stats: Any, whole: Batch, parts: int
 ) -> tuple[Any, tuple[Sums, Any]]:
-    """Returns what by_part(trained, batch_stats, whole) does, taking the batch in parts one after the other."""
+    """Returns the result of by_part(trained, batch_stats, whole), computed part by part."""
 
     def add_part(carry, part):
         gradients, sums, batch_stats = carry

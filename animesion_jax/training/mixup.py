@@ -1,7 +1,7 @@
 """Mixup and CutMix of neighbours in the batch, in jnp, on the device.
 
-The examples at the places 2p and 2p + 1 of the global batch are a pair. It is on one device, and its random numbers
-come from its own key: the mix does not depend on the devices. The order of the batch is random, and so is the partner.
+Examples 2p and 2p + 1 of the global batch are a pair. A pair lies on one device and has its own random key, so the mix
+does not depend on the number of devices. The batch is shuffled, so partners are random.
 """
 
 import jax
@@ -27,9 +27,8 @@ def mixup(key: jax.Array, pair: jax.Array, alpha: float) -> tuple[jax.Array, jax
 def cutmix(key: jax.Array, pair: jax.Array, alpha: float) -> tuple[jax.Array, jax.Array]:
     """Returns a (2, S, S, 3) pair of images with one rectangle exchanged, and the share of its own pixels in each.
 
-    The rectangle has the image's aspect ratio, the part of its area that is 1 minus a draw from Beta(alpha, alpha), and
-    its centre anywhere on the image (Yun et al., 2019, arXiv:1905.04899). What is outside of the image is
-    cut off, and the share is that of the pixels which are left.
+    The rectangle has the image's aspect ratio, 1 - Beta(alpha, alpha) of its area, and its centre anywhere on the image
+    (Yun et al., 2019, arXiv:1905.04899). It is clipped to the image, and the share counts the pixels left.
     """
     share_key, centre_key = jax.random.split(key)
     size = pair.shape[1]
@@ -42,12 +41,12 @@ def cutmix(key: jax.Array, pair: jax.Array, alpha: float) -> tuple[jax.Array, ja
 def mix(keys: jax.Array, images: jax.Array, mixup_alpha: float, cutmix_alpha: float) -> tuple[jax.Array, jax.Array]:
     """Returns every image mixed with its partner, and the share of its own label.
 
-    Where there are both ways, each pair takes either with equal probability.
+    With both ways, each pair takes either with equal probability.
 
     Args:
       keys: (batch / 2,) random keys, one per pair.
       images: (batch, S, S, 3) float32.
-      mixup_alpha, cutmix_alpha: parameter of the Beta distribution; 0 for never, and one of them is more.
+      mixup_alpha, cutmix_alpha: parameter of the Beta distribution; 0 for never; not both 0.
 
     Returns:
       (batch, S, S, 3) float32 images and (batch,) float32 shares in [0, 1]; the rest is its partner's.
