@@ -23,8 +23,8 @@ def initialize(coordinator_address: str | None, num_processes: int | None, proce
     """Joins the other processes of a run; call it before anything asks for devices.
 
     Args:
-      coordinator_address: "HOST:PORT" of process 0, with a free port. JAX detects all three on TPU pods, under SLURM and
-        under Open MPI; leave them None there.
+      coordinator_address: "HOST:PORT" of process 0, with a free port. Leave all three None on TPU pods, under SLURM and
+        under Open MPI, where JAX detects them.
       num_processes: number of processes.
       process_id: number of this process, from 0.
 

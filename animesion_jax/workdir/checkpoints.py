@@ -60,7 +60,7 @@ class Checkpoints:
         Args:
           workdir: of the run; InputError if it cannot be written to, or is `read_only` and has no checkpoints.
           keep_last: how many checkpoints to keep besides the best.
-          read_only: whether to leave the folder as it is.
+          read_only: whether to change nothing in the folder.
           last_stage_epoch: number of epochs before the last stage.
         """
         self._workdir = epath.Path(workdir).expanduser().resolve()

@@ -26,7 +26,7 @@ class Damaged(Exception):
 
 @contextlib.contextmanager
 def reading() -> Iterator[None]:
-    """Turns errors about missing or unreadable bytes into `Damaged`; every other error passes as it is."""
+    """Turns errors about missing or unreadable bytes into `Damaged`; raises every other error unchanged."""
     try:
         yield
     except (FileNotFoundError, json.JSONDecodeError) as error:

@@ -1,8 +1,8 @@
-"""metrics.jsonl: a row of metrics per line, and the curves drawn from it."""
+"""Writes metrics.jsonl, a row of metrics per line, and the curves drawn from it."""
 
 import json
 import logging
-from typing import Any, Self
+from typing import Self
 
 from etils import epath
 
@@ -11,6 +11,7 @@ from animesion_jax.errors import first_line
 from animesion_jax.files import replacing
 from animesion_jax.workdir.curves import CURVES, draw_curves
 from animesion_jax.workdir.names import ROWS_FILE
+from animesion_jax.workdir.rows import read_rows
 
 log = logging.getLogger(__name__)
 
@@ -66,25 +67,3 @@ class MetricsLog:
         except Exception as error:
             # Plots are optional: log the failure and continue.
             log.warning("%s cannot be written: %s", CURVES, first_line(error))
-
-
-def read_rows(workdir: str) -> list[dict[str, Any]]:
-    """Returns the rows of a run's metrics.jsonl in order; empty without such a file.
-
-    Skips a torn last line, which a kill leaves, and logs and skips other damaged lines.
-    """
-    path = epath.Path(workdir).expanduser() / ROWS_FILE
-    lines = path.read_bytes().decode(errors="replace").split("\n") if path.exists() else []
-    if lines and not lines[-1]:
-        lines.pop()
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict) or not isinstance(row.get("step"), int) or "split" not in row:
-                raise ValueError("not a row")
-            rows.append(row)
-        except ValueError:
-            if number < len(lines):
-                log.warning("%s line %d is damaged and left out: %.80r", path, number, line)
-    return rows

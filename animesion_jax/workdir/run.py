@@ -18,7 +18,7 @@ from animesion_jax.workdir.checkpoints import Checkpoints
 from animesion_jax.workdir.faults import writing
 from animesion_jax.workdir.names import CLASSES_FILE, CONFIG_FILE, RESULTS_FILE, WEIGHTS
 
-# What a message tells to type.
+# The command that messages recommend.
 START = "python -m animesion_jax.main --config=CONFIG"
 
 
@@ -46,7 +46,7 @@ class Run:
 
 
 def read_config(workdir: str) -> ml_collections.ConfigDict:
-    """Returns the config that a workdir was begun with; InputError where it is damaged."""
+    """Returns the config that a workdir was begun with; InputError if it is damaged."""
     path = epath.Path(workdir).expanduser() / CONFIG_FILE
     tree = read_json(path)
     try:
@@ -90,14 +90,14 @@ def check_same_run(workdir: str, config: ml_collections.ConfigDict) -> None:
     if changes := changes_of_the_run(workdir, config):
         raise InputError(
             f"{workdir} was begun with another config: {changes}; give the same values, another --workdir, or "
-            "--accept_changes to go on with the new ones"
+            "--accept_changes to continue with the new ones"
         )
 
 
 def results_of(
     workdir: str, config: ml_collections.ConfigDict, *, accept_changes: bool = False
 ) -> dict[str, Any] | None:
-    """Returns results.json of a run that has ended with this config; None where something is left to train or test.
+    """Returns results.json of a run that has ended with this config; None if something is left to train or test.
 
     Raises:
       InputError: the workdir was begun with another config, and changes are not accepted.

@@ -213,7 +213,7 @@ def test_accept_changes_takes_another_config_but_not_another_model(trained, tmp_
     workdir = shutil.copytree(trained[0], tmp_path / "run")
     config = run.read_config(str(workdir))
     config.epochs, config.learning_rate = 4, 0.005
-    with pytest.raises(InputError, match=r"learning_rate was 0\.02, is 0\.005; give .*--accept_changes to go on"):
+    with pytest.raises(InputError, match=r"learning_rate was 0\.02, is 0\.005; give .*--accept_changes to continue"):
         train.train(config, str(workdir))
     train.train(config, str(workdir), accept_changes=True)
     assert run.read_config(str(workdir)).learning_rate == 0.005
