@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,8 @@ def replacing(path: AnyPath) -> Iterator[AnyPath]:
     Args:
       path: file to write, new or existing, in an existing folder; local or gs://.
     """
-    fresh = path.parent / f".{path.name}.tmp"
+    # The name is unique, because two processes may write the same file. It is short, because names have a limit.
+    fresh = path.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         yield fresh
         fresh.replace(path)

@@ -9,13 +9,13 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-import uuid
 from pathlib import Path
 
 from etils import epath
 from tqdm import tqdm
 
 from animesion_jax.errors import InputError, first_line
+from animesion_jax.files import replacing
 
 SCHEMES = ("hf://", "https://", "http://", "gs://")
 BUCKETS = "https://storage.googleapis.com"
@@ -23,6 +23,8 @@ BUCKETS = "https://storage.googleapis.com"
 CACHE_VARIABLE = "ANIMESION_CACHE"
 TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 1 << 16
+# Characters of an address that are not in the name of a cached file.
+UNSAFE = r"[\x00-\x1f/\\]"
 
 
 def is_address(path: str) -> bool:
@@ -46,40 +48,21 @@ def fetch(address: str) -> Path:
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             print(f"downloading {address} to {target}", file=sys.stderr)
-            _download(address, target)
-    except (OSError, http.client.HTTPException) as error:
+            with replacing(target) as fresh:
+                _download(address, fresh, target.name)
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise InputError(
             f"cannot download {address} ({first_line(error)}); put the file at {target}, or give the path of your copy"
         ) from error
     return target
 
 
-def cache_folder() -> Path:
-    """Returns the folder of downloaded files: $ANIMESION_CACHE or ~/.cache/animesion_jax."""
-    return Path(os.path.expanduser(os.environ.get(CACHE_VARIABLE) or "~/.cache/animesion_jax"))
-
-
 def cache_path(address: str) -> Path:
-    """Returns the place of a file in the cache: HOST/PATH of its https address, never outside of the cache folder.
-
-    The name gets a hash of the address if the address has a query or parts that are unsafe in a path.
-
-    Raises:
-      InputError: the address is malformed.
-    """
+    """Returns the place of a file in the cache: a hash of its address and the last part of the path."""
     url = _url(address)
-    try:
-        parts = urllib.parse.urlsplit(url)
-    except ValueError as error:
-        raise InputError(
-            f"{address} is not an address ({error}); allowed: https://HOST/FILE or gs://BUCKET/FILE"
-        ) from error
-    steps = [parts.netloc, *urllib.parse.unquote(parts.path.removeprefix("/")).split("/")]
-    safe = ["_" if step in ("", ".", "..") else re.sub(r"[\x00-\x1f\\]", "_", step) for step in steps]
-    if parts.query or safe != steps:
-        stem, suffix = os.path.splitext(safe[-1])
-        safe[-1] = f"{stem}-{hashlib.sha256(url.encode()).hexdigest()[:8]}{suffix}"
-    return cache_folder().joinpath(*safe)
+    name = urllib.parse.unquote(re.split(r"[?#]", url)[0].rpartition("/")[2])
+    folder = os.path.expanduser(os.environ.get(CACHE_VARIABLE) or "~/.cache/animesion_jax")
+    return Path(folder) / f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{re.sub(UNSAFE, '_', name)}"
 
 
 def _fetch_from_hugging_face(address: str) -> Path:
@@ -105,25 +88,25 @@ def _url(address: str) -> str:
     return urllib.parse.quote(address, safe=string.punctuation)
 
 
-def _download(address: str, target: Path) -> None:
-    """Writes the file behind an address to `target`, which appears whole or not at all.
+def _download(address: str, fresh: Path, name: str) -> None:
+    """Writes the file behind an address to `fresh`; `name` labels the progress bar and may hold a checksum.
 
     Raises:
-      OSError, http.client.HTTPException: unreachable, refused, incomplete, or of another checksum than its name's.
+      OSError, ValueError, http.client.HTTPException: malformed, unreachable, incomplete, or of another checksum.
     """
-    # The name is unique: two processes that download the same file do not write into one temporary file.
-    fresh = target.parent / f".download-{uuid.uuid4().hex}"
     try:
+        _download_public(_url(address), fresh, name)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code not in (401, 403) or not address.startswith("gs://"):
+            raise
         try:
-            _download_public(_url(address), fresh, target.name)
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code not in (401, 403) or not address.startswith("gs://"):
-                raise
-            _download_private(address, fresh)
-        fresh.replace(target)
-    finally:
-        fresh.unlink(missing_ok=True)
+            # With the user's credentials, through TensorFlow or gcsfs.
+            epath.Path(address).copy(fresh, overwrite=True)
+        except Exception as cause:  # the backends of etils have no exception type in common
+            raise OSError(
+                f"it is not public, and reading it with your credentials failed: {first_line(cause)}"
+            ) from cause
 
 
 def _download_public(url: str, fresh: Path, name: str) -> None:
@@ -142,14 +125,6 @@ def _download_public(url: str, fresh: Path, name: str) -> None:
         if length is not None and file.tell() != length:
             raise OSError(f"the connection ended after {file.tell():,} of {length:,} bytes")
     # torchvision's names end in the first digits of the SHA-256: resnet18-f37072fd.pth.
-    promised = re.search(r"-([0-9a-f]{8})\.pth$", urllib.parse.urlsplit(url).path)
+    promised = re.search(r"-([0-9a-f]{8})\.pth$", name)
     if promised and not checksum.hexdigest().startswith(promised.group(1)):
         raise OSError(f"its SHA-256 starts with {checksum.hexdigest()[:8]}, not with {promised.group(1)}")
-
-
-def _download_private(address: str, fresh: Path) -> None:
-    """Copies a gs:// file with the user's credentials, through TensorFlow or gcsfs."""
-    try:
-        epath.Path(address).copy(fresh, overwrite=True)
-    except Exception as error:  # the backends of etils have no exception type in common
-        raise OSError(f"it is not public, and reading it with your credentials failed: {first_line(error)}") from error

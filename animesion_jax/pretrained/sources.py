@@ -66,29 +66,18 @@ def locate(path: str, suffixes: Collection[str]) -> Path:
       InputError: no such file or name, an ending that cannot be read, or a failed download.
     """
     address = NAMED[path].url if path in NAMED else path
-    if not hub.is_address(address):
-        file = _local(path)
-        _check_suffix(path, file.name, suffixes)
-        return file
-    _check_suffix(path, re.split(r"[?#]", address)[0], suffixes)
-    return hub.fetch(address)
-
-
-def _check_suffix(path: str, name: str, suffixes: Collection[str]) -> None:
-    suffix = os.path.splitext(name)[1]
-    if suffix not in suffixes:
-        raise InputError(
-            f"cannot tell the layout of {path} from its ending '{suffix}'; allowed: {', '.join(suffixes)}, or the "
-            "workdir of a run"
-        )
-
-
-def _local(path: str) -> Path:
-    file = Path(os.path.expanduser(path))
-    if not file.is_file():
+    remote = hub.is_address(address)
+    file = os.path.expanduser(address)
+    if not remote and not os.path.isfile(file):
         near = difflib.get_close_matches(path, NAMED, 3, 0.5) or list(NAMED)[:3]
         raise InputError(
             f"no weights at {file}; allowed: a local file, a run's workdir, hf://, gs://, https://, or a name of "
             f"animesion_jax/pretrained/sources.py such as {', '.join(near)}"
         )
-    return file
+    suffix = os.path.splitext(re.split(r"[?#]", address)[0] if remote else file)[1]
+    if suffix not in suffixes:
+        raise InputError(
+            f"cannot tell the layout of {path} from its ending '{suffix}'; allowed: {', '.join(suffixes)}, or the "
+            "workdir of a run"
+        )
+    return hub.fetch(address) if remote else Path(file)
