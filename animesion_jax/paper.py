@@ -13,6 +13,9 @@ SHORT_NAMES = {
     "vit_l32": "L-32",
 }
 
+# Models of which the paper fine-tuned the classifier alone; it trained pretrained ViTs whole.
+HEAD_ONLY = ("resnet18", "resnet152")
+
 # TFDS names of the data sets that the paper used.
 DATASETS = {"dafre": "dafre/released", "moeimouto": "moeimouto/kaggle"}
 

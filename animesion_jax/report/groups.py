@@ -1,6 +1,5 @@
 """Groups of runs that differ only in the seed, and descriptions of their settings."""
 
-import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -56,15 +55,12 @@ class Group:
     def mean_and_sd(self, weights: str, metric: str) -> tuple[float, float | None]:
         """Returns mean and sample standard deviation of a test metric over seeds.
 
-        Several runs of a seed count as one, by their mean. The deviation is None for a single seed. The mean is NaN,
-        without a deviation, if a value is not finite.
+        Several runs of a seed count as one, by their mean. The deviation is None for a single seed.
         """
         values: dict[int, list[float]] = {}
         for run in self.finished:
             values.setdefault(run.config["seed"], []).append(run.results[weights][metric])
         means = [statistics.fmean(each) for each in values.values()]
-        if not all(map(math.isfinite, means)):
-            return math.nan, None
         return statistics.fmean(means), statistics.stdev(means) if len(means) > 1 else None
 
 
@@ -77,23 +73,20 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
 
 
 def _order(group: Group) -> tuple:
-    sizes = [group.config[name] for name in ("image_size", "batch_size", "epochs", "learning_rate")]
-    return (group.data, group.config["model"], group.pretrained, *sizes)
+    config = group.config
+    sizes = (config["image_size"], config["batch_size"], config["epochs"], config["learning_rate"] or 0.0)
+    return (group.data, config["model"], group.pretrained, *sizes)
 
 
 def describe_differences(group: Group, groups: Iterable[Group], known: Iterable[str] = ()) -> list[str]:
     """Returns the settings in which a group differs from those of its model and data set, except the `known` ones."""
-    settings = group.settings
     similar = [each.settings for each in groups if (each.data, each.name) == (group.data, group.name)]
-    order = list(WORDINGS)
-    names = sorted(
-        {name for each in similar for name in each} - set(known),
-        key=lambda name: (order.index(name) if name in order else len(order), name),
-    )
-    names = [name for name in names if len({each.get(name) for each in similar}) > 1]
-    absent = [name for name in names if name not in settings]
-    described = [describe(name, settings[name]) for name in names if name in settings]
-    return described + ([f"without {' and '.join(absent)}"] if absent else [])
+    names = [*WORDINGS, *sorted(group.settings.keys() - WORDINGS)]
+    return [
+        describe(name, group.settings[name])
+        for name in names
+        if name not in known and len({each.get(name) for each in similar}) > 1
+    ]
 
 
 def describe(name: str, value: Any) -> str:
@@ -102,5 +95,7 @@ def describe(name: str, value: Any) -> str:
 
 
 def format_value(value: Any) -> str:
-    """Returns a value as text: 0.003 for 0.0030000000000000001, "none" for an empty one."""
-    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
+    """Returns a value as text: 0.003 for 0.0030000000000000001, "null" for None, "none" for an empty one."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "null" if value is None else str(value) or "none"

@@ -1,13 +1,12 @@
 """The Markdown of a report."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from animesion_jax.report.groups import describe, format_value
 from animesion_jax.report.size_studies import Study
 
 NO_RUN = "—"
-NOT_FINITE = "not finite"
 INTRODUCTION = """\
 # Report
 
@@ -15,7 +14,8 @@ Test accuracies in percent, with the {weights} weights{paper}. Ours are mean ± 
 runs of a line differ only in the seed. {no_run} means no run.
 
 A note lists the settings that differ from the row in the paper. Faithful runs (configs with `,faithful`) repeat the
-accidents of the paper's runs, such as layers in evaluation mode from the second epoch on.
+accidents of the paper's runs, such as layers in evaluation mode from the second epoch on. A null follows from the other
+settings, as animesion_jax/config/derived.py says.
 """
 PLOTS = {
     "curves.png": "Validation top-1 of every run against the epoch",
@@ -35,7 +35,7 @@ SETTING_COLUMNS = {
     "image size": lambda row: str(row["image_size"]),
     "batch size": lambda row: str(row["batch_size"]),
     "epochs": lambda row: str(row["epochs"]),
-    "learning rate": lambda row: f"{row['learning_rate']:g}",
+    "learning rate": lambda row: format_value(row["learning_rate"]),
 }
 OUR_COLUMNS = {
     "ours top-1": lambda row: percent(row["top1_mean"], row["top1_sd"]),
@@ -48,8 +48,6 @@ def percent(mean: float | None, sd: float | None = None) -> str:
     """Returns fractions in percent with two decimals, as in the paper."""
     if mean is None:
         return NO_RUN
-    if not math.isfinite(mean):
-        return NOT_FINITE
     return f"{100 * mean:.2f}" + (f" ± {100 * sd:.2f}" if sd is not None else "")
 
 
@@ -84,30 +82,26 @@ def render(content: dict[str, Any], studies: Sequence[Study], plots: Sequence[st
 def _table(columns: dict[str, Callable[[dict[str, Any]], str]], rows: Sequence[dict[str, Any]]) -> str:
     """Returns a table, followed by a numbered note for each row with runs."""
     noted = [row for row in rows if row["n"]]
-    cells = [[cell(row) for cell in columns.values()] for row in rows]
-    titles, notes = list(columns), []
     if noted:
-        titles.append("note")
-        for row, line in zip(rows, cells, strict=True):
-            line.append(str(noted.index(row) + 1) if row["n"] else "")
-        notes = ["", *(f"{number}. {_note(row)}" for number, row in enumerate(noted, start=1))]
-    return "\n".join([*_grid(titles, cells), *notes]) + "\n"
-
-
-def _note(row: dict[str, Any]) -> str:
-    paths = ", ".join(f"`{path}`" for path in row["runs"])
-    return "; ".join([paths, *row["notes"]])
+        columns = columns | {"note": lambda row: str(noted.index(row) + 1) if row["n"] else ""}
+    lines = list(_grid(list(columns), [[cell(row) for cell in columns.values()] for row in rows]))
+    lines += [""] if noted else []
+    for number, row in enumerate(noted, start=1):
+        paths = ", ".join(f"`{path}`" for path in row["runs"])
+        lines.append(f"{number}. {'; '.join([paths, *row['notes']])}")
+    return "\n".join(lines) + "\n"
 
 
 def _study(study: Study, weights: str) -> Iterator[str]:
     """Yields a table of top-1 by image size (rows) and batch size (columns)."""
     dataset, class_names = study.data
-    cells: dict[tuple[int, int], list[str]] = {}
+    cells = {}
     for group in study.groups:
-        text = f"{percent(*group.mean_and_sd(weights, 'top1_accuracy'))} (lr {group.config['learning_rate']:g})"
-        cells.setdefault((group.config["image_size"], group.config["batch_size"]), []).append(text)
+        accuracy = percent(*group.mean_and_sd(weights, "top1_accuracy"))
+        rate = describe("learning_rate", group.config["learning_rate"])
+        cells[group.config["image_size"], group.config["batch_size"]] = f"{accuracy} ({rate})"
     sizes, batches = (sorted({key[axis] for key in cells}) for axis in (0, 1))
-    rows = [[f"{size} px", *("<br>".join(cells.get((size, batch), [NO_RUN])) for batch in batches)] for size in sizes]
+    rows = [[f"{size} px", *(cells.get((size, batch), NO_RUN) for batch in batches)] for size in sizes]
     yield f"## Size study: {', '.join(study.words)} on {dataset}, {len(class_names):,} classes, test top-1\n"
     yield f"Sweep `{study.sweep.path}`.\n"
     yield "\n".join(_grid(["", *(f"batch {batch}" for batch in batches)], rows)) + "\n"

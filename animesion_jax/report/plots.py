@@ -1,6 +1,5 @@
 """Plots of a report: validation curves of all runs, and test accuracy against image size and batch size."""
 
-import logging
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,6 @@ from animesion_jax.report.size_studies import Study
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-log = logging.getLogger(__name__)
 
 AXES = {"image_size": "image size (px)", "batch_size": "batch size"}
 LINE_STYLES = ("-", "--", ":", "-.")
@@ -27,8 +24,6 @@ def draw_curves(groups: Sequence[Group]) -> "Figure | None":
     """
     from matplotlib.figure import Figure
 
-    for run in (run for group in groups for run in group.runs if not run.validation):
-        log.info("%s has no validation rows: not in curves.png", run.path)
     groups = [group for group in groups if any(run.validation for run in group.runs)]
     if not groups:
         return None

@@ -1,6 +1,6 @@
 """The runs of a report, read from the JSON files of their workdirs."""
 
-import dataclasses
+import itertools
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,12 +9,11 @@ from typing import Any
 
 from etils import epath
 
-from animesion_jax.config import changes_result, flatten, from_tree, stage_configs, to_tree
+from animesion_jax.config import changes_result, flatten, from_tree, to_tree
 from animesion_jax.errors import InputError
 from animesion_jax.files import read_json
-from animesion_jax.models import Family, family_of
-from animesion_jax.workdir.metrics_log import read_rows
-from animesion_jax.workdir.names import CLASSES_FILE, CONFIG_FILE, RESULTS_FILE, ROWS_FILE
+from animesion_jax.workdir.names import CLASSES_FILE, CONFIG_FILE, RESULTS_FILE
+from animesion_jax.workdir.rows import read_rows
 
 log = logging.getLogger(__name__)
 
@@ -27,29 +26,23 @@ class Run:
 
     Attributes:
       path: its workdir.
-      config: values by dotted name without nulls, see `flat_config`.
-      family: the record of its model's family.
+      config: values by dotted name, see `flat_config`.
       class_names: names by class id.
       rows: of metrics.jsonl.
       results: results.json, {"last": {...}, "best": {...}}; empty until there are test metrics.
-      missing: why there are no results; empty if there are.
     """
 
     path: str
     config: dict[str, Any]
-    family: Family
     class_names: tuple[str, ...]
     rows: list[dict[str, Any]]
     results: dict[str, dict[str, Any]]
-    missing: str
 
     @property
     def settings(self) -> dict[str, Any]:
         """The part of the config that changes the result, without the seed."""
         return {
-            name: value
-            for name, value in self.config.items()
-            if name != "seed" and changes_result(name, self.config, self.family)
+            name: value for name, value in self.config.items() if name != "seed" and changes_result(name, self.config)
         }
 
     @property
@@ -67,6 +60,13 @@ class Run:
     def validation(self) -> list[dict[str, Any]]:
         """The rows of the evaluations during training."""
         return [row for row in self.rows if row["split"] == "validation"]
+
+    @property
+    def reached(self) -> str:
+        """How far a run without results got."""
+        last = self.rows[-1] if self.rows else {"epoch": 0, "step": 0}
+        untested = "" if self.config["test_split"] else ", no test split"
+        return f"at epoch {last['epoch']:g} of {self.epochs}, step {last['step']}{untested}"
 
 
 def find_runs(paths: Sequence[str]) -> list[epath.Path]:
@@ -120,56 +120,40 @@ def read_runs(folders: Iterable[epath.Path]) -> tuple[list[Run], dict[str, str]]
 
 def read_run(folder: epath.Path) -> Run:
     """Returns the run in a workdir; InputError if its files are damaged."""
-    config, family = _read_config(folder)
-    class_names = tuple(read_json(folder / CLASSES_FILE, list))
-    rows = read_rows(str(folder))
-    if not all(isinstance(row, dict) and {"step", "epoch", "split"} <= row.keys() for row in rows):
-        raise InputError(f"{folder / ROWS_FILE} is damaged (a row lacks step, epoch or split); leave {folder} out")
-    results, missing = _read_results(folder)
-    run = Run(str(folder), config, family, class_names, rows, results, missing)
-    return run if results or missing else dataclasses.replace(run, missing=_progress(run))
-
-
-def _read_config(folder: epath.Path) -> tuple[dict[str, Any], Family]:
-    tree = read_json(folder / CONFIG_FILE, dict)
+    tree = read_json(folder / CONFIG_FILE)
     try:
-        family = family_of(tree.get("model"))
-        return flat_config(tree, family), family
+        config = flat_config(tree)
     except InputError as error:
         raise InputError(f"{folder / CONFIG_FILE}: {error}; restore it or leave {folder} out") from error
+    class_names = tuple(read_json(folder / CLASSES_FILE, list))
+    return Run(str(folder), config, class_names, read_rows(str(folder)), _read_results(folder))
 
 
-def flat_config(tree: dict[str, Any], family: Family) -> dict[str, Any]:
-    """Returns the values of a config.json by dotted name, with nulls worked out.
+def flat_config(tree: dict[str, Any]) -> dict[str, Any]:
+    """Returns the values of a config.json by dotted name; nulls stay None.
 
-    They are those of the first stage. "stages" is the number of stages; "stages[1].epochs" and the like are values of
-    further stages that differ from the first.
+    They are those of the first stage with epochs. "stages" is the number of such stages; "stages[1].epochs" and the
+    like are values of further stages that differ from the first.
 
     Raises:
       InputError: a field is missing, unknown or of another type.
     """
-    first, *others = (flatten(to_tree(each)) for each in stage_configs(from_tree(tree), family))
-    flat = first | {"stages": 1 + len(others)}
+    tree = to_tree(from_tree(tree))
+    stages = [flatten(each) for each in tree.pop("stages") if each["epochs"] != 0]
+    base = flatten(tree)
+    first, *others = (base | {name: value for name, value in each.items() if value is not None} for each in stages)
+    flat = first | {"stages": len(stages)}
     for index, each in enumerate(others, start=1):
         flat |= {f"stages[{index}].{name}": value for name, value in each.items() if value != first[name]}
     return flat
 
 
-def _read_results(folder: epath.Path) -> tuple[dict[str, dict[str, Any]], str]:
-    """Returns results.json, and why it is empty; both are empty for a run that has not ended."""
+def _read_results(folder: epath.Path) -> dict[str, dict[str, Any]]:
     path = folder / RESULTS_FILE
-    if not path.exists():
-        return {}, ""
-    results = read_json(path, dict)
-    for weights in ("last", "best") if results else ():
+    results = read_json(path) if path.exists() else {}
+    for weights, name in itertools.product(("last", "best") if results else (), ACCURACIES):
         metrics = results.get(weights)
-        for name in ACCURACIES:
-            if not isinstance(metrics, dict) or not isinstance(metrics.get(name), int | float):
-                raise InputError(f"{path} has no {name} of the {weights} weights; restore it or leave {folder} out")
-    return results, "" if results else "it has no test split"
-
-
-def _progress(run: Run) -> str:
-    if not run.rows:
-        return f"nothing logged of {run.epochs} epochs"
-    return f"at epoch {run.rows[-1]['epoch']:g} of {run.epochs}, step {run.rows[-1]['step']}"
+        value = metrics.get(name) if isinstance(metrics, dict) else None
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise InputError(f"{path} has no {name} of the {weights} weights; restore it or leave {folder} out")
+    return results

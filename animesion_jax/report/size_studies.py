@@ -1,6 +1,5 @@
 """Studies of image size and batch size: the runs of a sweep, as its sweep.json describes them."""
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +12,9 @@ from animesion_jax.report.groups import Group, describe, group_runs
 from animesion_jax.report.runs import Run
 from animesion_jax.workdir.names import SWEEP_FILE
 
-log = logging.getLogger(__name__)
-
 SIZES = ("image_size", "batch_size")
 # The learning rate along a line of batch sizes, by `learning_rate_scaling`.
 SCALINGS = {"linear": "lr ∝ batch", "sqrt": "lr ∝ √batch"}
-FIELDS = {"grid": dict, "learning_rate_scaling": str, "scale_crop_margin": bool, "runs": dict}
 
 
 @dataclass(frozen=True)
@@ -30,24 +26,19 @@ class Sweep:
       grid: values by config field.
       learning_rate_scaling: "none", "linear" or "sqrt" in the batch size.
       scale_crop_margin: whether the crop margin grows with the image size.
-      runs: {"status": ..., "error": ...} by name of the workdir.
+      runs: names of the workdirs.
     """
 
     path: str
     grid: dict[str, list]
     learning_rate_scaling: str
     scale_crop_margin: bool
-    runs: dict[str, dict[str, str]]
+    runs: tuple[str, ...]
 
     def holds(self, run: Run) -> bool:
         """Returns whether a run belongs to the sweep."""
         path = epath.Path(run.path)
         return str(path.parent) == self.path and path.name in self.runs
-
-    def fault(self, name: str) -> str:
-        """Returns status and error of a run that has not ended; empty without such an entry."""
-        entry = self.runs.get(name, {})
-        return ": ".join(filter(None, (entry.get("status"), entry.get("error"))))
 
 
 @dataclass(frozen=True)
@@ -90,32 +81,25 @@ class Study:
 
     def _changes_along(self, size: str, groups: Sequence[Group]) -> list[str]:
         """Returns in words how crop margin and learning rate change along a line."""
-        words = ["crop margin ∝ size"] if size == "image_size" and self.sweep.scale_crop_margin else []
-        rates = sorted({group.config["learning_rate"] for group in groups})
         if size == "batch_size" and self.sweep.learning_rate_scaling in SCALINGS:
-            return [*words, SCALINGS[self.sweep.learning_rate_scaling]]
-        return [*words, describe("learning_rate", rates[0]) + (f" to {rates[-1]:g}" if len(rates) > 1 else "")]
+            return [SCALINGS[self.sweep.learning_rate_scaling]]
+        margin = ["crop margin ∝ size"] if size == "image_size" and self.sweep.scale_crop_margin else []
+        return [*margin, describe("learning_rate", groups[0].config["learning_rate"])]
 
 
-def read_sweeps(workdirs: Iterable[epath.Path]) -> tuple[list[Sweep], dict[str, str]]:
-    """Returns the sweeps that workdirs belong to, and by path the faults of damaged sweep.json files."""
-    sweeps, damaged = [], {}
+def read_sweeps(workdirs: Iterable[epath.Path]) -> list[Sweep]:
+    """Returns the sweeps that workdirs belong to; InputError for a damaged sweep.json."""
+    sweeps = []
     for folder in dict.fromkeys(workdir.parent for workdir in workdirs):
-        if (folder / SWEEP_FILE).exists():
+        path = folder / SWEEP_FILE
+        if path.exists():
+            record = read_json(path)
             try:
-                sweeps.append(_read_sweep(folder))
-            except InputError as error:
-                log.warning("no size study: %s", error)
-                damaged[str(folder / SWEEP_FILE)] = str(error)
-    return sweeps, damaged
-
-
-def _read_sweep(folder: epath.Path) -> Sweep:
-    record: dict[str, Any] = read_json(folder / SWEEP_FILE)
-    for name, kind in FIELDS.items():
-        if not isinstance(record.get(name), kind):
-            raise InputError(f"{folder / SWEEP_FILE} is damaged (no {name}); start the sweep again to write it anew")
-    return Sweep(str(folder), **{name: record[name] for name in FIELDS})
+                settings = [record[name] for name in ("grid", "learning_rate_scaling", "scale_crop_margin")]
+                sweeps.append(Sweep(str(folder), *settings, tuple(record["runs"])))
+            except KeyError as error:
+                raise InputError(f"{path} is damaged (no {error}); start the sweep again to write it anew") from error
+    return sweeps
 
 
 def find_studies(runs: Sequence[Run], sweeps: Iterable[Sweep]) -> list[Study]:

@@ -31,7 +31,7 @@ def write_run(workdir, /, top1=0.5, top5=0.75, classes=173, curve=(0.1, 0.2), en
     ]
     if ended:
         results = {
-            weights: {"step": 20, "split": "test", "top1_accuracy": top1 + more, "top5_accuracy": top5 + more}
+            weights: {"step": 20, "split": "test", "top1_accuracy": min(top1 + more, 1.0), "top5_accuracy": top5 + more}
             for weights, more in (("last", 0.0), ("best", 0.125))
         }
         (workdir / "results.json").write_text(json.dumps(results))
@@ -44,11 +44,11 @@ def write_run(workdir, /, top1=0.5, top5=0.75, classes=173, curve=(0.1, 0.2), en
 
 
 def write_sweep(folder, grid, scaling="none", scale_crop_margin=False, runs=()):
-    """Writes the sweep.json of a sweep; `runs` are names, or statuses by name."""
+    """Writes the sweep.json of a sweep with the named runs."""
     folder.mkdir(parents=True, exist_ok=True)
-    statuses = runs if isinstance(runs, dict) else {name: {"status": "trained"} for name in runs}
     record = {
-        "grid": grid, "learning_rate_scaling": scaling, "scale_crop_margin": scale_crop_margin, "runs": statuses,
+        "grid": grid, "learning_rate_scaling": scaling, "scale_crop_margin": scale_crop_margin,
+        "runs": {name: {"status": "trained"} for name in runs},
     }  # fmt: skip
     (folder / "sweep.json").write_text(json.dumps(record))
 

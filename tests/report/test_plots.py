@@ -2,15 +2,13 @@ from animesion_jax.report.plots import draw_curves
 from tests.report.runs import groups_of, write_run
 
 
-def test_curves_share_an_axis_and_seeds_a_colour(tmp_path, caplog):
+def test_curves_share_an_axis_and_seeds_a_colour(tmp_path):
     runs = tmp_path / "runs"
     write_run(runs / "a0", curve=(0.1, 0.3, 0.4), seed=0)
     write_run(runs / "a1", curve=(0.2, 0.35), ended=False, seed=1)
     write_run(runs / "b", curve=(0.5, 0.6), batch_size=32)
     write_run(runs / "blind", curve=(), validation_split="")
-    with caplog.at_level("INFO", logger="animesion_jax"):
-        figure = draw_curves(groups_of(tmp_path))
-    (axes,) = figure.axes
+    (axes,) = draw_curves(groups_of(tmp_path)).axes
     curves = [line for line in axes.lines if line.get_marker() != "x"]
     points = {tuple(line.get_ydata().round(6)): line for line in map(_as_arrays, curves)}
     assert set(points) == {(10, 30, 40), (20, 35), (50, 60)}
@@ -21,7 +19,6 @@ def test_curves_share_an_axis_and_seeds_a_colour(tmp_path, caplog):
     ]  # fmt: skip
     (cross,) = [line for line in axes.lines if line.get_marker() == "x"]
     assert (*cross.get_xdata(), *cross.get_ydata()) == (2, 35)
-    assert f"{runs / 'blind'} has no validation rows" in caplog.text
 
 
 def _as_arrays(line):
