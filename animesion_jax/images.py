@@ -27,13 +27,7 @@ PIXELS_PER_BYTE = 100
 # Ending of the overlays that `explain` writes beside images. `find_images` skips them in folders.
 EXPLAINED = ".explained.png"
 
-KINDS = {
-    stat.S_ISDIR: "a folder",
-    stat.S_ISFIFO: "a pipe",
-    stat.S_ISSOCK: "a socket",
-    stat.S_ISCHR: "a device",
-    stat.S_ISBLK: "a device",
-}
+ALLOWED = f"a whole file of {', '.join(FORMATS)}"
 
 
 @contextlib.contextmanager
@@ -49,19 +43,13 @@ def _pillow_errors() -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         pixels = first_line(error).partition(",")[0]
         raise InputError(f"too large: {pixels}; scale it down, or crop it to the face") from error
-    except UnidentifiedImageError as error:
-        # Pillow's own message is the repr of the file object.
-        raise InputError(
-            f"not a readable image: cannot identify its format; allowed: a whole file of {', '.join(FORMATS)}; "
-            "save or download it again"
-        ) from error
     except Exception as error:  # Pillow raises a dozen types on damaged files
         if isinstance(error, OSError) and error.errno:  # from the operating system; Pillow's own have no errno
             raise InputError(f"cannot be read: {error.strerror}; check its permissions and its disk") from error
-        raise InputError(
-            f"not a readable image: {first_line(error)}; allowed: a whole file of {', '.join(FORMATS)}; "
-            "save or download it again"
-        ) from error
+        # Pillow's message about an unknown format is the repr of the file object.
+        unknown = isinstance(error, UnidentifiedImageError)
+        fault = "cannot identify its format" if unknown else first_line(error)
+        raise InputError(f"not a readable image: {fault}; allowed: {ALLOWED}; save or download it again") from error
 
 
 def is_image_name(name: str) -> bool:
@@ -111,9 +99,9 @@ def _size_of_file(path: str | Path) -> int:
         raise InputError(f"no such image: {path}; allowed: files and folders that exist") from error
     except (OSError, ValueError) as error:
         raise InputError(f"no image can be at {path}: {first_line(error)}; give another path") from error
-    kinds = [kind for test, kind in KINDS.items() if test(status.st_mode)]
-    if kinds:
-        raise InputError(f"not an image but {kinds[0]}; allowed: a file of {', '.join(FORMATS)}")
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, a socket or a device"
+        raise InputError(f"not an image but {kind}; allowed: {ALLOWED}")
     if not status.st_size:
         raise InputError("the file is empty; save or download it again")
     return status.st_size
@@ -169,47 +157,40 @@ def to_image(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
     """Returns a path, a Pillow image or an (H, W, 3) uint8 array as an RGB image; InputError if that fails."""
     if isinstance(image, str | Path):
         return read_image(image)
-    if isinstance(image, Image.Image):
-        shape = (image.height, image.width)
-    else:
-        image = np.asarray(image)
-        shape = image.shape
-        if image.ndim != 3 or shape[-1] != 3 or image.dtype != np.uint8:
-            raise InputError(f"an array image is (H, W, 3) uint8; this one is {shape} {image.dtype}")
-    if 0 in shape:
-        raise InputError(f"an image of {shape} has no pixel; allowed: at least one")
+    if not isinstance(image, Image.Image):
+        pixels = np.asarray(image)
+        if pixels.ndim != 3 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
+            raise InputError(f"an array image is (H, W, 3) uint8; this one is {pixels.shape} {pixels.dtype}")
+        image = Image.fromarray(pixels)
+    if 0 in image.size:
+        raise InputError(f"an image of {image.width} x {image.height} has no pixel; allowed: at least one")
     with _pillow_errors():
-        if isinstance(image, np.ndarray):
-            return Image.fromarray(image)
         image.load()
         return to_rgb(image)
-
-
-def _warn_unreadable(error: OSError) -> None:
-    log.warning("%s is left out: %s; check its permissions", escape(str(error.filename)), error.strerror)
 
 
 def find_images(paths: Sequence[str]) -> list[Path]:
     """Returns the given files and, sorted, the images anywhere below the given folders.
 
-    Keeps given files of any name. In folders it takes the names that `is_image_name` accepts, and logs a
-    warning for each subfolder that it cannot read.
+    In folders it takes the names that `is_image_name` accepts, and logs a warning for each that it cannot read.
 
     Raises:
       InputError: a folder without images.
     """
+
+    def warn(error: OSError) -> None:
+        log.warning("%s is left out: %s; check its permissions", escape(str(error.filename)), error.strerror)
+
     found = []
-    for name in paths:
-        path = os.path.expanduser(name)
-        if os.path.isdir(path):
-            inside = []
-            for parent, _, names in os.walk(path, onerror=_warn_unreadable):
-                named = [Path(parent, name) for name in names if is_image_name(name)]
-                # Keep broken links: their disk may be missing, and reading them reports it.
-                inside += [file for file in named if file.is_file() or file.is_symlink()]
-            if not inside:
-                raise InputError(f"folder {path} holds no image; allowed: files or folders of {', '.join(FORMATS)}")
-            found += sorted(inside)
-        else:
+    for path in map(os.path.expanduser, paths):
+        if not os.path.isdir(path):
             found.append(Path(path))
+            continue
+        walk = os.walk(path, onerror=warn)
+        named = (Path(parent, name) for parent, _, names in walk for name in names if is_image_name(name))
+        # Keep broken links: their disk may be missing, and reading them reports it.
+        inside = sorted(file for file in named if file.is_file() or file.is_symlink())
+        if not inside:
+            raise InputError(f"folder {path} holds no image; allowed: files or folders of {', '.join(FORMATS)}")
+        found += inside
     return found

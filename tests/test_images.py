@@ -37,19 +37,11 @@ def _refused(read, *words):
 
 
 @pytest.mark.parametrize("form", ["png", "tiff"])
-def test_read_image_scales_16_bit_grey_instead_of_clipping(tmp_path, form):
-    values = np.array([[0, 128, 129, 255, 256, 1000], [32767, 32768, 40000, 65406, 65407, 65535]], np.uint16)
+def test_read_image_scales_every_16_bit_value_to_the_nearest(tmp_path, form):
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     rgb = np.asarray(read_image(_saved(tmp_path / f"x.{form}", values)))
     expected = np.rint(values.astype(np.float64) * 255 / 65535)  # no ties: 257 is odd
-    assert rgb.shape == (2, 6, 3)
-    for channel in range(3):
-        np.testing.assert_array_equal(rgb[..., channel], expected)
-
-
-def test_to_image_rounds_every_16_bit_value_to_the_nearest(tmp_path):
-    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-    rgb = np.asarray(to_image(Image.fromarray(values)))
-    np.testing.assert_array_equal(rgb[..., 0], np.rint(values * (255 / 65535)))
+    np.testing.assert_array_equal(rgb, np.stack([expected] * 3, axis=-1))
 
 
 def test_read_image_takes_32_bit_integers_as_16_bits_and_refuses_floats(tmp_path):
@@ -104,9 +96,7 @@ def test_read_image_ignores_exif_orientation_like_training(tmp_path):
     np.testing.assert_array_equal(resize(read_image(path), 24), decode_and_resize(path.read_bytes(), 24))
 
 
-@pytest.mark.parametrize(
-    ("shape", "size"), [((31, 47), 16), ((9, 200), 24), ((200, 3), 24), ((16, 50), 16), ((5, 7), 33)]
-)
+@pytest.mark.parametrize(("shape", "size"), [((31, 47), 16), ((9, 200), 24), ((200, 3), 24), ((5, 7), 33)])
 def test_resize_in_bands_equals_resize_at_once(monkeypatch, shape, size):
     monkeypatch.setattr(preprocessing, "BAND_PIXELS", 100)
     pixels = DRAW.integers(0, 256, (*shape, 3), np.uint8)
@@ -138,8 +128,6 @@ def _png(path, width, height, rows=b""):
         (30_000, 30_000, ["900000000 pixels", "scale it down"]),
         (9_000, 9_000, ["9000 x 9000", "16777216", "scale it down"]),
         (1, 80_000_000, ["1 x 80000000", "65535", "crop it"]),
-        (70_000, 10, ["70000 x 10", "65535"]),
-        (0, 10, ["not a readable image", "allowed: a whole file of AVIF", "save or download it again"]),
         (100, 100, ["not a readable image", "allowed: a whole file of AVIF", "save or download it again"]),
     ],
 )
@@ -160,18 +148,16 @@ def test_read_image_and_resize_hold_no_float_copy_of_the_whole_image(tmp_path):
     path = tmp_path / "x.jpg"
     Image.effect_noise((4096, 4096), 50).convert("RGB").save(path, quality=50)
     code = (
-        "import resource, numpy\n"
+        "import resource, sys\n"
         "from animesion_jax.images import read_image\n"
         "from animesion_jax.preprocessing import resize\n"
-        "resize(read_image('{}'), 64)\n"
+        "resize(read_image(sys.argv[1]), 64)\n"
         "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (size + {}, resource.RLIM_INFINITY))\n"
-        "print(resize(read_image('{}'), 64).shape)\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (size + 100_000_000, resource.RLIM_INFINITY))\n"
+        "print(resize(read_image(sys.argv[2]), 64).shape)\n"
     )
     small = _saved(tmp_path / "small.jpg", np.zeros((99, 99, 3), np.uint8))
-    result = subprocess.run(
-        [sys.executable, "-c", code.format(small, 100_000_000, path)], capture_output=True, text=True, cwd=ROOT
-    )
+    result = subprocess.run([sys.executable, "-c", code, small, path], capture_output=True, text=True, cwd=ROOT)
     assert result.stdout.strip() == "(64, 64, 3)", result.stderr
 
 
@@ -182,7 +168,7 @@ def test_read_image_refuses_folders_pipes_sockets_devices_and_missing_files(tmp_
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "s.png"))
         for name, words in {
-            "pipe.png": ["a pipe", "allowed: a file of"], "folder.png": ["a folder"], "s.png": ["a socket"],
+            "pipe.png": ["a pipe", "allowed: a whole file of"], "folder.png": ["a folder"], "s.png": ["a socket"],
             "loop.png": ["symbolic links"], "absent.png": ["no such image", "absent.png"],
             "\0.png": ["null byte", "\\x00.png"], "a" * 300 + ".png": ["too long"],
         }.items():  # fmt: skip
@@ -190,13 +176,6 @@ def test_read_image_refuses_folders_pipes_sockets_devices_and_missing_files(tmp_
         _refused(lambda: read_image("/dev/zero"), "a device")
         good = _saved(tmp_path / "good.png", np.zeros((2, 2, 3), np.uint8))
         assert find_images([str(tmp_path)]) == [good, tmp_path / "loop.png"]
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
-def test_read_image_reports_a_file_without_permission(tmp_path):
-    path = _saved(tmp_path / "x.png", np.zeros((2, 2, 3), np.uint8))
-    path.chmod(0)
-    _refused(lambda: read_image(path), "cannot be read: Permission denied; check its permissions")
 
 
 @pytest.mark.parametrize(
@@ -250,8 +229,8 @@ def test_find_images_warns_about_unreadable_folders(tmp_path, monkeypatch, caplo
 def test_to_image_refuses_unusable_images_in_memory():
     _refused(lambda: to_image(Image.new("RGB", (0, 5))), "no pixel")
     _refused(lambda: to_image(np.zeros((0, 5, 3), np.uint8)), "no pixel")
-    _refused(lambda: to_image(Image.new("F", (2, 2))), "floats")
     written = io.BytesIO()
     Image.new("RGB", (64, 64)).save(written, "PNG")
     _refused(lambda: to_image(Image.open(io.BytesIO(written.getvalue()[:-40]))), "not a readable image")
-    _refused(lambda: to_image(np.zeros((4, 4))), "an array image is (H, W, 3) uint8; this one is (4, 4) float64")
+    for array, found in ((np.zeros((4, 4)), "(4, 4) float64"), (5, "() int64")):
+        _refused(lambda array=array: to_image(array), f"an array image is (H, W, 3) uint8; this one is {found}")
