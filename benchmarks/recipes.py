@@ -12,6 +12,7 @@ every variant runs first. The whole study takes days on two cores.
 """
 
 import argparse
+import copy
 import fcntl
 import json
 import os
@@ -25,7 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for configs, which are not installed
 
-from animesion_jax.config import copy, flatten, resolve, to_tree  # noqa: E402
+from animesion_jax.config import flatten, resolve, to_tree  # noqa: E402
 from animesion_jax.models import family_of  # noqa: E402
 from configs import dafre_128  # noqa: E402
 from configs.modern_recipe import MODERN, apply_modern  # noqa: E402
@@ -89,7 +90,7 @@ def overrides(model: str, variant: str, epochs: int) -> dict[str, Any]:
     paper = dafre_128.get_config(model)
     paper.decay_epochs = max(paper.decay_epochs * epochs // paper.epochs, 1)
     paper.epochs = epochs
-    modern = copy(paper)
+    modern = copy.deepcopy(paper)
     apply_modern(modern)
     modern = resolve(modern, family_of(model))
     values = flatten(to_tree(paper))

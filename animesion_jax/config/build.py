@@ -16,8 +16,8 @@ def default_config() -> ml_collections.ConfigDict:
     """Returns the default config, locked: a misspelt field fails."""
     config = ml_collections.ConfigDict()
     for name, field in FIELDS.items():
-        _add(config, name, _reference(field.default, field.kind) if field.kind else field.default)
-    config.stages = tuple(stage(**overrides) for overrides in FIELDS["stages"].default)
+        _add(config, name, _nullable(field.default, field.kind) if field.kind else field.default)
+    config.stages = (stage(),)
     return config.lock()
 
 
@@ -33,7 +33,7 @@ def stage(**overrides: Any) -> ml_collections.ConfigDict:
     """
     made = ml_collections.ConfigDict()
     for name, field in STAGE_FIELDS.items():
-        _add(made, name, _reference(None, _kind(field)))
+        _add(made, name, _nullable(None, _kind(field)))
     made.lock()
     _set(made, dict(_leaves(overrides)), "stage")
     return made
@@ -55,11 +55,6 @@ def from_tree(tree: Mapping[str, Any]) -> ml_collections.ConfigDict:
         raise InputError(f"config.stages is {stages!r}; allowed: a list of stages")
     config.stages = tuple(stage(**each) for each in stages)
     return config
-
-
-def copy(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Returns a config with the same values that shares nothing with the given one."""
-    return from_tree(to_tree(config))
 
 
 def to_tree(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -87,8 +82,8 @@ def _add(config: ml_collections.ConfigDict, name: str, value: Any) -> None:
     (config[section] if section else config)[leaf] = value
 
 
-def _reference(value: Any, kind: type) -> config_dict.FieldReference:
-    """Returns a value that may be None, with a type that assignments and the command line keep."""
+def _nullable(value: Any, kind: type) -> config_dict.FieldReference:
+    """Returns a field that may be None and still has a type."""
     return config_dict.FieldReference(value, field_type=kind)
 
 

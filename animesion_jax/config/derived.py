@@ -1,11 +1,12 @@
 """Values that depend on others: null in the config, worked out when they are used."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import ml_collections
 
-from animesion_jax.config.build import STAGE_FIELDS, copy, stage
+from animesion_jax.config.build import STAGE_FIELDS, stage
 
 # Peaks (from random weights, from pretrained ones) by optimizer. SGD: 0.1 for a batch of 256 and in proportion to it
 # (Goyal et al., 2017, arXiv:1706.02677), a tenth of it for fine-tuning. AdamW: between DeiT's values for 64 and for
@@ -41,7 +42,7 @@ def resolve(config: ml_collections.ConfigDict, family: Any) -> ml_collections.Co
       config: as `default_config` makes it.
       family: the `models.Family` of its model.
     """
-    resolved = copy(config)
+    resolved = copy.deepcopy(config)
     for name, work_out in DERIVED.items():
         if resolved[name] is None:
             resolved[name] = work_out(resolved, family)
@@ -55,12 +56,8 @@ def stage_configs(config: ml_collections.ConfigDict, family: Any) -> list[ml_col
     """
     configs = []
     for each in config.stages:
-        chosen = copy(config)
-        for name in STAGE_FIELDS:
-            section, _, leaf = name.rpartition(".")
-            value = each[name]
-            if value is not None:
-                (chosen[section] if section else chosen)[leaf] = value
+        chosen = copy.deepcopy(config)
+        chosen.update_from_flattened_dict({name: each[name] for name in STAGE_FIELDS if each[name] is not None})
         if chosen.epochs:
             chosen.stages = (stage(),)
             configs.append(resolve(chosen, family))

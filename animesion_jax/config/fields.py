@@ -4,66 +4,66 @@ The defaults are the recipe of the DAF:re paper's tables at 128 px. A field whos
 value depends on others and is worked out when it is used (`derived.py`). config.json keeps the null.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from animesion_jax.config.allowed import (
-    ANY,
-    AT_LEAST_0,
-    AT_LEAST_1,
-    BELOW_1,
-    BOOL,
-    DEVIATIONS,
-    MEANS,
-    NAME,
-    NOT_NEGATIVE,
-    POSITIVE,
-    PROBABILITY,
-    STAGES,
-    Allowed,
-    one_of,
-)
 
-OPTIMIZERS = ("sgd", "adamw")
-SCHEDULES = ("piecewise", "cosine")
-TRAINABLE = ("all", "head")
-CLASS_WEIGHTS = ("none", "balanced")
-WEIGHTS = ("best", "last")
-CACHES = ("auto", "device", "decoded", "encoded", "none")
+@dataclass(frozen=True)
+class Allowed:
+    """The values that a field allows: in words, for error messages, and as a predicate."""
+
+    description: str
+    holds: Callable[[Any], bool]
+
+
+def _one_of(*names: str) -> Allowed:
+    return Allowed(", ".join(names), lambda value: value in names)
+
+
+def _three_numbers(values: Sequence[Any], above: float) -> bool:
+    return len(values) == 3 and all(
+        isinstance(value, int | float) and math.isfinite(value) and value > above for value in values
+    )
+
+
+# The room that uses the value checks it: the data sets, splits, models and weights it can name are known there.
+ANY = Allowed("any", lambda value: True)
+NAME = Allowed("a name", bool)
+AT_LEAST_0 = Allowed("0 or more", lambda value: value >= 0)
+AT_LEAST_1 = Allowed("1 or more", lambda value: value >= 1)
+POSITIVE = Allowed("a finite number, more than 0", lambda value: math.isfinite(value) and value > 0)
+NOT_NEGATIVE = Allowed("a finite number, 0 or more", lambda value: math.isfinite(value) and value >= 0)
+BELOW_1 = Allowed("0 up to less than 1", lambda value: 0 <= value < 1)
+PROBABILITY = Allowed("a probability, 0 to 1", lambda value: 0 <= value <= 1)
+MEANS = Allowed("three numbers", lambda value: _three_numbers(value, -math.inf))
+DEVIATIONS = Allowed("three numbers above 0", lambda value: _three_numbers(value, 0.0))
+STAGES = Allowed("one stage or more, made by animesion_jax.config.stage", bool)
 
 # Takes a flat config (values by dotted name) and the family of its model, None if unknown.
 Rule = Callable[[dict[str, Any], Any], bool]
 
 
-def pretrained(flat: dict[str, Any], family: Any) -> bool:
-    """Returns whether training starts from given weights."""
+def _pretrained(flat: dict[str, Any], family: Any) -> bool:
     return bool(flat["pretrained"])
 
 
-def piecewise(flat: dict[str, Any], family: Any) -> bool:
-    """Returns whether the learning rate falls in steps."""
-    return flat["schedule"] == "piecewise"
+def _schedule(name: str) -> Rule:
+    return lambda flat, family: flat["schedule"] == name
 
 
-def cosine(flat: dict[str, Any], family: Any) -> bool:
-    """Returns whether the learning rate follows a cosine."""
-    return flat["schedule"] == "cosine"
+def _family(name: str) -> Rule:
+    return lambda flat, family: family is None or family.name == name
 
 
-def vit(flat: dict[str, Any], family: Any) -> bool:
-    """Returns whether the model is, or may be, a ViT."""
-    return family is None or family.name == "vit"
-
-
-def resnet(flat: dict[str, Any], family: Any) -> bool:
-    """Returns whether the model is, or may be, a ResNet."""
-    return family is None or family.name == "resnet"
-
-
-def batch_norm(flat: dict[str, Any], family: Any) -> bool:
-    """Returns whether the model has, or may have, batch statistics. Without them, parts add up to the whole batch."""
+def _batch_norm(flat: dict[str, Any], family: Any) -> bool:
+    # Without batch statistics, the gradients of the parts add up to that of the whole batch.
     return family is None or family.has_batch_norm
+
+
+PIECEWISE, COSINE = _schedule("piecewise"), _schedule("cosine")
+VIT, RESNET = _family("vit"), _family("resnet")
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,10 @@ FIELDS: dict[str, Field] = {
     "test_split": Field("test", 'evaluated once, at the end; "" for none', ANY),
     "folder": Field("", 'folder of images per character; train builds a data set of it first; "" for none', ANY),
     "min_images": Field(0, "leaves out the characters of config.folder with fewer images; 0 for none", AT_LEAST_0),
-    "skip_broken": Field(False, "leaves out unreadable images of config.folder instead of stopping", BOOL),
+    "skip_broken": Field(False, "leaves out unreadable images of config.folder instead of stopping", ANY),
     "data.cache": Field(
         "auto", '"device", "decoded", "encoded" or "none"; "auto" picks one of the last three by memory',
-        one_of(*CACHES), False,
+        _one_of("auto", "device", "decoded", "encoded", "none"), False,
     ),
     "data.read_groups": Field(8, "groups that the records are dealt to; a host reads whole groups", AT_LEAST_1),
     "data.shuffle_buffer": Field(50_000, "records in the shuffle buffer where nothing is cached", AT_LEAST_1),
@@ -129,45 +129,45 @@ FIELDS: dict[str, Field] = {
     "model": Field("shallownet", "a name of animesion_jax.models.MODELS", NAME),
     "dropout_rate": Field(None, "dropout of the model; null: the model family's", BELOW_1, kind=float),
     "dtype": Field("float32", 'compute dtype, "float32" or "bfloat16"; parameters stay float32', NAME),
-    "vit.pool": Field("token", '"token" classifies by a class token, "mean" by the mean of the patches', NAME, vit),
-    "vit.pre_logits": Field(False, "puts a tanh layer before the classifier", BOOL, vit),
-    "vit.gelu": Field("tanh", '"tanh", Google\'s approximation, or "erf", exact, as in the paper\'s runs', NAME, vit),
+    "vit.pool": Field("token", '"token" classifies by a class token, "mean" by the mean of the patches', NAME, VIT),
+    "vit.pre_logits": Field(False, "puts a tanh layer before the classifier", ANY, VIT),
+    "vit.gelu": Field("tanh", '"tanh", Google\'s approximation, or "erf", exact, as in the paper\'s runs', NAME, VIT),
     "vit.dropout_places": Field(
-        "google", 'or "animesion", as in the paper\'s runs; models/vit.py lists the places', NAME, vit
+        "google", 'or "animesion", as in the paper\'s runs; models/vit.py lists the places', NAME, VIT
     ),
-    "resnet.initializer": Field("he", '"he" as in torchvision, or "xavier" as in the paper\'s runs', NAME, resnet),
+    "resnet.initializer": Field("he", '"he" as in torchvision, or "xavier" as in the paper\'s runs', NAME, RESNET),
 
     # Weights to start from.
     "pretrained": Field(
-        "", 'file, workdir, bundle, gs://, https:// or a name of pretrained/sources.py; "" for none', ANY, pretrained
+        "", 'file, workdir, bundle, gs://, https:// or a name of pretrained/sources.py; "" for none', ANY, _pretrained
     ),
     "keep_head": Field(
-        False, "keeps the classifier of these weights where its shape fits; else it starts at zero", BOOL, pretrained
+        False, "keeps the classifier of these weights where its shape fits; else it starts at zero", ANY, _pretrained
     ),
     "trainable": _stage(
-        "all", '"all", or "head": the rest is frozen and runs in evaluation mode', one_of(*TRAINABLE)
+        "all", '"all", or "head": the rest is frozen and runs in evaluation mode', _one_of("all", "head")
     ),
 
     # Optimisation.
     "batch_size": Field(64, "global, over all devices and hosts", AT_LEAST_1),
-    "grad_accumulation": Field(1, "parts into which a device cuts its share of a batch", AT_LEAST_1, batch_norm),
+    "grad_accumulation": Field(1, "parts into which a device cuts its share of a batch", AT_LEAST_1, _batch_norm),
     "epochs": _stage(50, "passes over the training split; a stage of 0 is left out", AT_LEAST_1),
     "learning_rate": _stage(
         1e-3, "its peak; null: by optimizer, batch_size and pretrained, as derived.py says", POSITIVE, kind=float
     ),
-    "optimizer": _stage("sgd", '"sgd" or "adamw"; null: the model family\'s', one_of(*OPTIMIZERS), kind=str),
+    "optimizer": _stage("sgd", '"sgd" or "adamw"; null: the model family\'s', _one_of("sgd", "adamw"), kind=str),
     "momentum": _stage(0.9, "of SGD, or the first of AdamW's two decay rates", BELOW_1),
     "weight_decay": _stage(
         0.0, "of kernels; SGD adds it to the gradient, AdamW decouples it; null: by optimizer", NOT_NEGATIVE, kind=float
     ),
-    "schedule": _stage("piecewise", '"piecewise" or "cosine"', one_of(*SCHEDULES)),
-    "decay_epochs": _stage(20, "piecewise: epochs after which the learning rate is divided ...", AT_LEAST_1, piecewise),
-    "decay_factor": Field(3.0, "... by this", POSITIVE, piecewise),
+    "schedule": _stage("piecewise", '"piecewise" or "cosine"', _one_of("piecewise", "cosine")),
+    "decay_epochs": _stage(20, "piecewise: epochs after which the learning rate is divided ...", AT_LEAST_1, PIECEWISE),
+    "decay_factor": Field(3.0, "... by this", POSITIVE, PIECEWISE),
     "warmup_epochs": _stage(
-        0.0, "cosine: epochs of linear warm-up; null: a tenth of the epochs, at most 5", NOT_NEGATIVE, cosine, float
+        0.0, "cosine: epochs of linear warm-up; null: a tenth of the epochs, at most 5", NOT_NEGATIVE, COSINE, float
     ),
     "class_weights": _stage(
-        "none", '"none", or "balanced": every class has the same weight in the loss', one_of(*CLASS_WEIGHTS)
+        "none", '"none", or "balanced": every class has the same weight in the loss', _one_of("none", "balanced")
     ),
     "label_smoothing": _stage(0.0, "part of a label that is spread evenly over all classes", BELOW_1),
     "logit_adjustment": _stage(
@@ -194,6 +194,7 @@ FIELDS: dict[str, Field] = {
     ),
     "keep_last_checkpoints": Field(2, "besides the best by validation top-1", AT_LEAST_1, False),
     "default_weights": Field(
-        "best", 'weights that evaluate and export take: "best" by validation top-1, or "last"', one_of(*WEIGHTS), False
+        "best", 'weights that evaluate and export take: "best" by validation top-1, or "last"',
+        _one_of("best", "last"), False,
     ),
 }  # fmt: skip

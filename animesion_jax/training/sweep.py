@@ -1,8 +1,9 @@
 """sweep(config, workdir): a run for every combination of a grid, each as resumable as a single run."""
 
+import copy
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import ml_collections
 from etils import epath
 
 from animesion_jax import distributed
-from animesion_jax.config import FIELDS, check, copy
+from animesion_jax.config import FIELDS, check
 from animesion_jax.data.datasets import load_dataset
 from animesion_jax.data.splits import select_examples
 from animesion_jax.errors import InputError, first_line
@@ -52,7 +53,7 @@ def expand(config: ml_collections.ConfigDict) -> dict[str, ml_collections.Config
     _check_grid(config)
     configs = {}
     for values in itertools.product(*grid.values()):
-        chosen = copy(base)
+        chosen = copy.deepcopy(base)
         for field, value in zip(grid, values, strict=True):
             try:
                 chosen[field] = value
@@ -96,12 +97,11 @@ def _check_grid(config: ml_collections.ConfigDict) -> None:
 def sweep(
     config: ml_collections.ConfigDict,
     workdir: str,
-    devices: Sequence[jax.Device] | None = None,
     *,
     accept_changes: bool = False,
     preemption: Preemption | None = None,
 ) -> list[dict[str, Any]]:
-    """Trains every run of a grid that has not ended yet.
+    """Trains every run of a grid that has not ended yet, on the devices of all processes.
 
     An interrupted sweep resumes at the last checkpoint of the run that was interrupted. If a run fails, the others are
     still trained.
@@ -109,7 +109,6 @@ def sweep(
     Args:
       config: as in `expand`; see configs/sweep_size.py.
       workdir: folder for sweep.json and for a workdir per run, named as in `expand`; local or gs://.
-      devices: devices to train on; None takes those of all processes.
       accept_changes, preemption: as in `train`.
 
     Returns:
@@ -120,60 +119,51 @@ def sweep(
       InputError: before anything is trained, a run has a data set, split, model or batch size that cannot be.
     """
     configs = expand(config)
-    num_devices = len(devices or jax.devices())
     for name, each in configs.items():
         try:
-            _check_run(each, num_devices)
+            _check_run(each)
         except InputError as error:
             raise InputError(f"run {name} of the sweep: {error}") from error
-    outcomes: dict[str, dict[str, Any]] = {}
-    _write_record(config, workdir, configs, outcomes)
+    folder = epath.Path(workdir).expanduser()
+    outcomes: dict[str, dict[str, Any]] = {name: {"status": "waiting"} for name in configs}
+    _write_record(config, folder, outcomes)
     for number, (name, each) in enumerate(configs.items(), start=1):
         log.info("run %d of %d: %s", number, len(configs), name)
         if preemption:
             preemption.check()
-        folder = str(epath.Path(workdir).expanduser() / name)
-        outcomes[name] = _run_one(each, folder, devices, accept_changes, preemption)
-        _write_record(config, workdir, configs, outcomes)
+        outcomes[name] = _run_one(each, str(folder / name), accept_changes, preemption)
+        _write_record(config, folder, outcomes)
         # Every run has its own programs, which would fill the memory in a long sweep.
         jax.clear_caches()
     return [{"run": name, **outcome} for name, outcome in outcomes.items()]
 
 
 def _run_one(
-    config: ml_collections.ConfigDict,
-    folder: str,
-    devices: Sequence[jax.Device] | None,
-    accept_changes: bool,
-    preemption: Preemption | None,
+    config: ml_collections.ConfigDict, workdir: str, accept_changes: bool, preemption: Preemption | None
 ) -> dict[str, Any]:
     """Returns the outcome of a run, which is trained unless it has ended."""
     try:
-        results = run.results_of(folder, config, accept_changes=accept_changes)
+        results = run.results_of(workdir, config, accept_changes=accept_changes)
         if results is not None:
             return {"status": "had ended", "results": results}
-        results = train(config, folder, devices, accept_changes=accept_changes, preemption=preemption)
+        results = train(config, workdir, accept_changes=accept_changes, preemption=preemption)
         return {"status": "trained", "results": results}
     except (InputError, jax.errors.JaxRuntimeError) as error:
         # A JaxRuntimeError mostly means that the devices have too little memory.
         if jax.process_count() > 1:
             # The other processes may be waiting in this run, so that the next one cannot begin.
             raise
-        log.warning("run %s failed: %s", folder, first_line(error))
+        log.warning("run %s failed: %s", workdir, first_line(error))
         return {"status": "failed", "error": first_line(error)}
 
 
-def _write_record(
-    config: ml_collections.ConfigDict, workdir: str, names: Sequence[str], outcomes: dict[str, dict[str, Any]]
-) -> None:
+def _write_record(config: ml_collections.ConfigDict, folder: epath.Path, outcomes: dict[str, dict[str, Any]]) -> None:
     """Writes sweep.json: the settings of the sweep, and the status of each run."""
     if not distributed.is_first():
         return
-    folder = epath.Path(workdir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     runs = {
-        name: {key: value for key, value in outcomes.get(name, {"status": "waiting"}).items() if key != "results"}
-        for name in names
+        name: {key: value for key, value in outcome.items() if key != "results"} for name, outcome in outcomes.items()
     }
     record = {
         "grid": config.grid.to_dict(),
@@ -184,11 +174,11 @@ def _write_record(
     write_json(folder / SWEEP_FILE, record)
 
 
-def _check_run(config: ml_collections.ConfigDict, num_devices: int) -> None:
+def _check_run(config: ml_collections.ConfigDict) -> None:
     """Raises InputError if the data set, its splits, the model or the devices do not fit the config."""
     dataset = load_dataset(config.dataset, config.data_dir)
     for split in filter(None, (config.train_split, config.validation_split, config.test_split)):
         select_examples(config, dataset, split)
     run.build_model(config, len(dataset.class_names))
-    steps.check_train_batch(config, num_devices)
-    steps.check_batch_size("eval_batch_size", config.eval_batch_size, num_devices)
+    steps.check_train_batch(config, jax.device_count())
+    steps.check_batch_size("eval_batch_size", config.eval_batch_size, jax.device_count())
