@@ -29,7 +29,8 @@ def main(argv: Sequence[str]) -> int:
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     set_compilation_cache()
-    command, arguments = split_command(argv)
+    arguments = list(argv[1:])
+    command = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "train"
     try:
         if command not in COMMANDS:
             raise InputError(f"unknown command '{command}'; allowed: {', '.join(COMMANDS)}")
@@ -61,13 +62,6 @@ def main(argv: Sequence[str]) -> int:
 def _report(command: str, message: str, status: int) -> int:
     print(f"animesion {command}: {message}", file=sys.stderr)
     return status
-
-
-def split_command(argv: Sequence[str]) -> tuple[str, list[str]]:
-    """Returns the command, `train` where none is named, and its arguments."""
-    arguments = list(argv[1:])
-    named = arguments and not arguments[0].startswith("-")
-    return arguments.pop(0) if named else "train", arguments
 
 
 def run() -> None:

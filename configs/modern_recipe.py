@@ -12,12 +12,22 @@ from animesion_jax.config import stage
 MODERN = "recipe=modern"
 
 
-def rebalancing() -> ml_collections.ConfigDict:
-    """Returns the stage that trains the classifier alone, with the same weight for every class.
+def apply_modern(config: ml_collections.ConfigDict) -> None:
+    """Sets the fields of the modern recipe.
 
-    It helps the rare classes of a long tail (Kang et al., 2020, arXiv:1910.09217).
+    Raises:
+      ValueError: the config reproduces the accidents of the paper's runs.
     """
-    return stage(
+    if config.eval_mode_after_epochs:
+        raise ValueError(f"'{MODERN}' and 'faithful' exclude each other; allowed: one of them")
+    # Null: they follow the model's family, the batch size, the epochs and the weights to start from.
+    config.optimizer = config.learning_rate = config.weight_decay = config.warmup_epochs = None
+    config.schedule = "cosine"
+    # Train a pretrained ResNet whole: the paper's frozen ones are far behind those from scratch.
+    config.trainable = "all"
+    # Then train the classifier alone, with the same weight for every class. It helps the rare classes of a long tail
+    # (Kang et al., 2020, arXiv:1910.09217).
+    rebalancing = stage(
         epochs=10,
         trainable="head",
         class_weights="balanced",
@@ -32,21 +42,6 @@ def rebalancing() -> ml_collections.ConfigDict:
         cutmix=0.0,
         ema_decay=0.0,
     )
-
-
-def apply_modern(config: ml_collections.ConfigDict) -> None:
-    """Sets the fields of the modern recipe.
-
-    Raises:
-      ValueError: the config reproduces the accidents of the paper's runs.
-    """
-    if config.eval_mode_after_epochs:
-        raise ValueError(f"'{MODERN}' and 'faithful' exclude each other; allowed: one of them")
-    # Null: they follow the model's family, the batch size, the epochs and the weights to start from.
-    config.optimizer = config.learning_rate = config.weight_decay = config.warmup_epochs = None
-    config.schedule = "cosine"
-    # Train a pretrained ResNet whole: the paper's frozen ones are far behind those from scratch.
-    config.trainable = "all"
-    config.stages = (stage(), rebalancing())
+    config.stages = (stage(), rebalancing)
     # Both cosines end at 0, so the last weights have settled.
     config.default_weights = "last"

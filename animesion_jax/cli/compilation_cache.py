@@ -1,5 +1,6 @@
 """JAX's compilation cache on disk: a second start of a command does not compile its programs again."""
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -20,18 +21,14 @@ def set_compilation_cache() -> None:
     """Sets the cache folder, below the user's cache folder, unless the user has set one; "" means no cache."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     folder = Path(caches) / "animesion_jax" / "compiled" / processor()
-    if FOLDER not in os.environ and _is_writable(folder):
+    if FOLDER in os.environ:
+        return
+    # A home that cannot be written to has no cache.
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
         os.environ[FOLDER] = str(folder)
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
-
-
-def _is_writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK)
 
 
 def processor() -> str:

@@ -43,13 +43,12 @@ def main(argv: Sequence[str]) -> int:
     if args.copy_to:
         _check_outside(args.copy_to, args.images)
     recognizer = load(args.bundle, min(args.batch_size, len(files)))
-    result_file, left = None, files
+    left = files
     if args.output:
-        ranks = min(args.top_k, len(recognizer.bundle.names))
-        result_file = ResultFile(args.output, files, ranks)
+        result_file = ResultFile(args.output, files, min(args.top_k, len(recognizer.bundle.names)))
         left = result_file.left
-    if len(left) < len(files):
-        log.info("%s has %d of the %d images", args.output, len(files) - len(left), len(files))
+        if len(left) < len(files):
+            log.info("%s has %d of the %d images", args.output, len(files) - len(left), len(files))
     rows: Iterable[Row] = recognizer.predict_files(left, args.top_k)
     if args.copy_to:
         rows = copy_into_folders(rows, args.copy_to)
@@ -57,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     bar = tqdm(
         rows, initial=len(files) - len(left), total=len(files), unit="img", desc="predicting", disable=None, leave=False
     )
-    if result_file:
+    if args.output:
         try:
             result_file.write(_counted(bar, counts))
         except KeyboardInterrupt:

@@ -63,7 +63,6 @@ def _line(arguments, capsys):
         (["model=alexnet"], ["unknown model 'alexnet'; allowed: shallownet, resnet18"]),
         (["model=vit_b16", "image_size=50"], ["image_size 50 is not a multiple of 16", "vit_b16", "48 and 64"]),
         (["train_split=training"], ["toyfaces has no split 'training'; allowed: train, validation, test"]),
-        (["validation_split=dev"], ["toyfaces has no split 'dev'; allowed:", "train"]),
         (["batch_size=66"], ["batch_size 66 does not divide among 4 devices; allowed: a multiple of 4"]),
         (
             ["batch_size=60", "grad_accumulation=4"],
@@ -75,14 +74,8 @@ def _line(arguments, capsys):
             ["dataset=dafre/released"],
             ["'dafre/released' is not built", "build it: (cd tfds_builders/dafre && tfds build"],
         ),
-        (["data.cache=disk"], ["config.data.cache is 'disk'; allowed: auto, device, decoded, encoded, none"]),
         (["seed=-1"], ["config.seed is -1; allowed: 0 or more"]),
         (["mean=('a','b','c')"], ["config.mean is ('a', 'b', 'c'); allowed: three numbers"]),
-        (["learning_rate=inf"], ["config.learning_rate is inf; allowed: a finite number"]),
-        (["augment.flip=2"], ["config.augment.flip is 2.0; allowed: a probability"]),
-        (["augment.hue=-0.1"], ["config.augment.hue is -0.1; allowed: a finite number, 0 or more"]),
-        (["data.read_groups=0"], ["config.data.read_groups is 0; allowed: 1 or more"]),
-        (["checkpoint_every_steps=-1"], ["config.checkpoint_every_steps is -1; allowed: 0 or more"]),
     ],
 )
 def test_bad_field_is_refused_before_the_workdir_is_made(overrides, words, toyfaces_dir, tmp_path, capsys):
@@ -161,10 +154,10 @@ def test_unknown_split_to_evaluate_is_refused(trained, capsys):
     assert "toyfaces has no split 'dev'; allowed: train, validation, test" in message
 
 
-@pytest.mark.parametrize("what", ["a file", "below a file", "no permission"])
+@pytest.mark.parametrize("what", ["below a file", "no permission"])
 def test_unwritable_workdir_is_one_line(what, toyfaces_dir, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("")
-    workdir = {"a file": tmp_path / "file", "below a file": tmp_path / "file" / "run"}.get(what, tmp_path / "run")
+    workdir = tmp_path / ("file/run" if what == "below a file" else "run")
     if what == "no permission":
         # Tests in containers run as root, whom permissions do not stop.
         from etils.epath import backend
@@ -196,8 +189,5 @@ def test_paths_with_spaces_quotes_and_other_scripts(toyfaces_dir, trained, tmp_p
     image = folder / '顔 "1", it\'s.png'
     Image.new("RGB", (20, 20), "pink").save(image)
     capsys.readouterr()
-    for form in ("json", "csv", "table"):
-        assert main(["animesion", "predict", f"--bundle={bundle}", f"--format={form}", str(image)]) == 0
-        printed = capsys.readouterr().out
-        if form == "json":
-            assert json.loads(printed)[0]["path"] == str(image)
+    assert main(["animesion", "predict", f"--bundle={bundle}", "--format=json", str(image)]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["path"] == str(image)

@@ -50,9 +50,7 @@ def test_overrides_set_fields_of_a_sweep():
     ("override", "message"),
     [
         ("bach_size=3", "unknown config field 'bach_size', did you mean batch_size?"),
-        ("vit.pol=mean", "unknown config field 'vit.pol', did you mean vit.pool?"),
         ("stages[2].epochs=5", "unknown config field 'stages[2].epochs', did you mean stages[1].epochs?"),
-        ("stages[1].epoch=5", "unknown config field 'stages[1].epoch', did you mean stages[1].epochs?"),
         ("[=1", "unknown config field '['"),
         ("stages=3", "config.stages has fields of its own; set one of them, such as --config.stages[0].augment."),
         ("vit=3", "config.vit has fields of its own; set one of them, such as --config.vit.dropout_places=VALUE"),

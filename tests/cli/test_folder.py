@@ -118,7 +118,6 @@ def test_killed_build_is_not_used(tmp_path, monkeypatch):
     [
         ({"train": 8}, {}, ("held_out", 1 / 8, "")),
         ({"train": 8}, {"held_out": 0.25}, ("held_out", 0.25, "")),
-        ({"train": 3}, {}, ("", 0.0, "")),
         ({"train": 3, "test": 1}, {}, ("", 0.0, "test")),
         ({"train": 8, "val": 1}, {}, ("validation", 0.0, "")),
         ({"train": 8, "val": 1}, {"validation_split": ""}, ("", 0.0, "")),

@@ -1,3 +1,4 @@
+import functools
 import importlib
 import itertools
 import re
@@ -5,6 +6,7 @@ import shlex
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from animesion_jax.cli.train import parse_args
@@ -27,34 +29,28 @@ def _module(table):
     return importlib.import_module(table.config.removesuffix(".py").replace("/", "."))
 
 
-def test_the_paper_has_34_rows():
-    assert len(ROWS) == 34
+@functools.cache
+def _variables(model, image_size, num_classes):
+    config = _module(TABLES[0]).get_config(model)
+    config.image_size = image_size
+    return abstract_variables(run.build_model(config, num_classes), image_size)
 
 
 @pytest.mark.parametrize(
     ("table", "model", "pretrained"), ROWS, ids=[f"{t.number}-{m}-{'pre' if p else 'raw'}" for t, m, p in ROWS]
 )
-def test_every_row_builds_its_model_optimizer_and_schedule(table, model, pretrained):
+def test_every_row_builds_its_model_and_trains_its_parameters(table, model, pretrained):
     config = _module(table).get_config(f"{model},pretrained" if pretrained else model)
     check(config, family_of(config.model))
     assert (config.batch_size, config.epochs, config.image_size) == {
         1: (64, 50, 128), 2: (64, 200, 128), 3: (1024, 200, 224), 4: (1024, 200, 224)
     }[table.number]  # fmt: skip
-    variables = abstract_variables(run.build_model(config, table.num_classes), config.image_size)
+    variables = _variables(model, config.image_size, table.num_classes)
     params = variables["params"]
     assert params["head"]["kernel"].shape == (HIDDEN[model], table.num_classes)
     assert bool(config.pretrained) == pretrained
 
-    # The paper: divided by 3 after every 20 epochs of 50, after every 50 of 200.
-    images = {"dafre": 322_947, "moeimouto": 10_000}[table.dataset]
-    resolved = resolve(config, family_of(model))
-    schedule = optim.make_schedule(resolved, images // config.batch_size)
-    every = 20 if config.epochs == 50 else 50
-    for epoch in range(0, config.epochs, 10):
-        rate = schedule(epoch * (images // config.batch_size))
-        np.testing.assert_allclose(rate, 1e-3 / 3 ** (epoch // every), rtol=1e-6)
-
-    optimizer = optim.make_optimizer(resolved, schedule)
+    optimizer = optim.make_optimizer(resolve(config, family_of(model)), optax.constant_schedule(1e-3))
     state = jax.eval_shape(lambda variables: create_state(variables, optimizer, config.trainable), variables)
     trained = sum(leaf.size for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim)
     # Pretrained ResNets are frozen except for a new classifier; all else is trained whole.
@@ -62,6 +58,16 @@ def test_every_row_builds_its_model_optimizer_and_schedule(table, model, pretrai
         assert trained == (HIDDEN[model] + 1) * table.num_classes
     else:
         assert trained == sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.number)
+def test_schedule_divides_by_three_after_20_of_50_or_50_of_200_epochs(table):
+    config = _module(table).get_config("resnet18")
+    steps = {"dafre": 322_947, "moeimouto": 10_000}[table.dataset] // config.batch_size
+    schedule = optim.make_schedule(config, steps)
+    every = 20 if config.epochs == 50 else 50
+    for epoch in range(0, config.epochs, 10):
+        np.testing.assert_allclose(schedule(epoch * steps), 1e-3 / 3 ** (epoch // every), rtol=1e-6)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.number)
@@ -121,19 +127,18 @@ def test_modern_recipe_trains_a_pretrained_resnet_whole():
 
 
 @pytest.mark.parametrize(
-    ("table", "override", "learning_rate", "warmup"),
+    ("override", "learning_rate", "warmup"),
     [
         # Goyal et al. (2017): 0.1 for every 256 images of a batch.
-        (TABLES[0], "--config.seed=0", 0.025, 5.0),
-        (TABLES[0], "--config.batch_size=256", 0.1, 5.0),
-        (TABLES[0], "--config.epochs=14", 0.025, 1.4),
-        (TABLES[0], "--config.learning_rate=0.3", 0.3, 5.0),
-        (TABLES[0], "--config.warmup_epochs=0", 0.025, 0.0),
-        (TABLES[2], "--config.seed=0", 0.4, 5.0),
+        ("--config.batch_size=256", 0.1, 5.0),
+        ("--config.epochs=14", 0.025, 1.4),
+        ("--config.learning_rate=0.3", 0.3, 5.0),
+        ("--config.warmup_epochs=0", 0.025, 0.0),
     ],
 )
-def test_modern_recipe_follows_overrides_of_the_command_line(table, override, learning_rate, warmup):
-    config = parse_args([f"--config={ROOT}/{table.config}:resnet18,recipe=modern", "--workdir=w", override]).config
+def test_modern_recipe_follows_overrides_of_the_command_line(override, learning_rate, warmup):
+    file = f"{ROOT}/{TABLES[0].config}"
+    config = parse_args([f"--config={file}:resnet18,recipe=modern", "--workdir=w", override]).config
     first = stage_configs(config, family_of("resnet18"))[0]
     assert (first.learning_rate, first.warmup_epochs) == (pytest.approx(learning_rate), pytest.approx(warmup))
 
@@ -144,8 +149,6 @@ def test_modern_recipe_excludes_faithful():
 
 
 def test_unknown_option_is_named():
-    with pytest.raises(ValueError, match=r"unknown option 'recipe=new'.*\[,recipe=modern\]"):
-        _module(TABLES[0]).get_config("resnet18,recipe=new")
     for table in TABLES:
-        with pytest.raises(ValueError, match=r"'fast'.*MODEL\[,pretrained\]\[,faithful\]"):
+        with pytest.raises(ValueError, match=r"unknown option 'fast'.*\[,faithful\]\[,recipe=modern\]"):
             _module(table).get_config("vit_b16,fast")
