@@ -104,15 +104,8 @@ def count_by_class(
     """
     num_classes = len(train_images)
     images = np.bincount(labels, minlength=num_classes)
-    accuracies = [
-        np.divide(
-            np.bincount(labels[ranks < k], minlength=num_classes),
-            images,
-            np.full(num_classes, np.nan),
-            where=images > 0,
-        )
-        for k in (1, 5)
-    ]
+    with np.errstate(invalid="ignore"):
+        top1, top5 = (np.bincount(labels[ranks < k], minlength=num_classes) / images for k in (1, 5))
     # Count only the pairs that occur: a full confusion matrix of DAF:re has ten million entries.
     wrong = predicted != labels
     pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]]), axis=1, return_counts=True)
@@ -121,7 +114,7 @@ def count_by_class(
     confused_with, confusions = np.full(num_classes, -1), np.zeros(num_classes, int)
     confused_with[confused] = pairs[1][order][first]
     confusions[confused] = counts[order][first]
-    return ClassResults(train_images, images, *accuracies, confused_with, confusions)
+    return ClassResults(train_images, images, top1, top5, confused_with, confusions)
 
 
 def summarize(results: ClassResults) -> dict[str, Any]:
@@ -157,15 +150,9 @@ def to_csv(results: ClassResults, class_names: Sequence[str]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for class_id, name in enumerate(class_names):
-        tested, confused_with = results.test_images[class_id] > 0, results.confused_with[class_id]
-        writer.writerow([
-            class_id,
-            name,
-            results.train_images[class_id],
-            results.test_images[class_id],
-            float(results.top1_accuracy[class_id]) if tested else "",
-            float(results.top5_accuracy[class_id]) if tested else "",
-            class_names[confused_with] if confused_with >= 0 else "",
-            results.confusions[class_id] if confused_with >= 0 else "",
-        ])  # fmt: skip
+        images = (results.train_images[class_id], results.test_images[class_id])
+        accuracies = (results.top1_accuracy[class_id], results.top5_accuracy[class_id])
+        confused_with = results.confused_with[class_id]
+        confusions = (class_names[confused_with], results.confusions[class_id]) if confused_with >= 0 else ("", "")
+        writer.writerow([class_id, name, *images, *(accuracies if images[1] else ("", "")), *confusions])
     return text.getvalue()

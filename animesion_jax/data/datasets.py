@@ -115,8 +115,7 @@ class Examples:
             # Selecting the held-out part has read all labels already.
             return np.bincount(self.labels()[shard_index::num_shards], minlength=num_classes)
         start, stop = (self.num_examples * part // num_shards for part in (shard_index, shard_index + 1))
-        labels = _read_labels(self.dataset, f"{self.split}[{start}:{stop}]", INTERLEAVED)
-        check_labels(labels, self.dataset, self.split)
+        labels = _read_labels(self.dataset, self.split, f"[{start}:{stop}]", INTERLEAVED)
         return np.bincount(labels, minlength=num_classes)
 
     def labels(self) -> np.ndarray:
@@ -135,26 +134,26 @@ class LabelsOnly(tfds.decode.PartialDecoding):
 @functools.lru_cache(maxsize=4)
 def _stored_labels(dataset: Dataset, split: str) -> np.ndarray:
     """Returns the int32 class ids of a split in stored order; shared, so do not modify them."""
-    labels = _read_labels(dataset, split, IN_STORED_ORDER)
-    check_labels(labels, dataset, split)
-    return labels
+    return _read_labels(dataset, split, "", IN_STORED_ORDER)
 
 
-def _read_labels(dataset: Dataset, split: str, read_config: tfds.ReadConfig) -> np.ndarray:
+def _read_labels(dataset: Dataset, split: str, part: str, read_config: tfds.ReadConfig) -> np.ndarray:
     records = dataset.builder.as_dataset(
-        split=split, shuffle_files=False, read_config=read_config, decoders=LabelsOnly({"label": True})
+        split=split + part, shuffle_files=False, read_config=read_config, decoders=LabelsOnly({"label": True})
     )
     batches = [batch["label"].astype(np.int32) for batch in records.batch(8192).as_numpy_iterator()]
-    return np.concatenate([np.zeros(0, np.int32), *batches])
+    labels = np.concatenate([np.zeros(0, np.int32), *batches])
+    check_labels(labels, dataset, split)
+    return labels
 
 
 def check_labels(labels: np.ndarray, dataset: Dataset, split: str) -> None:
     """Raises InputError for the first label that is no class id of the data set."""
     num_classes = len(dataset.class_names)
-    if len(labels) and (labels.min() < 0 or labels.max() >= num_classes):
-        odd = next(label for label in labels if not 0 <= label < num_classes)
+    odd = labels[(labels < 0) | (labels >= num_classes)]
+    if len(odd):
         raise InputError(
-            f"split '{split}' of {dataset.name} has the label {odd}; allowed: 0 to {num_classes - 1} "
+            f"split '{split}' of {dataset.name} has the label {odd[0]}; allowed: 0 to {num_classes - 1} "
             "(public test splits often lack labels: take another split)"
         )
 
@@ -170,17 +169,13 @@ def load_dataset(name: str, data_dir: str) -> Dataset:
       InputError: the data set is not built there, or lacks images or labels.
     """
     root = epath.Path(data_dir).expanduser()
-    folder = root / name
-    versions = []
-    if folder.exists():
-        # A killed build leaves a folder "incomplete.SOMETHING", which may look complete but is not.
-        versions = [
-            path
-            for path in folder.iterdir()
-            if tfds.core.Version.is_valid(path.name) and (path / "dataset_info.json").exists()
-        ]
+    # A killed build leaves a folder "incomplete.SOMETHING", which may look complete but is not.
+    versions = [
+        path.parent for path in root.glob(f"{name}/*/dataset_info.json") if tfds.core.Version.is_valid(path.parent.name)
+    ]
     if not versions:
-        built = sorted(str(path.parent.parent.relative_to(root)) for path in _find_dataset_infos(root))
+        infos = [*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]
+        built = sorted(str(path.parent.parent.relative_to(root)) for path in infos)
         raise InputError(
             f"data set '{name}' is not built in {root} (there: {', '.join(built) or 'nothing'}); "
             f"{_how_to_build(name, root, built)}"
@@ -205,9 +200,3 @@ def _how_to_build(name: str, root: epath.Path, built: list[str]) -> str:
         flags = f"{f'--config={config} ' if config else ''}{BUILDERS[base]}--data_dir={root.resolve()}"
         return f"build it: (cd tfds_builders/{base} && tfds build {flags})"
     return f"allowed: a data set that is built there, or one of {', '.join(BUILDERS)}, which can be built"
-
-
-def _find_dataset_infos(root: epath.Path) -> list[epath.Path]:
-    if not root.exists():
-        return []
-    return [*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]

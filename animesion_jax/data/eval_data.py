@@ -14,11 +14,7 @@ from animesion_jax.data.splits import group_bounds, select_examples
 
 
 class EvalData:
-    """A split in padded and masked batches: every example once, for any number of shards and devices.
-
-    Attributes:
-      num_examples: number of examples of the split, over all shards.
-    """
+    """A split in padded and masked batches: every example once, for any number of shards and devices."""
 
     def __init__(
         self,
@@ -42,14 +38,13 @@ class EvalData:
         """
         examples = select_examples(config, dataset, split)
         self._dataset, self._split = dataset, split
-        self.num_examples = examples.num_examples
-        bounds = group_bounds(self.num_examples, num_shards)
+        bounds = group_bounds(examples.num_examples, num_shards)
         self._batch_size = config.eval_batch_size // num_shards
         # All shards yield as many batches as the largest, so that all processes join the same collectives.
         largest = max(stop - start for start, stop in itertools.pairwise(bounds))
         self._num_batches = math.ceil(largest / self._batch_size)
         self._size = config.image_size
-        cache = choose_cache(config.data.cache, self.num_examples * self._size * self._size * 3, 0)
+        cache = choose_cache(config.data.cache, examples.num_examples * self._size * self._size * 3, 0)
         records = examples.records(bounds[shard_index], bounds[shard_index + 1])
         batches = decoded(records, self._size).batch(self._batch_size)
         self._batches = (batches.cache() if cache == "decoded" else batches).prefetch(BATCHES_AHEAD)
@@ -61,10 +56,7 @@ class EvalData:
             check_labels(batch["label"], self._dataset, self._split)
             yield pad_batch(batch, self._batch_size)
             done += 1
-        empty = {
-            "image": np.zeros((0, self._size, self._size, 3), np.uint8),
-            "label": np.zeros((0,), np.int32),
-        }
+        empty = {"image": np.zeros((0, self._size, self._size, 3), np.uint8), "label": np.zeros(0, np.int32)}
         for _ in range(self._num_batches - done):
             yield pad_batch(empty, self._batch_size)
 

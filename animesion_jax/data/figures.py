@@ -33,8 +33,7 @@ def make_figures(name: str, data_dir: str, output: str) -> dict[str, dict[str, A
     """Writes samples.png, histogram.png and statistics.json of a data set.
 
     Args:
-      name: TFDS name of the data set, "name" or "name/config".
-      data_dir: folder of built data sets; local or gs://.
+      name, data_dir: as in `load_dataset`.
       output: folder to write to, created if missing; local or gs://.
 
     Returns:
@@ -120,25 +119,19 @@ def draw_samples(dataset: Dataset, images: dict[int, list[Image.Image]]) -> "Fig
         name = _shortened(dataset.class_names[class_id], 8, block_width)
         axes.text(left, top + CAPTION / 2, name, fontsize=8, va="center", parse_math=False)
         for j, sample in enumerate(samples):
-            tile = _fitted(sample)
+            # Fit the longer side into the tile.
+            scale = TILE / max(sample.size)
+            tile = sample.resize([max(round(side * scale), 1) for side in sample.size], Image.Resampling.BICUBIC)
             x, y = (TILE - tile.width) // 2, (TILE - tile.height) // 2
             sheet.paste(tile, (left + j * (TILE + GAP) + x, top + CAPTION + y))
     axes.imshow(sheet, extent=(0, width, height, 0), aspect="auto", interpolation="none")
     return figure
 
 
-def _fitted(image: Image.Image) -> Image.Image:
-    """Returns the image resized so that its longer side has TILE pixels."""
-    scale = TILE / max(image.size)
-    return image.resize([max(round(side * scale), 1) for side in image.size], Image.Resampling.BICUBIC)
-
-
 def draw_histogram(dataset: Dataset, counts: np.ndarray) -> "Figure":
     """Returns a bar chart of the most frequent classes, with mean and median of all classes that have images.
 
-    Args:
-      dataset: the data set, for its name and class names.
-      counts: (classes,) int images by class id.
+    `counts` is (classes,) int images by class id.
     """
     from matplotlib.figure import Figure
 

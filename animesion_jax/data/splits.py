@@ -37,10 +37,8 @@ def select_examples(config: ml_collections.ConfigDict, dataset: Dataset, split: 
         the data set.
 
     Raises:
-      InputError: the split is unknown or empty, config.held_out is out of range, or the held-out part is empty.
+      InputError: the split is unknown or empty, or the held-out part is empty.
     """
-    if not 0 <= config.held_out < 1:
-        raise InputError(f"config.held_out is {config.held_out}; allowed: from 0 to less than 1")
     if split == HELD_OUT and not config.held_out:
         raise InputError(
             f"nothing is held out of '{config.train_split}' (config.held_out is 0); allowed: "

@@ -18,17 +18,11 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from animesion_jax.data.caches import choose_cache
+from animesion_jax.data.caches import EncodedCache, choose_cache
 from animesion_jax.data.datasets import READING, Dataset, check_labels
 from animesion_jax.data.decode import BATCHES_AHEAD, HostBatch, decoded
-from animesion_jax.data.encoded_cache import EncodedCache
 from animesion_jax.data.splits import group_bounds, select_examples
 from animesion_jax.errors import InputError
-
-
-def group_order(size: int, seed: int, epoch: int, group: int) -> np.ndarray:
-    """Returns the (size,) int64 permutation of a group's records in one epoch."""
-    return np.random.default_rng((seed, epoch, group)).permutation(size)
 
 
 def steps_per_epoch(config: ml_collections.ConfigDict, dataset: Dataset) -> int:
@@ -84,7 +78,7 @@ class TrainData:
           streamed: see `choose_cache`.
 
         Raises:
-          InputError: see `select_examples`, `steps_per_epoch`, `read_groups` and `choose_cache`.
+          InputError: see `select_examples`, `steps_per_epoch` and `read_groups`.
         """
         self.config = config
         self._examples = select_examples(config, dataset, config.train_split)
@@ -157,7 +151,7 @@ class TrainData:
         orders = []
         for group in self._groups:
             size = self._bounds[group + 1] - self._bounds[group]
-            order = group_order(size, self.config.seed, epoch, group)
+            order = np.random.default_rng((self.config.seed, epoch, group)).permutation(size)
             orders.append(order[: self.steps_per_epoch * self._per_group].reshape(-1, self._per_group))
         return np.stack(orders, axis=1)[skipped:]
 
@@ -173,13 +167,12 @@ class TrainData:
                 size = self._bounds[group + 1] - self._bounds[group]
                 images = np.empty((size, self._size, self._size, 3), np.uint8)
                 labels = np.empty(size, np.int32)
-                filled = 0
+                start = 0
                 for batch in decoded(self._records(group), self._size).batch(256).prefetch(2).as_numpy_iterator():
-                    count = len(batch["label"])
-                    images[filled : filled + count] = batch["image"]
-                    labels[filled : filled + count] = batch["label"]
-                    filled += count
-                    bar.update(count)
+                    stop = start + len(batch["label"])
+                    images[start:stop], labels[start:stop] = batch["image"], batch["label"]
+                    bar.update(stop - start)
+                    start = stop
                 check_labels(labels, self._examples.dataset, self.config.train_split)
                 yield images, labels
 

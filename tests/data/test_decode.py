@@ -17,7 +17,7 @@ def _jpegs():
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("size", [64, 96, 128, 160])
+@pytest.mark.parametrize("size", [64, 160])
 def test_decode_and_resize_agrees_with_pillow_and_predict(size):
     for jpeg in _jpegs():
         image = Image.open(io.BytesIO(jpeg)).convert("RGB")

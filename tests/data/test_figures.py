@@ -88,10 +88,7 @@ def test_read_samples_returns_images_of_each_class_deterministically(toyfaces_di
     for class_id, images in samples.items():
         shown = {image.tobytes() for image in images}
         assert len(shown) == len(images) == min(4, len(by_class[class_id])) and shown <= by_class[class_id]
-    again = figures.read_samples(examples)
-    assert [[image.tobytes() for image in again[i]] for i in again] == [
-        [image.tobytes() for image in samples[i]] for i in samples
-    ]
+    assert figures.read_samples(examples) == samples
 
 
 def test_sample_grid_shows_every_image_unresampled_at_its_position():
@@ -106,7 +103,7 @@ def test_sample_grid_shows_every_image_unresampled_at_its_position():
         np.testing.assert_array_equal(pixels[top : top + 80, left : left + 80], tiles[class_id, number])
 
 
-@pytest.mark.parametrize("num_classes", [1, 2, 20])
+@pytest.mark.parametrize("num_classes", [1, 20])
 def test_sample_grid_names_do_not_overlap_or_leave_the_figure(num_classes):
     sizes = [(160, 160), (1, 300), (500, 90), (20, 20)]
     images = {class_id: [Image.new("RGB", size) for size in sizes] for class_id in range(num_classes)}
@@ -132,7 +129,7 @@ def test_histogram_shows_the_most_frequent_classes_in_order():
     assert axes.get_title() == "some/names: the 100 most frequent of 149 classes"
 
 
-@pytest.mark.parametrize("num_classes", [1, 2, 100])
+@pytest.mark.parametrize("num_classes", [1, 100])
 def test_histogram_names_do_not_overlap_or_leave_the_figure(num_classes):
     figure = figures.draw_histogram(_named(*[LONG] * num_classes), np.arange(num_classes) + 1)
     height, width, _ = _pixels(figure).shape
