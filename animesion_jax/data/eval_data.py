@@ -17,13 +17,7 @@ class EvalData:
     """A split in padded and masked batches: every example once, for any number of shards and devices."""
 
     def __init__(
-        self,
-        config: ml_collections.ConfigDict,
-        dataset: Dataset,
-        split: str,
-        *,
-        num_shards: int = 1,
-        shard_index: int = 0,
+        self, config: ml_collections.ConfigDict, dataset: Dataset, split: str, num_shards: int = 1, shard_index: int = 0
     ):
         """Selects the examples.
 

@@ -7,7 +7,7 @@ from animesion_jax.data.splits import HELD_OUT, group_bounds, hold_out, select_e
 from animesion_jax.errors import InputError
 from animesion_jax.training.evaluate import evaluate
 from animesion_jax.training.train import train
-from animesion_jax.workdir.metrics_log import read_rows
+from animesion_jax.workdir.rows import read_rows
 from tests.data.images import all_encoded_images
 
 # Training images of toyfaces by class, and an eighth of each, halves rounded up.
