@@ -2,8 +2,8 @@
 
 pip install 'jax[cuda13]'                        # for h200: XLA's compiler for GPUs, 4 GB; no GPU is needed
 python benchmarks/compiled.py --models vit_b16 resnet18 --image_size 224
-python benchmarks/compiled.py --models vit_b16 --image_size 224 --without fused_attention --top 10
-pip install libtpu                               # for v3-8 and v4-8; no TPU is needed
+python benchmarks/compiled.py --models vit_b16 --image_size 224 --without fused_attention
+pip install libtpu                               # for v3-8; no TPU is needed
 python benchmarks/compiled.py --chip v3-8 --models vit_b16 --image_size 128
 
 The step is the whole training step: augmentation, forward, backward, SGD with momentum, metrics.
@@ -17,10 +17,8 @@ TPU: seconds and bytes are XLA's own estimates for one core.
 """
 
 import argparse
-import collections
 import dataclasses
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,9 +32,9 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_enable_t
 import jax  # noqa: E402
 from jax.experimental import topologies  # noqa: E402
 
-from animesion_jax.models import MODELS  # noqa: E402
+from animesion_jax.models import DTYPES, MODELS  # noqa: E402
 from animesion_jax.models.kernels import attention  # noqa: E402
-from benchmarks.hlo import Cost, Instruction, Rates, costs_of, parse  # noqa: E402
+from benchmarks.hlo import Rates, costs_of, parse  # noqa: E402
 from benchmarks.models import count_gflops, nearest_size  # noqa: E402
 from benchmarks.step import lower_step  # noqa: E402
 from configs import dafre_128  # noqa: E402
@@ -78,9 +76,8 @@ device_description_str: "NVIDIA H200"
 CHIPS = {
     # A large matrix product was measured at 790 TFLOP/s.
     "h200": Chip("cuda", "", {"target_config": H200, "topology": "1x1x1"}, Rates(790e12, 4.8e12, 132 * 64 * 1.98e9)),
-    # Rates of a core: half of a v3 chip's 123 TFLOP/s and half of a v4 chip's 275.
+    # The rate of a core, half of a chip's 123 TFLOP/s.
     "v3-8": Chip("tpu", "v3:2x2", {}, Rates(61.5e12)),
-    "v4-8": Chip("tpu", "v4:2x2x1", {}, Rates(137.5e12)),
 }
 # Parts that --without leaves out, to show their cost.
 PARTS = ("fused_attention", "dropout")
@@ -110,7 +107,7 @@ def compile_step(
 
 
 def rows(flags: argparse.Namespace) -> Iterator[list[str]]:
-    """Yields the cells of each row; with `flags.top` prints the slowest instructions."""
+    """Yields the cells of each row."""
     chip = CHIPS[flags.chip]
     rates = chip.rates
     devices = topologies.get_topology_desc(chip.topology, chip.platform, **chip.options).devices
@@ -121,15 +118,15 @@ def rows(flags: argparse.Namespace) -> Iterator[list[str]]:
         held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
         model_flops = 3e9 * count_gflops(name, image_size, NUM_CLASSES) * flags.batch_size / len(devices)
         if rates.bandwidth:
-            executed = list(costs_of(*parse(compiled.as_text())))
-            seconds = sum(cost.seconds(rates) for _, _, cost in executed)
-            flops, num_bytes, integers = (
-                sum(getattr(cost, what) for _, _, cost in executed) for what in ("flops", "num_bytes", "integers")
+            costs = [cost for _, cost in costs_of(*parse(compiled.as_text()))]
+            seconds = sum(cost.seconds(rates) for cost in costs)
+            num_bytes = sum(cost.num_bytes for cost in costs)
+            alone = (
+                sum(cost.flops for cost in costs) / rates.flops,
+                num_bytes / rates.bandwidth,
+                sum(cost.integers for cost in costs) / rates.integers,
             )
-            alone = flops / rates.flops, num_bytes / rates.bandwidth, integers / rates.integers
             shares = [f"{1000 * each:.1f}" for each in alone]
-            if flags.top:
-                print_top(flags.top, executed, rates)
         else:
             analysis = compiled.cost_analysis()
             seconds, num_bytes = analysis["optimal_seconds"], analysis["bytes accessed"]
@@ -141,18 +138,6 @@ def rows(flags: argparse.Namespace) -> Iterator[list[str]]:
         ]  # fmt: skip
 
 
-def print_top(count: int, run: list[tuple[str, Instruction, Cost]], rates: Rates) -> None:
-    """Prints the slowest kinds of instructions; equal ones of several layers are summed."""
-    groups = collections.defaultdict(list)
-    for name, instruction, cost in run:
-        shapes = " ".join(f"{dtype}{list(shape)}" for dtype, shape in instruction.shapes[:2])
-        groups[re.sub(r"[.\d]+$", "", name), shapes, instruction.source].append(cost)
-    ordered = sorted(groups.items(), key=lambda item: -sum(cost.seconds(rates) for cost in item[1]))
-    for (name, shapes, source), several in ordered[:count]:
-        seconds, num_bytes = sum(c.seconds(rates) for c in several), sum(c.num_bytes for c in several)
-        print(f"{1000 * seconds:8.2f} ms {num_bytes / 1e9:7.1f} GB  {len(several):3d} x {name} {shapes} {source}")
-
-
 def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -161,9 +146,8 @@ def main() -> None:
     parser.add_argument("--image_size", type=int, default=224, help="default: 224")
     parser.add_argument("--batch_size", type=int, default=1024, help="of all devices together; default: 1024")
     parser.add_argument("--grad_accumulation", type=int, default=1, help="parts of a batch; default: 1")
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="default: bfloat16")
+    parser.add_argument("--dtype", choices=tuple(DTYPES), default="bfloat16", help="default: bfloat16")
     parser.add_argument("--without", nargs="+", choices=PARTS, default=(), help="parts to leave out")
-    parser.add_argument("--top", type=int, default=0, help="also print this many of the slowest instructions")
     flags = parser.parse_args()
     print(f"jax {jax.__version__}, {flags.chip}; ms of products, bytes and integers, then of the whole step\n")
     print("| model | px | batch | dtype | products | bytes | integers | GB moved | ms | MFU | images/s | GiB held |")

@@ -18,7 +18,13 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for configs, which are not installed
-from animesion_jax.errors import InputError  # noqa: E402
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+
+from animesion_jax.cli.train import parse_args  # noqa: E402
+from animesion_jax.training.components import TrainBatches, make_components  # noqa: E402
+from animesion_jax.training.device_data import on_devices  # noqa: E402
 
 CACHES = ("none", "encoded", "decoded", "device")
 ROUNDS = 7
@@ -42,8 +48,6 @@ class Steps:
 
     def seconds(self, count: int) -> float:
         """Runs `count` steps; returns their seconds."""
-        import jax
-
         started = time.perf_counter()
         for _ in range(count):
             self._state, sums = self._step(self._state, next(self._batches))
@@ -53,8 +57,6 @@ class Steps:
 
 def synthetic(config: Any) -> dict[str, Any]:
     """Returns a batch of random pixels."""
-    import numpy as np
-
     side = config.image_size + config.crop_margin
     rng = np.random.default_rng(0)
     return {
@@ -65,13 +67,7 @@ def synthetic(config: Any) -> dict[str, Any]:
 
 
 def print_table(argv: Sequence[str]) -> None:
-    """Measures the config of a `train` command line without --workdir; raises InputError if it is wrong."""
-    import jax
-
-    from animesion_jax.cli.train import parse_args
-    from animesion_jax.training.components import TrainBatches, make_components
-    from animesion_jax.training.device_data import on_devices
-
+    """Measures the config of a `train` command line without --workdir."""
     config, devices = parse_args([*argv, "--workdir=unused"]).config, jax.devices()
     print(f"{config.model}, {config.image_size} px, batch {config.batch_size}, {config.dtype}, on {devices[0]}\n")
     print("| cache | images/s with data | of the step alone | range over the rounds |")
@@ -91,16 +87,5 @@ def print_table(argv: Sequence[str]) -> None:
         print(f"| {cache} | {rate:,.1f} | {100 * statistics.median(parts):.1f} % | {spread} |", flush=True)
 
 
-def main(argv: Sequence[str]) -> None:
-    """Runs the command line."""
-    if {"-h", "--help"} & set(argv):
-        print(__doc__)
-        return
-    try:
-        print_table(argv)
-    except InputError as error:
-        sys.exit(f"end_to_end.py: error: {error}")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    print_table(sys.argv[1:])

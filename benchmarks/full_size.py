@@ -23,7 +23,7 @@ CACHES = ("none", "encoded")
 STEPS = ("tree", *BUILDS, *CACHES)
 
 
-def command(step: str, folder: Path, batch_size: int) -> tuple[list[str | Path], Path, int]:
+def command(step: str, folder: Path) -> tuple[list[str | Path], Path, int]:
     """Returns (command, working directory, number of images) of a step."""
     manual, data = folder / "manual", folder / "built"
     if step == "tree":
@@ -32,8 +32,7 @@ def command(step: str, folder: Path, batch_size: int) -> tuple[list[str | Path],
         places = [f"--manual_dir={manual}", f"--data_dir={data}"]
         return [TFDS, "build", f"--config={step}", "--num_shards=32", "--overwrite", *places], BUILDER, IMAGES
     reading = ["--dataset=dafre/released", f"--data_dir={data}", f"--caches={step}"]
-    size = [f"--images={TRAIN_IMAGES}", f"--batch_size={batch_size}"]
-    return [sys.executable, HERE / "input_pipeline.py", *reading, *size], HERE, TRAIN_IMAGES
+    return [sys.executable, HERE / "input_pipeline.py", *reading, f"--images={TRAIN_IMAGES}"], HERE, TRAIN_IMAGES
 
 
 def measure(arguments: list[str | Path], cwd: Path, log: Path) -> tuple[float, float]:
@@ -53,13 +52,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="for the manual folder, the built data and logs")
     parser.add_argument("--steps", nargs="+", default=STEPS, choices=STEPS, help="default: all, in this order")
-    parser.add_argument("--batch_size", type=int, default=64, help="images per batch when reading; default: 64")
     flags = parser.parse_args()
     folder = flags.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     print(f"{'step':<10}{'seconds':>10}{'images/s':>12}{'peak GiB':>12}")
     for step in flags.steps:
-        arguments, cwd, images = command(step, folder, flags.batch_size)
+        arguments, cwd, images = command(step, folder)
         seconds, peak = measure(arguments, cwd, folder / f"{step}.log")
         print(f"{step:<10}{seconds:>10,.0f}{images / seconds:>12,.0f}{peak:>12.2f}", flush=True)
 

@@ -33,12 +33,6 @@ class Instruction:
         """Bytes of the results."""
         return sum(NUM_BYTES[dtype] * math.prod(shape) for dtype, shape in self.shapes)
 
-    @property
-    def source(self) -> str:
-        """The part of the model it belongs to, without the layer's number."""
-        found = re.search(r'op_name="([^"]*)"', self.attributes)
-        return re.sub(r"(encoderblock|layer\d)_\d+", r"\1", found[1]) if found else ""
-
 
 Computation = dict[str, Instruction]
 
@@ -94,8 +88,8 @@ class Cost:
 
 def costs_of(
     computation: Computation, computations: dict[str, Computation], times: int = 1
-) -> Iterator[tuple[str, Instruction, Cost]]:
-    """Yields (name, instruction, cost) of all that a computation runs; a loop's body counts once per iteration."""
+) -> Iterator[tuple[str, Cost]]:
+    """Yields (name, cost) of all that a computation runs; a loop's body counts once per iteration."""
     for name, instruction in computation.items():
         if instruction.operation == "while":
             turns = re.search(r'"known_trip_count":\{"n":"(\d+)"', instruction.attributes)
@@ -109,7 +103,7 @@ def costs_of(
                 flops += _flops(inner, computations[called[1]])
                 if inner.operation in INTEGER_OPERATIONS and inner.shapes[0][0] in ("s32", "u32"):
                     integers += math.prod(inner.shapes[0][1])
-            yield name, instruction, Cost(times * flops, times * num_bytes, times * integers)
+            yield name, Cost(times * flops, times * num_bytes, times * integers)
 
 
 def _flops(instruction: Instruction, computation: Computation) -> int:

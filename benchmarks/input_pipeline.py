@@ -34,15 +34,8 @@ from animesion_jax.data.datasets import Dataset, load_dataset  # noqa: E402
 from animesion_jax.data.decode import decode_and_resize  # noqa: E402
 from animesion_jax.data.splits import select_examples  # noqa: E402
 from animesion_jax.data.train_data import TrainData  # noqa: E402
-from animesion_jax.errors import InputError  # noqa: E402
 from animesion_jax.models import family_of  # noqa: E402
-from benchmarks.command_line import positive  # noqa: E402
 from configs import common  # noqa: E402
-
-
-def ours(config: ml_collections.ConfigDict, dataset: Dataset) -> Iterator[Any]:
-    """Returns endless batches of our pipeline."""
-    return TrainData(config, dataset).batches()
 
 
 def tf_data(config: ml_collections.ConfigDict, dataset: Dataset) -> Iterator[Any]:
@@ -79,15 +72,13 @@ def data_loader(config: ml_collections.ConfigDict, dataset: Dataset) -> Iterator
         for record in examples.records(0, examples.num_examples).as_numpy_iterator()
     ]
     size, side = config.image_size, config.image_size + config.crop_margin
-    augmentation = config.augment
+    jitter = config.augment
     transform = transforms.Compose(
         [
             transforms.Resize((side, side)),
             transforms.RandomCrop(size),
-            transforms.RandomHorizontalFlip(augmentation.flip),
-            transforms.ColorJitter(
-                augmentation.brightness, augmentation.contrast, augmentation.saturation, augmentation.hue
-            ),
+            transforms.RandomHorizontalFlip(jitter.flip),
+            transforms.ColorJitter(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue),
             transforms.ToTensor(),
             transforms.Normalize(config.mean, config.std),
         ]
@@ -114,28 +105,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="toyfaces", help="TFDS name; default: toyfaces")
     parser.add_argument("--data_dir", required=True, help="where the data set was built")
-    parser.add_argument("--image_size", type=positive, default=128, help="side of the model's input; default: 128")
-    parser.add_argument("--batch_size", type=positive, default=64, help="images per batch; default: 64")
     parser.add_argument("--images", type=int, default=20_000, help="time at least this many images; default: 20,000")
     parser.add_argument("--caches", nargs="*", default=CACHES, choices=CACHES, help="default: all three")
     parser.add_argument("--peers", nargs="*", default=(), choices=PEERS, help="default: none")
     flags = parser.parse_args()
     config = common.get_config()
     config = resolve(config, family_of(config.model))
-    config.image_size, config.batch_size = flags.image_size, flags.batch_size
-    try:
-        dataset = load_dataset(flags.dataset, flags.data_dir)
-    except InputError as error:
-        parser.error(str(error))
-    print(f"{flags.dataset}, batches of {config.batch_size}, {flags.image_size} + {config.crop_margin} px\n")
+    dataset = load_dataset(flags.dataset, flags.data_dir)
+    print(f"{flags.dataset}, batches of {config.batch_size}, {config.image_size} + {config.crop_margin} px\n")
     print("| pipeline | images/s | to the first batch, s |")
     print("|---|---:|---:|")
     for name in (*flags.caches, *flags.peers):
+        started = time.perf_counter()
         if name in CACHES:
             config.data.cache = name
-        make = {"tf.data": tf_data, "DataLoader": data_loader}.get(name, ours)
-        started = time.perf_counter()
-        batches = make(config, dataset)
+            batches = TrainData(config, dataset).batches()
+        else:
+            batches = {"tf.data": tf_data, "DataLoader": data_loader}[name](config, dataset)
         next(batches)
         filled = time.perf_counter()
         steps, seconds = 0, 0.0

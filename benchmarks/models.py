@@ -40,12 +40,10 @@ def count_gflops(name: str, image_size: int, num_classes: int = NUM_CLASSES) -> 
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=tuple(MODELS), choices=tuple(MODELS), help="default: all")
-    models = parser.parse_args().models
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print("| model | parameters | GFLOPs at 128 | at 224 | `pretrained` starts from | licence |")
     print("|---|---:|---:|---:|---|---|")
-    for name in models:
+    for name in MODELS:
         flops = []
         for image_size in IMAGE_SIZES:
             size = nearest_size(name, image_size)

@@ -11,6 +11,7 @@ probability from ours; Pillow's rounding causes it.
 """
 
 import argparse
+import functools
 import json
 import os
 import subprocess
@@ -22,10 +23,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # for tests and the other benchmarks, which are not installed
+sys.path.insert(0, str(ROOT))  # for tests, which are not installed
 
-from benchmarks.command_line import positive  # noqa: E402
-
+ANIMESION = (sys.executable, "-m", "animesion_jax.main")
 FORMATS = {"onnxruntime": "onnx", "torch": "safetensors"}
 
 
@@ -39,13 +39,12 @@ def batches(files: Sequence[str], size: int, batch_size: int) -> Iterator:
             return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        waiting = []
+        starts = range(0, len(files), batch_size)
+        waiting = [pool.map(decode, files[start : start + batch_size]) for start in starts[:2]]
         for start in range(0, len(files), batch_size):
-            waiting.append([pool.submit(decode, file) for file in files[start : start + batch_size]])
-            if len(waiting) > 2:
-                yield np.stack([future.result() for future in waiting.pop(0)])
-        for futures in waiting:
-            yield np.stack([future.result() for future in futures])
+            following = files[start + 2 * batch_size : start + 3 * batch_size]
+            waiting.append(pool.map(decode, following))
+            yield np.stack(list(waiting.pop(0)))
 
 
 def onnxruntime_model(file: str) -> tuple[Callable, int]:
@@ -66,9 +65,9 @@ def torch_model(file: str) -> tuple[Callable, int]:
     from tests.peers.torch_models import timm, torchvision
 
     with safe_open(file, "pt") as stored:
-        told = stored.metadata()
-    create, preprocessing = json.loads(told["create"]), json.loads(told["preprocessing"])
-    temperature = json.loads(told.get("calibration", "{}")).get("temperature", 1.0)
+        metadata = stored.metadata()
+    create, preprocessing = json.loads(metadata["create"]), json.loads(metadata["preprocessing"])
+    temperature = json.loads(metadata.get("calibration", "{}")).get("temperature", 1.0)
     package, function = create["call"].split(".", 1)
     call = timm.create_model if package == "timm" else getattr(torchvision.models, function.rpartition(".")[2])
     model = call(**create["arguments"]).eval().to(memory_format=torch.channels_last)
@@ -86,12 +85,12 @@ def torch_model(file: str) -> tuple[Callable, int]:
     return probabilities, preprocessing["size"]
 
 
-def run_peer(kind: str, file: str, files: Sequence[str], batch_size: int, output: str) -> None:
+def run_peer(kind: str, file: str, images: Sequence[str], batch_size: int, output: str) -> None:
     """Writes each image's largest probability to `output`, as JSON."""
     probabilities, size = {"onnxruntime": onnxruntime_model, "torch": torch_model}[kind](file)
     likeliest = []
-    for images in batches(files, size, batch_size):
-        likeliest += probabilities(images).max(1).tolist()
+    for batch in batches(images, size, batch_size):
+        likeliest += probabilities(batch).max(1).tolist()
     Path(output).write_text(json.dumps(likeliest))
 
 
@@ -105,110 +104,73 @@ def timed(command: Sequence[str]) -> tuple[float, float]:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             output.seek(0)
-            raise RuntimeError((output.read().strip().splitlines() or [f"exit status {process.returncode}"])[-1])
+            raise RuntimeError(output.read())
     return seconds, usage.ru_maxrss / 1024
 
 
-def command_of(kind: str, file: str, images: Sequence[str], batch_size: int, output: str) -> list[str]:
-    """Returns the command that classifies images."""
-    if kind == "ours":
-        module = [sys.executable, "-m", "animesion_jax.main", "predict", f"--bundle={file}", f"--output={output}"]
-        return [*module, f"--batch_size={batch_size}", "--top_k=1", *images]
-    # Pass the paths in a file; together they may exceed the limit of a command line.
-    listed = Path(f"{output}.images")
-    listed.write_text(json.dumps(images))
-    case = {"kind": kind, "file": file, "images": str(listed), "batch_size": batch_size, "output": output}
-    return [sys.executable, str(Path(__file__).resolve()), "--one", json.dumps(case)]
+def measure_ours(bundle: str, batch_size: int, images: Sequence[str]) -> tuple[float, float, dict[str, float]]:
+    """Returns the seconds and MiB of `predict` on images or folders, and the largest probability by image."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "rows.jsonl")
+        flags = [f"--bundle={bundle}", f"--output={output}", f"--batch_size={batch_size}", "--top_k=1"]
+        seconds, memory = timed([*ANIMESION, "predict", *flags, *images])
+        rows = [json.loads(line) for line in output.read_text().splitlines()]
+    return seconds, memory, {row["path"]: row["predictions"][0]["probability"] for row in rows}
 
 
-def likeliest_of(kind: str, output: str) -> list[float]:
-    """Reads a command's output; returns each image's largest probability."""
-    text = Path(output).read_text()
-    if kind != "ours":
-        return json.loads(text)
-    return [json.loads(line)["predictions"][0]["probability"] for line in text.splitlines()]
+def measure_peer(kind: str, file: str, batch_size: int, images: Sequence[str]) -> tuple[float, float, dict[str, float]]:
+    """Returns the same of a peer that runs a file of `export`."""
+    with tempfile.TemporaryDirectory() as folder:
+        # Pass the arguments in a file; the paths together may exceed the limit of a command line.
+        case, output = Path(folder, "case.json"), Path(folder, "likeliest.json")
+        case.write_text(json.dumps([kind, file, images, batch_size, str(output)]))
+        seconds, memory = timed([sys.executable, str(Path(__file__).resolve()), "--one", str(case)])
+        return seconds, memory, dict(zip(images, json.loads(output.read_text()), strict=True))
 
 
-def export(bundle: str, kind: str, folder: Path) -> str:
+def export(bundle: str, kind: str, folder: str) -> str:
     """Writes the bundle in a peer's format; returns the file."""
-    output = str(folder / f"model.{FORMATS[kind]}")
+    output = str(Path(folder, f"model.{FORMATS[kind]}"))
     inside = ["--preprocessing=inside"] if kind == "onnxruntime" else []
-    timed([
-        sys.executable, "-m", "animesion_jax.main", "export", f"--bundle={bundle}", f"--format={FORMATS[kind]}",
-        f"--output={output}", *inside,
-    ])  # fmt: skip
+    timed([*ANIMESION, "export", f"--bundle={bundle}", f"--format={FORMATS[kind]}", f"--output={output}", *inside])
     return output
 
 
-def images_of(folder: str) -> list[str]:
-    """Returns the absolute paths of a folder's images; exits if there are fewer than two.
-
-    A child process finds them, so that this process does not import JAX: a child's measured memory is at least its
-    parent's.
-    """
-    code = (
-        "import sys; from animesion_jax.images import find_images; print(*find_images(sys.argv[1:]), sep='\\0', end='')"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", code, str(Path(folder).resolve())], cwd=ROOT, capture_output=True, text=True
-    )
-    images = found.stdout.split("\0")
-    if found.returncode:
-        sys.exit(f"predict.py: error: {found.stderr.strip().splitlines()[-1].partition(': ')[2]}")
-    if len(images) < 2:
-        sys.exit(f"predict.py: error: {folder} has fewer than two images; give a folder with more")
-    return images
-
-
-def print_table(flags: argparse.Namespace) -> None:
+def print_table(folder: str, bundle: str, batch_size: int, peers: Sequence[str]) -> None:
     """Prints a row per program."""
-    images = images_of(flags.folder)
-    print(f"{len(images)} images, batches of {flags.batch_size}\n")
+    ours = functools.partial(measure_ours, bundle, batch_size)
+    # These runs compile. The parent must not find the images itself: a child's memory is at least its parent's, and
+    # `find_images` imports JAX.
+    images = list(ours([folder])[2])
+    ours(images[:1])
+    print(f"{len(images)} images, batches of {batch_size}\n")
     print("| of | start-up s | images/s | memory MiB | ours by peer | largest difference |")
     print("|---|---:|---:|---:|---:|---:|")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for kind in ("ours", *flags.peers):
-            try:
-                file = str(Path(flags.bundle).resolve()) if kind == "ours" else export(flags.bundle, kind, folder)
-                # Our first run compiles, for either batch size.
-                for attempt in range(2 if kind == "ours" else 1):
-                    one, every = (str(folder / f"{kind}.{count}.{attempt}.jsonl") for count in ("one", "every"))
-                    start_up, _ = timed(command_of(kind, file, images[:1], flags.batch_size, one))
-                    whole = [str(Path(flags.folder).resolve())] if kind == "ours" else images
-                    seconds, memory = timed(command_of(kind, file, whole, flags.batch_size, every))
-            except RuntimeError as error:
-                if kind == "ours":
-                    sys.exit(f"predict.py: error: {error}")
-                print(f"| {kind} | {error} | | | | |")
-                continue
-            rate, likeliest = (len(images) - 1) / (seconds - start_up), likeliest_of(kind, every)
-            cells = [kind, f"{start_up:.1f}", f"{rate:,.0f}", f"{memory:,.0f}"]
-            if kind == "ours":
-                our_rate, our_likeliest = rate, likeliest
-                cells += ["", ""]
-            else:
-                differences = [abs(a - b) for a, b in zip(our_likeliest, likeliest, strict=True)]
-                cells += [f"{our_rate / rate:.2f}", f"{max(differences):.1e}"]
-            print(f"| {' | '.join(cells)} |", flush=True)
+    (start_up, *_), (seconds, memory, expected) = ours(images[:1]), ours([folder])
+    our_rate = (len(images) - 1) / (seconds - start_up)
+    print(f"| ours | {start_up:.1f} | {our_rate:,.0f} | {memory:,.0f} | | |", flush=True)
+    for kind in peers:
+        with tempfile.TemporaryDirectory() as temporary:
+            peer = functools.partial(measure_peer, kind, export(bundle, kind, temporary), batch_size)
+            (start_up, *_), (seconds, memory, likeliest) = peer(images[:1]), peer(images)
+        rate = (len(images) - 1) / (seconds - start_up)
+        difference = max(abs(expected[image] - likeliest[image]) for image in images)
+        comparison = f"{our_rate / rate:.2f} | {difference:.1e}"
+        print(f"| {kind} | {start_up:.1f} | {rate:,.0f} | {memory:,.0f} | {comparison} |", flush=True)
 
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", help="folder of readable images")
-    parser.add_argument("--bundle", help="file written by export")
-    parser.add_argument("--peers", nargs="*", default=(), choices=tuple(FORMATS), help="default: none")
-    parser.add_argument("--batch_size", type=positive, default=32, help="images per forward pass; default: 32")
-    parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
-    flags = parser.parse_args()
-    if flags.one:
-        files = json.loads(Path(flags.one["images"]).read_text())
-        run_peer(flags.one["kind"], flags.one["file"], files, flags.one["batch_size"], flags.one["output"])
+    if sys.argv[1:2] == ["--one"]:
+        run_peer(*json.loads(Path(sys.argv[2]).read_text()))
         return
-    if not flags.folder or not flags.bundle:
-        parser.error("give a folder of images and --bundle")
-    print_table(flags)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="folder of two or more readable images")
+    parser.add_argument("--bundle", type=Path, required=True, help="file written by export")
+    parser.add_argument("--peers", nargs="*", default=(), choices=tuple(FORMATS), help="default: none")
+    parser.add_argument("--batch_size", type=int, default=32, help="images per forward pass; default: 32")
+    flags = parser.parse_args()
+    print_table(str(flags.folder.resolve()), str(flags.bundle.resolve()), flags.batch_size, flags.peers)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,7 @@ import jax  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", DEVICES)
 
-from animesion_jax.models import MODELS, family_of  # noqa: E402
-from benchmarks.command_line import DTYPES, positive  # noqa: E402
+from animesion_jax.models import DTYPES, MODELS, family_of  # noqa: E402
 from benchmarks.models import count_gflops, count_parameters, nearest_size  # noqa: E402
 from benchmarks.step import lower_step  # noqa: E402
 from configs import common  # noqa: E402
@@ -136,11 +135,12 @@ def print_memory(flags: argparse.Namespace) -> None:
         points: list[tuple[int, int]] = []
         for batch in flags.batches:
             analysis: Any = lowered_step(name, flags.image_size, batch, flags.dtype, 1).compile().memory_analysis()
-            points.append((batch, analysis.temp_size_in_bytes))
+            state, buffers = analysis.argument_size_in_bytes, analysis.temp_size_in_bytes
+            points.append((batch, buffers))
             slope = statistics.linear_regression(*zip(*points, strict=True)).slope if len(points) > 1 else None
             cells = [
-                name, flags.dtype, str(batch), f"{analysis.argument_size_in_bytes / 2**30:.2f}",
-                f"{analysis.temp_size_in_bytes / 2**30:.2f}", f"{slope / 2**20:.1f}" if slope else "",
+                name, flags.dtype, str(batch), f"{state / 2**30:.2f}", f"{buffers / 2**30:.2f}",
+                f"{slope / 2**20:.1f}" if slope else "",
             ]  # fmt: skip
             print(f"| {' | '.join(cells)} |", flush=True)
 
@@ -153,12 +153,10 @@ def main() -> None:
     parser.add_argument(
         "--models", nargs="+", default=models, choices=tuple(MODELS), help=f"default: {' '.join(models)}"
     )
-    parser.add_argument("--image_size", type=positive, default=128, help="default: 128")
-    parser.add_argument("--batch_size", type=positive, default=1024, help="of all devices together; default: 1024")
-    parser.add_argument(
-        "--batches", nargs="+", type=positive, default=(16, 64, 256), help="for memory; default: 16 64 256"
-    )
-    parser.add_argument("--dtype", default="float32", choices=DTYPES, help="for memory; default: float32")
+    parser.add_argument("--image_size", type=int, default=128, help="default: 128")
+    parser.add_argument("--batch_size", type=int, default=1024, help="of all devices together; default: 1024")
+    parser.add_argument("--batches", nargs="+", type=int, default=(16, 64, 256), help="for memory; default: 16 64 256")
+    parser.add_argument("--dtype", default="float32", choices=tuple(DTYPES), help="for memory; default: float32")
     flags = parser.parse_args()
     for name in flags.models:
         if nearest_size(name, flags.image_size) != flags.image_size:

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for the package, if it is not installed
 
 from animesion_jax.main import main as animesion  # noqa: E402
-from animesion_jax.workdir.metrics_log import read_rows  # noqa: E402
+from animesion_jax.workdir.rows import read_rows  # noqa: E402
 
 CONFIG = ROOT / "configs" / "demo.py"
 STEPS_PER_EPOCH = 22
@@ -44,19 +44,10 @@ class Mallinfo(ctypes.Structure):
 
     _fields_ = [
         (name, ctypes.c_size_t)
-        for name in [
-            "arena",
-            "ordblks",
-            "smblks",
-            "hblks",
-            "hblkhd",
-            "usmblks",
-            "fsmblks",
-            "uordblks",
-            "fordblks",
-            "keepcost",
-        ]
-    ]
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    ]  # fmt: skip
 
 
 LIBC.mallinfo2.restype = Mallinfo
@@ -106,7 +97,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", type=Path, required=True, help="where toyfaces was built")
     parser.add_argument("--steps", type=int, default=2000, help="rounded up to whole epochs; default: 2,000")
-    parser.add_argument("--cache", default="auto", help="config.data.cache; default: auto")
     flags = parser.parse_args()
     if flags.steps < MIN_STEPS:
         parser.error(f"--steps is {flags.steps}; allowed: {MIN_STEPS} or more, so that each tenth has samples")
@@ -115,8 +105,7 @@ def main() -> None:
         sampler.start()
         status = animesion([
             "animesion", f"--config={CONFIG}", f"--config.data_dir={flags.data_dir}", "--config.image_size=32",
-            f"--config.data.cache={flags.cache}", f"--config.epochs={-(-flags.steps // STEPS_PER_EPOCH)}",
-            f"--workdir={workdir}",
+            f"--config.epochs={-(-flags.steps // STEPS_PER_EPOCH)}", f"--workdir={workdir}",
         ])  # fmt: skip
         sampler.stop()
     if status:

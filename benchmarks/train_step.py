@@ -21,15 +21,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for configs and the other benchmarks, which are not installed
 
-from animesion_jax.models import MODELS  # noqa: E402
-from benchmarks.command_line import DTYPES, positive  # noqa: E402
+from animesion_jax.models import DTYPES, MODELS  # noqa: E402
 from benchmarks.models import count_gflops, nearest_size  # noqa: E402
 from benchmarks.timing import timed  # noqa: E402
 
@@ -70,8 +69,8 @@ def run_ours(case: dict[str, Any], readings: int) -> dict[str, Any]:
 
     config = common.get_config()
     config.model, config.image_size, config.dtype = case["model"], case["image_size"], case["dtype"]
-    config.batch_size, config.dropout_rate = case["batch_size"], case["dropout_rate"]
-    config.grad_accumulation = case["grad_accumulation"]
+    # timm's default has no dropout.
+    config.batch_size, config.dropout_rate = case["batch_size"], 0.0
     devices = jax.local_devices()
     stage, train_step = build_step(config, NUM_CLASSES, devices)
     state = stage.create_state(init_variables(stage.model, config.image_size, 0))
@@ -115,7 +114,7 @@ def measure(case: dict[str, Any], flags: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_one(case: dict[str, Any], readings: int) -> dict[str, Any]:
-    """Measures in this process; case["of"] says what."""
+    """Measures case["of"] in this process."""
     if case["of"] == "matmul":
         return matmul_rate(readings)
     if case["of"] == "ours":
@@ -145,7 +144,6 @@ def cases(flags: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for model, image_size, batch_size, dtype in grid:
         yield {
             "model": model, "image_size": nearest_size(model, image_size), "batch_size": batch_size, "dtype": dtype,
-            "grad_accumulation": flags.grad_accumulation, "dropout_rate": flags.dropout_rate,
         }  # fmt: skip
 
 
@@ -173,19 +171,19 @@ def print_table(flags: argparse.Namespace) -> None:
         print(f"\npeers: {'; '.join(sorted(versions))}")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=tuple(MODELS), choices=tuple(MODELS), help="default: all")
-    parser.add_argument("--image_sizes", nargs="+", type=positive, default=(128, 224), help="default: 128 224")
-    parser.add_argument("--batch_sizes", nargs="+", type=positive, default=(64, 1024), help="default: 64 1024")
-    parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES, help="default: float32 bfloat16")
+    parser.add_argument("--image_sizes", nargs="+", type=int, default=(128, 224), help="default: 128 224")
+    parser.add_argument("--batch_sizes", nargs="+", type=int, default=(64, 1024), help="default: 64 1024")
+    parser.add_argument(
+        "--dtypes", nargs="+", default=tuple(DTYPES), choices=tuple(DTYPES), help="default: float32 bfloat16"
+    )
     parser.add_argument("--peers", nargs="*", default=(), choices=PEERS, help="default: none")
-    parser.add_argument("--grad_accumulation", type=positive, default=1, help="parts of our batch; default: 1")
-    parser.add_argument("--dropout_rate", type=float, default=0.0, help="of our model; default: 0, as in timm")
-    parser.add_argument("--readings", type=positive, default=10, help="timings of about a second each; default: 10")
+    parser.add_argument("--readings", type=int, default=10, help="timings of about a second each; default: 10")
     parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
-    flags = parser.parse_args(argv)
+    flags = parser.parse_args()
     if flags.one:
         print(json.dumps(run_one(flags.one, flags.readings)))
     else:

@@ -58,27 +58,26 @@ def split(flags: argparse.Namespace) -> None:
 def measure(flags: argparse.Namespace) -> None:
     """Prints the tables."""
     bundle = load_bundle(flags.bundle)
-    known, unknown = (Images(bundle, flags.folder / kind) for kind in ("known", "unknown"))
-    test = unknown.of("test")
-    confidences = [probabilities(bundle, each).max(1) for each in (known.of("test"), test)]
+    known, unknown = (outputs(bundle, flags.folder / kind) for kind in ("known", "unknown"))
+    tests = (unknown["test"], known["test"])
+    confidences = [probabilities(bundle, each).max(1) for each in reversed(tests)]
     truth = np.repeat([1, 0], [len(each) for each in confidences])
     calibration = bundle.calibration
     print("| known | unknown | test images | top-1 of known | AUROC | false accepts expected | seen | false rejects |")
     print("|---:|---:|---:|---:|---:|---:|---:|---:|")
     print(
-        f"| {len(bundle.classes)} | {len(unknown.names)} | {len(confidences[0])} + {len(confidences[1])} "
-        f"| {100 * right(bundle, known.of('test')).mean():.1f} "
+        f"| {len(bundle.classes)} | {len(set(unknown['train'].names))} | {len(confidences[0])} + {len(confidences[1])} "
+        f"| {100 * right(bundle, known['test']).mean():.1f} "
         f"| {roc_auc_score(truth, np.concatenate(confidences)):.3f} | {100 * calibration.false_accept_rate:.1f} "
         f"| {100 * np.mean(confidences[1] >= calibration.threshold):.1f} "
         f"| {100 * np.mean(confidences[0] < calibration.threshold):.1f} |"
     )
     print("\n| images each | top-1 of unknown | top-1 of known | mean over all characters |")
     print("|---:|---:|---:|---:|")
-    tests = (test, known.of("test"))
     for shots in SHOTS:
         rows = []
         for draw in range(DRAWS if shots else 1):
-            extended = enrolled(bundle, unknown.of("train"), shots, draw) if shots else bundle
+            extended = enrolled(bundle, unknown["train"], shots, draw) if shots else bundle
             rights = [right(extended, each) for each in tests]
             by_character = [
                 hits[each.names == name].mean()
@@ -98,26 +97,19 @@ class Part(NamedTuple):
     names: np.ndarray
 
 
-class Images:
-    """The outputs of a bundle's model for the images below FOLDER/SPLIT/CHARACTER.
-
-    Attributes:
-      names: the characters' folder names, sorted.
-    """
-
-    def __init__(self, bundle: Bundle, folder: Path):
-        files = find_images([str(folder)])
-        variables = jax.device_put(bundle.variables)
-        forward = jax.jit(lambda images: jnp.concatenate(apply_to_pixels(bundle, variables, images), axis=-1))
-        rows = np.stack([row for _, row in apply_to_files(forward, files, bundle.image_size, BATCH_SIZE)])
-        self._splits = np.asarray([file.parent.parent.name for file in files])
-        labels = np.asarray([file.parent.name for file in files])
-        self._part = Part(rows[:, : len(bundle.classes)], rows[:, len(bundle.classes) :], labels)
-        self.names = sorted(set(labels))
-
-    def of(self, split: str) -> Part:
-        """Returns the outputs for a split."""
-        return Part(*(each[self._splits == split] for each in self._part))
+def outputs(bundle: Bundle, folder: Path) -> dict[str, Part]:
+    """Returns by split what a bundle's model computes for the images below FOLDER/SPLIT/CHARACTER."""
+    files = find_images([str(folder)])
+    variables = jax.device_put(bundle.variables)
+    forward = jax.jit(lambda images: jnp.concatenate(apply_to_pixels(bundle, variables, images), axis=-1))
+    rows = np.stack([row for _, row in apply_to_files(forward, files, bundle.image_size, BATCH_SIZE)])
+    splits = np.asarray([file.parent.parent.name for file in files])
+    names = np.asarray([file.parent.name for file in files])
+    num_classes = len(bundle.classes)
+    return {
+        split: Part(rows[splits == split, :num_classes], rows[splits == split, num_classes:], names[splits == split])
+        for split in ("train", "test")
+    }
 
 
 def probabilities(bundle: Bundle, part: Part) -> np.ndarray:

@@ -46,7 +46,7 @@ QUERY, BITS = 2 * 1024 * 198 * 12 * 64, 4 * 1024 * 64
 
 @pytest.fixture(scope="module")
 def executed():
-    return {name: (instruction, cost) for name, instruction, cost in costs_of(*parse(GPU))}
+    return dict(costs_of(*parse(GPU)))
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,11 @@ def executed():
     ],
 )
 def test_cost_of_each_kernel_follows_from_its_shapes(executed, name, expected):
-    assert executed[name][1] == expected
+    assert executed[name] == expected
 
 
 def test_costs_leave_out_parameters_and_tuple_elements(executed):
     assert [name for name in executed if not name.startswith(("cudnn", "gemm", "fmha", "fusion"))] == []
-    assert executed["cudnn-conv.1"][0].source == "jit(step)/layer1/conv1"
 
 
 def test_cost_seconds_are_those_of_the_slowest_part():
@@ -82,4 +81,4 @@ def test_costs_of_a_loop_body_count_once_per_iteration():
 
     compiled = jax.jit(turns).lower(jnp.ones((8, 16)), jnp.ones((5, 16, 16))).compile()
     executed = list(costs_of(*parse(compiled.as_text())))
-    assert sum(cost.flops for _, _, cost in executed) == 5 * 2 * 8 * 16 * 16
+    assert sum(cost.flops for _, cost in executed) == 5 * 2 * 8 * 16 * 16
