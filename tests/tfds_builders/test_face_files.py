@@ -31,8 +31,9 @@ def png(tmp_path):
     return (tmp_path / "face.png").read_bytes()
 
 
-@pytest.mark.parametrize("above", ["", "moeimouto-faces/", "moeimouto-faces/moeimouto-faces/"])
-@pytest.mark.parametrize("name", ZIPS)
+@pytest.mark.parametrize(
+    ("above", "name"), zip(["", "moeimouto-faces/", "moeimouto-faces/moeimouto-faces/"], ZIPS, strict=True)
+)
 def test_zip_may_nest_faces_below_folders_of_the_trees_name(tmp_path, png, above, name):
     others = ("000_miku/color.csv", "000_miku/._face.png", "danbooru-images/0000/1.png", "__MACOSX/000_miku/a.png")
     members = [(f"{above}000_miku/", b""), (above + FACE, png), *((other, b"") for other in others)]
@@ -113,10 +114,9 @@ def test_member_above_16_mib_is_not_unpacked(tmp_path, png):
     assert _fault(tmp_path) == f"broken: {len(png) + MAX_BYTES} bytes; allowed: {MAX_BYTES}"
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_member_compressed_by_another_method_is_broken(tmp_path, png, method):
-    _zip(tmp_path, [(FACE, png)], method)
-    assert _fault(tmp_path) == f"broken: compressed by method {method}; zip it again with deflate"
+def test_member_compressed_by_another_method_is_broken(tmp_path, png):
+    _zip(tmp_path, [(FACE, png)], zipfile.ZIP_BZIP2)
+    assert _fault(tmp_path) == f"broken: compressed by method {zipfile.ZIP_BZIP2}; zip it again with deflate"
 
 
 @pytest.mark.parametrize(

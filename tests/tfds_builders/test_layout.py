@@ -12,7 +12,6 @@ from tfds_builders.folder.layout import read_layout
         (["train/a", "test/a", "extra/a"], ["'extra'", "train/, validation/ and test/"]),
         (["train/a", "val/a", "validation/a"], ["two folders of one split"]),
         (["train/a", "dev/a"], ["holds dev, train with nothing but folders", "a folder of images per character"]),
-        (["val/a", "test/a"], ["holds test, val with nothing but folders", "train/, validation/ and test/"]),
         (["Training/a", "miku"], ["holds Training with nothing but folders"]),
     ],
 )

@@ -1,9 +1,9 @@
 import pytest
-import tensorflow_datasets as tfds
 from tensorflow_datasets.core import shuffle
 
 from animesion_jax.data.datasets import IN_STORED_ORDER
 from tests.conftest import ROOT
+from tests.tfds_builders.builds import build, encoded_examples
 from tfds_builders.common import shuffle_memory
 from tfds_builders.dafre.dafre_dataset_builder import Builder as Dafre
 from tfds_builders.moeimouto.moeimouto_dataset_builder import Builder as Moeimouto
@@ -12,11 +12,9 @@ from tfds_builders.moeimouto.moeimouto_dataset_builder import Builder as Moeimou
 def _stored_names(builder_class, data_dir):
     """Builds from the dummy data and returns the file names of the training images in stored order."""
     manual = ROOT / "tfds_builders" / builder_class.name / "dummy_data"
-    builder = builder_class(data_dir=data_dir)
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual))
-    decoders = {"image": tfds.decode.SkipDecoding()}
-    stored = builder.as_dataset("train", shuffle_files=False, read_config=IN_STORED_ORDER, decoders=decoders)
-    return [example["filename"].decode() for example in stored.as_numpy_iterator()]
+    builder = build(builder_class, manual, data_dir)
+    stored = encoded_examples(builder, "train", shuffle_files=False, read_config=IN_STORED_ORDER)
+    return [example["filename"].decode() for example in stored]
 
 
 @pytest.mark.parametrize("builder_class", [Dafre, Moeimouto])

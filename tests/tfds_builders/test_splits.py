@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from tests.conftest import ROOT, SHARED
-from tfds_builders.common.splits import assign_splits, keep_frequent, split_sizes, train_test_sizes
+from tfds_builders.common.splits import assign_splits, split_sizes, train_test_sizes
 
 # Numbers of images of a class in the released val.csv and test.csv, with the number of such classes.
 RELEASED = ROOT / "tests" / "data" / "dafre_split_sizes.csv"
@@ -47,18 +47,6 @@ def test_split_sizes_match_dafre_for_every_class_and_in_total():
     assert all(min(pair) > 0 for pair in released)
 
 
-@pytest.mark.parametrize(
-    ("images", "train", "validation", "test"),
-    [(520_019, 359_726, 50_311, 109_982), (495_359, 344_318, 48_669, 102_372), (463_437, 322_947, 46_050, 94_440)],
-)
-def test_published_totals_agree_with_the_rule_up_to_rounding(images, train, validation, test):
-    """The sizes behind thresholds 5 and 10 were never published; each class adds less than one image of rounding."""
-    assert train + validation + test == images
-    classes = {520_019: 9424, 495_359: 5619, 463_437: 3263}[images]
-    assert 0.7 * images - classes < train <= 0.7 * images
-    assert 0.8 * images - classes < train + validation <= 0.8 * images
-
-
 @pytest.mark.shared
 def test_split_sizes_table_matches_the_released_files():
     counts = []
@@ -83,7 +71,3 @@ def test_assign_splits_follows_file_order_within_a_class():
     )
     mixed = assign_splits([1, 2] * 10)
     assert mixed[::2] == mixed[1::2] == ["train"] * 7 + ["test"] * 3
-
-
-def test_keep_frequent_sorts_labels():
-    assert keep_frequent([9, 9, 2, 5, 5, 2, 2, 1], 2) == [2, 5, 9]

@@ -19,6 +19,7 @@ def _refused(folder, *words, **options):
         survey(read_layout(folder), **options)
     message = str(caught.value)
     assert len(message.splitlines()) == 1 and all(word in message for word in words), message
+    return message
 
 
 def test_folder_without_splits_is_split_by_the_rule_in_order_of_names(tmp_path):
@@ -78,7 +79,7 @@ def test_all_problems_are_in_one_message(tmp_path):
     (tmp_path / "none").mkdir()
     for i in range(12):
         (tmp_path / "a" / f"broken{i:02d}.jpg").write_text("no image")
-    _refused(
+    message = _refused(
         tmp_path,
         "12 of 35 images cannot be read: a/broken00.jpg (not a readable image",
         "a/broken09.jpg",
@@ -88,9 +89,7 @@ def test_all_problems_are_in_one_message(tmp_path):
         "--config.min_images=2",
         r"1 folder names are not one line of text: 'new\nline': rename",
     )
-    with pytest.raises(InputError) as caught:
-        survey(read_layout(tmp_path))
-    assert "broken10" not in str(caught.value)
+    assert "broken10" not in message
 
 
 def test_skip_broken_and_min_images_leave_out_and_report(tmp_path):

@@ -1,5 +1,6 @@
 """Split rules per class, in file order: 0.7 / 0.1 / 0.2 for DAF:re and toyfaces, 0.8 / 0.2 for moeimouto."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence, Sized
 
@@ -29,14 +30,6 @@ def train_test_sizes(count: int) -> tuple[int, int, int]:
     return train, 0, count - train
 
 
-def keep_frequent(labels: Sequence[int], threshold: int) -> list[int]:
-    """Returns the labels that occur at least `threshold` times, in ascending order."""
-    counts: dict[int, int] = {}
-    for label in labels:
-        counts[label] = counts.get(label, 0) + 1
-    return sorted(label for label, count in counts.items() if count >= threshold)
-
-
 def assign_splits(labels: Sequence[Hashable], sizes: Callable[[int], tuple[int, int, int]] = split_sizes) -> list[str]:
     """Returns the split name of every example.
 
@@ -44,18 +37,11 @@ def assign_splits(labels: Sequence[Hashable], sizes: Callable[[int], tuple[int, 
       labels: class of every example, in file order.
       sizes: rule from the size of a class to the sizes of its splits.
     """
-    remaining: dict[Hashable, list[int]] = {}
-    for label in labels:
-        remaining.setdefault(label, [0, 0, 0])[0] += 1
-    for label, (count, _, _) in remaining.items():
-        remaining[label] = list(sizes(count))
-    assigned = []
-    for label in labels:
-        quota = remaining[label]
-        split = next(i for i, left in enumerate(quota) if left)
-        quota[split] -= 1
-        assigned.append(SPLITS[split])
-    return assigned
+    remaining = {
+        label: itertools.chain.from_iterable(map(itertools.repeat, SPLITS, sizes(count)))
+        for label, count in Counter(labels).items()
+    }
+    return [next(remaining[label]) for label in labels]
 
 
 def split_tags(tags: Sequence[int], threshold: int, source: str) -> tuple[list[int], dict[str, list[int]]]:
@@ -69,12 +55,12 @@ def split_tags(tags: Sequence[int], threshold: int, source: str) -> tuple[list[i
     Raises:
       ValueError: no tag is frequent enough, or a split gets no image.
     """
-    kept = keep_frequent(tags, threshold)
+    counts = Counter(tags)
+    kept = sorted(tag for tag, count in counts.items() if count >= threshold)
     if not kept:
-        most = max(Counter(tags).values(), default=0)
+        most = max(counts.values(), default=0)
         raise ValueError(f"{source}: no class has {threshold} images or more, the largest has {most}; lower threshold")
-    wanted = set(kept)
-    indices = [index for index, tag in enumerate(tags) if tag in wanted]
+    indices = [index for index, tag in enumerate(tags) if counts[tag] >= threshold]
     by_split: dict[str, list[int]] = {split: [] for split in SPLITS}
     for index, split in zip(indices, assign_splits([tags[index] for index in indices]), strict=True):
         by_split[split].append(index)

@@ -5,12 +5,10 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from tfds_builders.common.image_files import ImageFile, ImageFolder
+from tfds_builders.common.image_files import ImageFolder
 from tfds_builders.common.manual_data import naming, relative_path
 
 TREE = "moeimouto-faces"
@@ -28,16 +26,7 @@ SOURCE = (
 log = logging.getLogger(__name__)
 
 
-class Faces(Protocol):
-    """The images of the tree; `paths` holds NNN_name/FILE.png, sorted."""
-
-    paths: list[str]
-
-    def find(self, path: str) -> ImageFile:
-        """Returns the image at a path, existing or not; ValueError if a link leads elsewhere."""
-
-
-def find_faces(manual: Path) -> Faces:
+def find_faces(manual: Path) -> "Faces":
     """Returns the faces of the manual folder; prefers the unpacked tree to a zip.
 
     Raises:
@@ -65,7 +54,11 @@ def is_face(folder: str, name: str) -> bool:
 
 
 class FolderFaces:
-    """The unpacked tree, possibly within a folder of the same name, as some programs unpack a zip."""
+    """The unpacked tree, possibly within a folder of the same name, as some programs unpack a zip.
+
+    Attributes:
+      paths: NNN_name/FILE.png of all faces, sorted.
+    """
 
     def __init__(self, manual: Path):
         nested = os.path.join(TREE, TREE)
@@ -116,7 +109,7 @@ class ZippedFace:
 
 
 class ZipFaces:
-    """The tree in a zip, with or without enclosing folders of its name; other members are ignored."""
+    """The tree in a zip, with or without enclosing folders of its name; `paths` as in `FolderFaces`."""
 
     def __init__(self, path: Path):
         try:
@@ -124,20 +117,20 @@ class ZipFaces:
         except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
             raise ValueError(f"{path} is not a complete zip file: {error}; download it again") from None
         self._members: dict[str, zipfile.ZipInfo] = {}
-        for face, info in self._faces():
+        for info in self._archive.infolist():
+            with naming(str(path), info.filename):
+                face = re.sub(rf"^({TREE}/)*", "", relative_path(info.filename.rstrip("/")))
+            folder, _, name = face.rpartition("/")
+            if not is_face(folder, name) or info.is_dir():
+                continue
             if face in self._members:
                 raise ValueError(f"{path} holds {face} twice; {SOURCE}")
             self._members[face] = info
         self.paths = sorted(self._members, key=lambda face: face.split("/"))
 
-    def _faces(self) -> Iterator[tuple[str, zipfile.ZipInfo]]:
-        for info in self._archive.infolist():
-            with naming(f"{self._archive.filename}", info.filename):
-                path = relative_path(info.filename.rstrip("/"))
-            folder, _, name = re.sub(rf"^({TREE}/)*", "", path).rpartition("/")
-            if is_face(folder, name) and not info.is_dir():
-                yield f"{folder}/{name}", info
-
     def find(self, path: str) -> ZippedFace:
         """Returns the image at a path, existing or not."""
         return ZippedFace(self._archive, path, self._members.get(path))
+
+
+Faces = FolderFaces | ZipFaces

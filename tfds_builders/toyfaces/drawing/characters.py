@@ -38,7 +38,7 @@ class Character:
     eyes: Color
     eye_tilt: float  # outer corner up (negative: sharp) or down (positive: gentle), in face units
     skin: Color
-    accessories: tuple[tuple[str, Color], ...] = ()  # (key of accessories.ACCESSORIES, colour)
+    accessories: tuple[tuple[str, Color], ...] = ()  # (key of accessories.BEHIND_BANGS or IN_FRONT_OF_BANGS, colour)
 
 
 CHARACTERS: tuple[Character, ...] = (

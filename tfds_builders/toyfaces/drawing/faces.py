@@ -5,25 +5,18 @@ from PIL import Image
 
 from tfds_builders.toyfaces.drawing import accessories, features, hair
 from tfds_builders.toyfaces.drawing.canvas import SUPERSAMPLING, Canvas, Pose
-from tfds_builders.toyfaces.drawing.characters import CHARACTERS, Character
+from tfds_builders.toyfaces.drawing.characters import CHARACTERS
 
 # Part of every random seed; change it for another data set.
 VERSION_SEED = 1
+# Side of an image in pixels.
+SIZE = 128
 
 
-def image_rng(class_id: int, index: int) -> np.random.Generator:
-    """Returns the random generator of one image."""
-    return np.random.default_rng((VERSION_SEED, class_id, index))
-
-
-def draw_image(class_id: int, index: int, size: int = 128) -> Image.Image:
-    """Returns image `index` of a character, (size, size) RGB; deterministic on every machine."""
-    return draw_face(CHARACTERS[class_id], image_rng(class_id, index), size)
-
-
-def draw_face(character: Character, rng: np.random.Generator, size: int = 128) -> Image.Image:
-    """Returns a (size, size) RGB image of a character; `rng` draws everything that varies."""
-    image = _background(rng, size * SUPERSAMPLING)
+def draw_image(class_id: int, index: int) -> Image.Image:
+    """Returns image `index` of a character, (SIZE, SIZE) RGB; deterministic on every machine."""
+    character, rng = CHARACTERS[class_id], np.random.default_rng((VERSION_SEED, class_id, index))
+    image = _background(rng, SIZE * SUPERSAMPLING)
     canvas = Canvas(image, _pose(rng), rng)
     expression = features.Expression(
         mouth=str(rng.choice(list(features.MOUTHS))),
@@ -32,7 +25,6 @@ def draw_face(character: Character, rng: np.random.Generator, size: int = 128) -
         brow=rng.uniform(-0.08, 0.1),
         blush=rng.uniform(0, 1),
     )
-    worn = dict(character.accessories)
     hair.STYLES[character.style](canvas, character.hair)
     features.draw_body(canvas, character.skin, tuple(int(c) for c in rng.integers(40, 230, 3)))
     features.draw_head(canvas, character.skin, expression.blush)
@@ -40,15 +32,15 @@ def draw_face(character: Character, rng: np.random.Generator, size: int = 128) -
     features.draw_nose(canvas, character.skin)
     features.draw_mouth(canvas, expression)
     features.draw_brows(canvas, character.hair, expression.brow)
-    for name, color in worn.items():
+    for name, color in character.accessories:
         if name in accessories.BEHIND_BANGS:
             accessories.BEHIND_BANGS[name](canvas, color)
     hair.draw_locks(canvas, character.hair)
     hair.draw_bangs(canvas, character.bangs, character.hair)
-    for name, color in worn.items():
+    for name, color in character.accessories:
         if name in accessories.IN_FRONT_OF_BANGS:
             accessories.IN_FRONT_OF_BANGS[name](canvas, color)
-    return _light(image.resize((size, size), Image.Resampling.BOX), rng)
+    return _light(image.resize((SIZE, SIZE), Image.Resampling.BOX), rng)
 
 
 def _pose(rng: np.random.Generator) -> Pose:
