@@ -50,7 +50,7 @@ def get_table_config(table: Table, argument: str) -> ml_collections.ConfigDict:
             allowed = ", ".join(name for each in FAMILIES.values() for name in each.weights)
             raise ValueError(f"no published weights of '{model}'; allowed: {allowed}")
         config.pretrained = family.weights[model]
-        config.trainable = "head" if family.name == "resnet" else "all"
+        config.trainable = family.paper_trainable
     if "faithful" in options:
         config.update_from_flattened_dict(FAITHFUL | FAITHFUL_SPLITS.get(table.dataset, {}))
         config.default_weights = "last"

@@ -30,22 +30,22 @@ def forward(arrays: Mapping[str, np.ndarray], images: np.ndarray, gelu: str = "t
     return _dense(arrays, "head", x)
 
 
-def tokens(arrays: Mapping[str, np.ndarray], images: np.ndarray) -> np.ndarray:
+def _tokens(arrays, images):
     """Returns the (batch, tokens, D) input of the first layer: equation 1."""
     x = _patches(arrays, np.float64(images))
     has_token = "cls" in arrays
     if has_token:
         x = np.concatenate([np.broadcast_to(np.float64(arrays["cls"]), (len(x), 1, x.shape[-1])), x], 1)
-    return x + positions(np.float64(arrays["Transformer/posembed_input/pos_embedding"]), x.shape[1], has_token)
+    return x + _positions(np.float64(arrays["Transformer/posembed_input/pos_embedding"]), x.shape[1], has_token)
 
 
-def attention_weights(arrays: Mapping[str, np.ndarray], images: np.ndarray, gelu: str = "tanh") -> list[np.ndarray]:
+def attention_weights(arrays: Mapping[str, np.ndarray], images: np.ndarray) -> list[np.ndarray]:
     """Returns the (batch, heads, tokens, tokens) attention weights of every layer."""
-    return _encode(arrays, images, gelu)[1]
+    return _encode(arrays, images, "tanh")[1]
 
 
 def _encode(arrays, images, gelu):
-    x, weights = tokens(arrays, images), []
+    x, weights = _tokens(arrays, images), []
     layers = sum(name.endswith("LayerNorm_2/scale") for name in arrays)
     for layer in range(layers):
         name = f"Transformer/encoderblock_{layer}"
@@ -59,7 +59,7 @@ def _encode(arrays, images, gelu):
     return x, weights
 
 
-def positions(table: np.ndarray, tokens: int, has_token: bool) -> np.ndarray:
+def _positions(table, tokens, has_token):
     """Returns a (1, tokens, D) table from a (1, N, D) one, bilinear with aligned corners."""
     token, grid = table[:, : int(has_token)], table[0, int(has_token) :]
     old, new = round(len(grid) ** 0.5), round((tokens - has_token) ** 0.5)

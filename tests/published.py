@@ -64,8 +64,8 @@ STEM_GAINS = {"gn1": 2e-3, "gn2": 2e-3, "gn3": 0.3, "gn_proj": 1.0}
 class _Draw:
     """Random float32 arrays; the order of the calls decides their values."""
 
-    def __init__(self, seed: int):
-        self.rng = np.random.default_rng(seed)
+    def __init__(self):
+        self.rng = np.random.default_rng(0)
 
     def normal(self, *shape: int, std: float) -> np.ndarray:
         return self.rng.standard_normal(shape, np.float32) * np.float32(std)
@@ -91,12 +91,9 @@ def google_arrays(
     image_size: int,
     *,
     names: str = "old",
-    prefix: str = "",
     pre_logits: bool = False,
     token: bool = True,
-    dtype: np.dtype = np.float32,
     groupnorm_4d: bool = False,
-    seed: int = 0,
     **size,
 ) -> Arrays:
     """Returns the arrays of a Google `.npz` by its own keys.
@@ -105,15 +102,12 @@ def google_arrays(
       variant: a key of `VIT_SIZES`.
       num_classes, image_size: of the file's model.
       names: "old", as in most published files, or "linen"; the values are the same.
-      prefix: put before every key, such as "opt/target/".
       pre_logits: whether the file has the tanh layer of ImageNet-21k training.
       token: whether it has a class token; the mean-pooled files have none.
-      dtype: of all arrays; `ml_dtypes.bfloat16` is saved by numpy as 2-byte void, as in Google's files.
       groupnorm_4d: whether GroupNorm's parameters are (1, 1, 1, C), as in the old hybrids.
-      seed: of the values.
       **size: fields of `ViTSize` in place of the variant's, for a small file.
     """
-    sizes, draw = VIT_SIZES[variant]._replace(**size), _Draw(seed)
+    sizes, draw = VIT_SIZES[variant]._replace(**size), _Draw()
     arrays, channels, stride = {}, 3, sizes.patch_size
     if sizes.stem_sizes:
         arrays |= _stem(draw, sizes.stem_sizes)
@@ -131,14 +125,9 @@ def google_arrays(
     arrays |= draw.dense("head", (width, num_classes), width, (num_classes,))
     if groupnorm_4d:
         arrays = {name: a.reshape(1, 1, 1, -1) if "/gn" in f"/{name}" else a for name, a in arrays.items()}
-    renamed = LINEN_NAMES if names == "linen" else ()
-    return {prefix + _rename(name, renamed): array.astype(dtype, copy=False) for name, array in arrays.items()}
-
-
-def _rename(name: str, pairs: tuple[tuple[str, str], ...]) -> str:
-    for old, new in pairs:
-        name = name.replace(old, new)
-    return name
+    for old, new in LINEN_NAMES if names == "linen" else ():
+        arrays = {name.replace(old, new): array for name, array in arrays.items()}
+    return arrays
 
 
 def _encoder_block(draw: _Draw, name: str, sizes: ViTSize) -> Arrays:
@@ -185,18 +174,15 @@ def save_google(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
     return str(path)
 
 
-def torchvision_arrays(
-    depth: int, num_classes: int, seed: int = 0, stage_sizes: tuple[int, ...] | None = None
-) -> Arrays:
+def torchvision_arrays(depth: int, num_classes: int, stage_sizes: tuple[int, ...] | None = None) -> Arrays:
     """Returns the state dict of torchvision's ResNet: its names, OIHW kernels, (out, in) classifier.
 
     Args:
       depth: a key of `RESNET_SIZES`.
       num_classes: width of the classifier.
-      seed: of the values.
       stage_sizes: units per stage in place of the depth's, for a small file.
     """
-    (published_sizes, expansion), draw = RESNET_SIZES[depth], _Draw(seed)
+    (published_sizes, expansion), draw = RESNET_SIZES[depth], _Draw()
     stage_sizes = stage_sizes or published_sizes
     arrays = _conv_and_norm(draw, "conv1", "bn1", 3, 64, 7)
     inputs = 64
@@ -236,9 +222,9 @@ def _conv_and_norm(
     }
 
 
-def random_images(batch: int, image_size: int, seed: int = 0) -> np.ndarray:
+def random_images(batch: int, image_size: int) -> np.ndarray:
     """Returns (batch, S, S, 3) float32 images, normalised to mean 0 and variance 1."""
-    return np.random.default_rng(seed + 1000).standard_normal((batch, image_size, image_size, 3), np.float32)
+    return np.random.default_rng(1000).standard_normal((batch, image_size, image_size, 3), np.float32)
 
 
 def relative_difference(ours: np.ndarray, theirs: np.ndarray) -> float:

@@ -97,10 +97,3 @@ def test_importing_every_module_changes_nothing_in_the_process():
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout.splitlines()[-1]) == []
-
-
-def test_importing_training_does_not_import_tensorflow():
-    """A notebook that imports animesion_jax.training keeps its GPU for TensorFlow too."""
-    code = "import sys, animesion_jax.training; print('tensorflow' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert result.stdout.strip() == "False"

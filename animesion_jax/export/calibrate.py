@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from animesion_jax.bundle import build_bundle, extend_bundle, read_bundle
+from animesion_jax.bundle import extend_bundle, load_bundle
 from animesion_jax.data.datasets import load_dataset
 from animesion_jax.data.eval_data import EvalData
 from animesion_jax.errors import InputError, escape
@@ -58,8 +58,7 @@ def calibrate(
     """
     if false_accept_rate is not None and not 0 < false_accept_rate < 1:
         raise InputError(f"--false_accept_rate is {false_accept_rate}; allowed: above 0 and below 1")
-    tree = read_bundle(bundle)
-    loaded = build_bundle(bundle, tree)
+    loaded = load_bundle(bundle)
     config = run.read_config(workdir)
     split = _choose_split(split or config.validation_split, config.train_split, workdir)
     dataset = load_dataset(config.dataset, data_dir or config.data_dir)
@@ -82,7 +81,7 @@ def calibrate(
             else f"set a higher --false_accept_rate than {false_accept_rate:g}",
         )  # fmt: skip
     described = dataclasses.asdict(calibration)
-    return extend_bundle(bundle, tree, output or bundle, calibration=described), described
+    return extend_bundle(bundle, output or bundle, calibration=described), described
 
 
 def _choose_split(split: str, train_split: str, workdir: str) -> str:

@@ -1,7 +1,6 @@
 """The formats that `export` writes: msgpack, onnx and safetensors."""
 
 import os
-from collections.abc import Callable
 
 from etils import epath
 
@@ -53,14 +52,9 @@ def convert(
         raise InputError(f"--output={output} would overwrite the bundle itself; allowed: another file")
     source = load_bundle(bundle) if bundle else bundle_of_run(workdir, weights)
     if form == "onnx":
-        return _onnx_writer()(source, output, normalize_inside=preprocessing == "inside")
+        try:
+            from animesion_jax.export.onnx import write_onnx
+        except ModuleNotFoundError as error:
+            raise InputError("--format=onnx needs the package onnx; pip install 'animesion_jax[onnx]'") from error
+        return write_onnx(source, output, normalize_inside=preprocessing == "inside")
     return write_safetensors(source, output)
-
-
-def _onnx_writer() -> Callable[..., list[epath.Path]]:
-    """Returns `write_onnx`; InputError if the optional package onnx is missing."""
-    try:
-        from animesion_jax.export.onnx import write_onnx
-    except ModuleNotFoundError as error:
-        raise InputError("--format=onnx needs the package onnx; pip install 'animesion_jax[onnx]'") from error
-    return write_onnx

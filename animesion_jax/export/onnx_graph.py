@@ -22,12 +22,7 @@ class Graph:
     """
 
     def __init__(self, open_dimension: Any, source: str):
-        """Begins a graph.
-
-        Args:
-          open_dimension: the symbolic dimension of jax.export.
-          source: name of a graph input whose first dimension is the open one.
-        """
+        """Begins a graph: jax.export's symbolic dimension is the first one of the graph input `source`."""
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray | jax.Array] = {}
         self._names: dict[Any, str] = {}

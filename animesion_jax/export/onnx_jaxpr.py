@@ -17,13 +17,8 @@ NESTED = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "c
 def add_jaxpr(graph: Graph, jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Value]) -> list[Value]:
     """Adds the operators of a jaxpr to a graph and returns its outputs.
 
-    JAX computes everything that does not depend on the graph's inputs; it becomes a constant.
-
-    Args:
-      graph: where to add them.
-      jaxpr: of a function without effects.
-      consts: values of its constvars.
-      inputs: values of its invars; constant arguments as arrays.
+    JAX computes everything that does not depend on the graph's inputs; it becomes a constant. Inputs that are constants
+    are arrays.
 
     Raises:
       NotImplementedError: a primitive that is not in `PRIMITIVES`.

@@ -13,7 +13,7 @@ from animesion_jax.preprocessing import RESIZE
 from animesion_jax.workdir import run
 
 
-def describe_run(saved: run.Run) -> dict[str, Any]:
+def _describe(saved: run.Run) -> dict[str, Any]:
     """Returns the content of a bundle: a tree of numpy arrays, strings, numbers, lists and dicts."""
     config = saved.config
     return {
@@ -57,7 +57,7 @@ def export(workdir: str, output: str, weights: str | None = None) -> epath.Path:
       InputError: no such run, or `output` is a folder.
     """
     check_output(output)  # before reading a checkpoint, which takes long
-    return write_bundle(describe_run(run.load(workdir, weights)), output)
+    return write_bundle(_describe(run.load(workdir, weights)), output)
 
 
 def bundle_of_run(workdir: str, weights: str | None = None) -> Bundle:
@@ -66,4 +66,4 @@ def bundle_of_run(workdir: str, weights: str | None = None) -> Bundle:
     Raises:
       InputError: no such run, or its variables are not finite.
     """
-    return build_bundle(f"the run in {workdir}", describe_run(run.load(workdir, weights)))
+    return build_bundle(f"the run in {workdir}", _describe(run.load(workdir, weights)))

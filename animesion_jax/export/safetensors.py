@@ -2,8 +2,6 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
 
 import safetensors.numpy
 from etils import epath
@@ -13,32 +11,9 @@ from animesion_jax.errors import InputError
 from animesion_jax.export.timm_names import timm_arguments, to_timm
 from animesion_jax.files import write_whole
 from animesion_jax.models import FAMILIES, family_of
-from animesion_jax.pretrained.merge import Arrays
 from animesion_jax.pretrained.torchvision import to_torchvision
 
 log = logging.getLogger(__name__)
-
-
-class Layout(NamedTuple):
-    """The weights of a family of models in another library.
-
-    Attributes:
-      convert: returns the library's state dict for our variables.
-      describe: returns the library's function that creates the model of a bundle's description, and its arguments.
-    """
-
-    convert: Callable[[Mapping[str, Any]], Arrays]
-    describe: Callable[[Mapping[str, Any]], tuple[str, dict[str, Any]]]
-
-
-# By `Family.export_layout`.
-LAYOUTS = {
-    "torchvision": Layout(
-        to_torchvision,
-        lambda model: (f"torchvision.models.{model['name']}", {"num_classes": model["num_classes"]}),
-    ),
-    "timm": Layout(to_timm, lambda model: ("timm.create_model", timm_arguments(model))),
-}
 
 
 def write_safetensors(bundle: Bundle, output: str) -> list[epath.Path]:
@@ -57,8 +32,11 @@ def write_safetensors(bundle: Bundle, output: str) -> list[epath.Path]:
             f"timm's {name} has no pre_logits layer, this one has; allowed: a model of pre_logits=False; or give "
             "--format=onnx"
         )
-    layout = LAYOUTS[family.export_layout]
-    function, arguments = layout.describe(bundle.description)
+    if family.export_layout == "timm":
+        arrays, function, arguments = to_timm(bundle.variables), "timm.create_model", timm_arguments(bundle.description)
+    else:
+        arrays, function = to_torchvision(bundle.variables), f"torchvision.models.{name}"
+        arguments = {"num_classes": bundle.description["num_classes"]}
     if bundle.enrolled:
         log.warning(
             "the %d enrolled characters are left out, they are not weights of the model; --format=onnx includes them",
@@ -67,4 +45,4 @@ def write_safetensors(bundle: Bundle, output: str) -> list[epath.Path]:
     described = metadata(bundle, bundle.classes)
     # Loaders read from "format" that the layout is PyTorch's.
     described |= {"format": "pt", "create": json.dumps({"call": function, "arguments": arguments})}
-    return [write_whole(output, [safetensors.numpy.save(layout.convert(bundle.variables), described)])]
+    return [write_whole(output, [safetensors.numpy.save(arrays, described)])]

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from animesion_jax.models.kernels import draw_mask
+from animesion_jax.models.kernels.dropout import draw_mask
 
 
 class Dropout(nn.Module):

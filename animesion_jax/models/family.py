@@ -1,6 +1,7 @@
 """The record of a model family: everything that the rest of the program knows about it."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -15,34 +16,23 @@ Shapes = Mapping[str, Any]
 
 
 class Rollout(NamedTuple):
-    """Explain a model by attention rollout (Abnar and Zuidema, 2020, arXiv:2005.00928).
+    """Explain a model by attention rollout (Abnar and Zuidema, 2020, arXiv:2005.00928)."""
 
-    Attributes:
-      layers: returns the paths of a model's `nn.MultiHeadDotProductAttention` modules, from the first to the last.
-      has_class_token: returns whether the classifier sees the first token instead of the mean of all.
-    """
-
+    # Paths of a model's `nn.MultiHeadDotProductAttention` modules, from the first to the last.
     layers: Callable[[Any], Sequence[str]]
+    # Whether its classifier sees the first token instead of the mean of all.
     has_class_token: Callable[[Any], bool]
 
 
 class GradCam(NamedTuple):
-    """Explain a model by Grad-CAM (Selvaraju et al., 2017, arXiv:1610.02391).
+    """Explain a model by Grad-CAM (Selvaraju et al., 2017, arXiv:1610.02391)."""
 
-    Attributes:
-      features: returns the path of a model's last module with a (batch, height, width, channels) output.
-    """
-
+    # Path of a model's last module with a (batch, height, width, channels) output.
     features: Callable[[Any], str]
 
 
 class Positions(NamedTuple):
-    """A (1, tokens, width) table of position embeddings, which is resampled for another image size.
-
-    Attributes:
-      table: its variable.
-      class_token: the variable whose presence means that the first row belongs to a class token.
-    """
+    """The variables of a (1, tokens, width) table of position embeddings and of the class token, its first row."""
 
     table: str
     class_token: str
@@ -66,6 +56,7 @@ class Family:
       has_batch_norm: whether training normalises by statistics of the batch.
       explain: the method of `explain`, and the modules that it reads.
       weights: published weights that `pretrained` starts from (a name in pretrained/sources.py), by model name.
+      paper_trainable: part of pretrained models that the paper trains, "all" or "head".
       export_layout: library whose weight names `export` writes, "torchvision" or "timm"; None for none.
       identify: returns the model's name, or a description, for arrays of this family; None for other arrays.
       read_options: returns the options that the shapes of some arrays reveal; empty for arrays of another family.
@@ -83,6 +74,7 @@ class Family:
     has_batch_norm: bool
     explain: Rollout | GradCam
     weights: Mapping[str, str] = field(default_factory=dict)
+    paper_trainable: str = "all"
     export_layout: str | None = None
     identify: Callable[[Shapes], str | None] = lambda shapes: None
     read_options: Callable[[Shapes], dict[str, Any]] = lambda shapes: {}
@@ -90,6 +82,7 @@ class Family:
     positions: Positions | None = None
 
 
-def matches(shapes: Shapes, pattern: str) -> set[tuple[str, ...]]:
-    """Returns the distinct groups of a regular expression at the start of the names."""
-    return {match.groups() for name in shapes if (match := re.match(pattern, name))}
+def count_units(shapes: Shapes, pattern: str) -> tuple[int, ...]:
+    """Returns the number of units of each stage; the two groups of the pattern are the stage and the unit."""
+    units = {match.groups() for name in shapes if (match := re.match(pattern, name))}
+    return tuple(count for _, count in sorted(Counter(stage for stage, _ in units).items()))

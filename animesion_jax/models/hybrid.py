@@ -15,9 +15,6 @@ from animesion_jax.models.kernels import convolve
 GROUPS = 32
 EPSILON = 1e-6
 
-# Units per stage, by the name of the ResNet.
-STEMS = {"r50_b": (3, 4, 9), "r26": (2, 2, 2, 2), "r50": (3, 4, 6, 3)}
-
 
 class StdConv(nn.Module):
     """A convolution without bias whose kernel is standardised over height, width and inputs at every use.

@@ -4,7 +4,6 @@ This is v1.5: a bottleneck strides in its 3x3 convolution. Modules have torchvis
 `layer1.0`.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar
@@ -14,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from animesion_jax.models.dropout import Dropout
-from animesion_jax.models.family import HEAD, Family, GradCam, Shapes, matches
+from animesion_jax.models.family import HEAD, Family, GradCam, Shapes, count_units
 from animesion_jax.models.kernels import convolve
 
 # Units per stage, by depth (arXiv:1512.03385 table 1).
@@ -133,9 +132,8 @@ def _identify(shapes: Shapes) -> str | None:
     """Returns "resnet50" for its arrays, a description for those of an unpublished size, None for other models."""
     if "params/conv1/kernel" not in shapes or "params/layer1_0/conv1/kernel" not in shapes:
         return None
-    units = Counter(int(stage) for stage, _ in matches(shapes, r"params/layer(\d+)_(\d+)/"))
     size = {
-        "stage_sizes": tuple(units[stage] for stage in sorted(units)),
+        "stage_sizes": count_units(shapes, r"params/layer(\d+)_(\d+)/"),
         "bottleneck": "params/layer1_0/conv3/kernel" in shapes,
     }
     depth = next((depth for depth, published in SIZES.items() if published == size), None)
@@ -153,6 +151,7 @@ FAMILY = Family(
     has_batch_norm=True,
     explain=GradCam(features=lambda model: f"layer{len(model.stage_sizes)}_{model.stage_sizes[-1] - 1}"),
     weights={f"resnet{depth}": f"timm/resnet{depth}.tv_in1k" for depth in SIZES},
+    paper_trainable="head",
     export_layout="torchvision",
     identify=_identify,
 )

@@ -136,7 +136,7 @@ class VisionTransformer(nn.Module):
       num_classes: width of the classifier.
       patch_size: side of a patch in pixels, or in pixels of the stem's output for a hybrid.
       hidden_size, num_layers, num_heads, mlp_dim: see `SIZES`.
-      stem_sizes: units per stage of a ResNet before the patches (see `hybrid.STEMS`); empty for none.
+      stem_sizes: units per stage of a ResNet before the patches; empty for none.
       pool: a member of `POOLS`. "token" classifies by a class token before the patches, "mean" by the mean of the
         patches, without a class token.
       pre_logits: whether a tanh layer of the hidden size precedes the classifier, as in ImageNet-21k training.

@@ -1,23 +1,12 @@
 """The record of the Vision Transformers and of Google's hybrids with a ResNet stem."""
 
 import math
-from collections import Counter
 from functools import partial
 from typing import Any
 
-from animesion_jax.models import hybrid, vit
-from animesion_jax.models.family import Family, Positions, Rollout, Shapes, matches
+from animesion_jax.models import vit
+from animesion_jax.models.family import Family, Positions, Rollout, Shapes, count_units
 from animesion_jax.models.vit import VisionTransformer
-
-# Published size and patch, by name.
-PATCHES = {
-    f"vit_{size}{patch}": (size, patch)
-    for size, patch in (
-        ("ti", 16), ("s", 16), ("s", 32), ("b", 16), ("b", 32), ("l", 16), ("l", 32), ("h", 14)
-    )
-}  # fmt: skip
-# Stem and size of the hybrids, whose patches are single places of the stem's output.
-HYBRIDS = {"r50_vit_b16": ("r50_b", "b"), "r26_vit_b32": ("r26", "b"), "r50_vit_l32": ("r50", "l")}
 
 CLASS_TOKEN = "params/cls"
 PRE_LOGITS = "params/pre_logits/kernel"
@@ -36,12 +25,11 @@ def _identify(shapes: Shapes) -> str | None:
     patch, hidden_size = shapes[EMBEDDING].shape[0], shapes[EMBEDDING].shape[-1]
     size = {
         "hidden_size": hidden_size,
-        "num_layers": len(matches(shapes, r"params/Transformer/encoderblock_(\d+)/")),
+        "num_layers": sum(count_units(shapes, r"params/(Transformer)/encoderblock_(\d+)/")),
         "num_heads": shapes[QUERY].shape[1],
         "mlp_dim": shapes[MLP].shape[-1],
     }
-    units = Counter(int(stage) for stage, _ in matches(shapes, r"params/block(\d+)/unit(\d+)/"))
-    stem_sizes = tuple(units[stage] for stage in sorted(units))
+    stem_sizes = count_units(shapes, r"params/block(\d+)/unit(\d+)/")
     for name, model in MODELS.items():
         if model.keywords == {"patch_size": patch, "stem_sizes": stem_sizes, **size}:
             return name
@@ -61,15 +49,22 @@ def _read_options(shapes: Shapes) -> dict[str, Any]:
     return options
 
 
+# Size, patch in pixels of the stem's output, and units per stage of the stem.
 MODELS = {
-    **{
-        name: partial(VisionTransformer, patch_size=patch, stem_sizes=(), **vit.SIZES[size])
-        for name, (size, patch) in PATCHES.items()
-    },
-    **{
-        name: partial(VisionTransformer, patch_size=1, stem_sizes=hybrid.STEMS[stem], **vit.SIZES[size])
-        for name, (stem, size) in HYBRIDS.items()
-    },
+    name: partial(VisionTransformer, patch_size=patch_size, stem_sizes=stem_sizes, **vit.SIZES[size])
+    for name, size, patch_size, stem_sizes in (
+        ("vit_ti16", "ti", 16, ()),
+        ("vit_s16", "s", 16, ()),
+        ("vit_s32", "s", 32, ()),
+        ("vit_b16", "b", 16, ()),
+        ("vit_b32", "b", 32, ()),
+        ("vit_l16", "l", 16, ()),
+        ("vit_l32", "l", 32, ()),
+        ("vit_h14", "h", 14, ()),
+        ("r50_vit_b16", "b", 1, (3, 4, 9)),
+        ("r26_vit_b32", "b", 1, (2, 2, 2, 2)),
+        ("r50_vit_l32", "l", 1, (3, 4, 6, 3)),
+    )
 }
 
 FAMILY = Family(

@@ -22,7 +22,6 @@ LINEN_NAMES = {
     "MultiHeadDotProductAttention_1": "MultiHeadDotProductAttention_0",
     "MlpBlock_3": "MlpBlock_0",
 }
-# numpy writes members stored or deflated.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # Weights hardly compress: refuse an archive that unpacks to more than FREE_BYTES + MAX_EXPANSION times its size.
 FREE_BYTES = 2**24
@@ -49,9 +48,10 @@ def read(file: Path) -> Weights:
             for key in archive.files:
                 prefix = PREFIX.match(key).group()
                 if not prefix and (other := OPTIMIZER.match(key)):
-                    weights.left_out[key] = LeftOut(other.group(1), "optimizer state")
+                    weights.left_out.append(LeftOut(other.group(1), "optimizer state"))
                 else:
-                    name = linen_name(key.removeprefix(prefix))
+                    parts = key.removeprefix(prefix).split("/")
+                    name = "/".join(LINEN_NAMES.get(part, part) for part in parts)
                     weights.add(f"params/{name}", key, _clean(name, archive[key]))
     except Exception as error:  # zipfile and numpy raise a dozen types on damaged bytes
         raise damaged(file, ".npz of plain arrays", error) from error
@@ -85,11 +85,6 @@ def _check_header(info: zipfile.ZipInfo, member: BinaryIO) -> None:
         raise ValueError(f"'{info.filename}' is pickled, which could run code; it is not read")
     if math.prod(shape) * dtype.itemsize != info.file_size - member.tell():
         raise ValueError(f"'{info.filename}' declares {shape} {dtype} in {info.file_size} bytes")
-
-
-def linen_name(name: str) -> str:
-    """Returns Flax linen's name of a parameter; linen names stay unchanged."""
-    return "/".join(LINEN_NAMES.get(part, part) for part in name.split("/"))
 
 
 def _clean(name: str, array: Any) -> Any:

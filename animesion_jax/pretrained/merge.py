@@ -20,13 +20,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class LeftOut(NamedTuple):
-    """An array of a file that is not used; the summary has one line for each group and reason.
-
-    Attributes:
-      group: name in the summary.
-      reason: for the summary.
-      size: number of values; None for an array that was not read.
-    """
+    """An array of a file that is not used: its name in the summary, why, and its number of values if it was read."""
 
     group: str
     reason: str
@@ -41,7 +35,7 @@ class Weights:
       source: the file, for messages.
       arrays: float32 by "collection/module/.../leaf", as in our variables.
       keys: the file's own name of each array, refused ones included.
-      left_out: arrays that are not weights, by the file's names.
+      left_out: arrays that are not weights.
       offenders: messages about arrays that cannot be used.
       class_names: names by class id of the file's classifier; None if the file has none.
     """
@@ -49,7 +43,7 @@ class Weights:
     source: str
     arrays: Arrays = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
-    left_out: dict[str, LeftOut] = field(default_factory=dict)
+    left_out: list[LeftOut] = field(default_factory=list)
     offenders: list[str] = field(default_factory=list)
     class_names: tuple[str, ...] | None = None
 
@@ -90,34 +84,36 @@ def merge(weights: Weights, model_name: str, variables: dict[str, Any], keep_hea
     """
     wanted = traverse_util.flatten_dict(variables, sep="/")
     variants.check(weights.source, weights.arrays, wanted)
-    left_out = dict(weights.left_out)
-    arrays = _leave_out(weights, wanted, keep_head, left_out)
-    result, fates = _reinitialize_head(arrays, wanted)
-    _resample_positions(weights.source, arrays, wanted, result, fates)
+    arrays, left_out = _leave_out(weights, wanted, keep_head)
+    new_head = not any(name.startswith(CLASSIFIER) for name in arrays)
+    tables = {each.table: each.class_token for family in FAMILIES.values() if (each := family.positions)}
 
-    offenders = list(weights.offenders)
-    for name in wanted.keys() - fates.keys():
-        if name in arrays and arrays[name].shape == wanted[name].shape:
-            result[name], fates[name] = arrays[name], "loaded"
-    for name in (name for name in wanted if name not in fates):
-        if name in arrays:
-            found = f"'{weights.keys[name]}' is {arrays[name].shape} in the file"
-            offenders.append(f"{found}, {wanted[name].shape} in the model")
+    result, fates, offenders = {}, {}, list(weights.offenders)
+    for name, variable in wanted.items():
+        array, shape = arrays.get(name), variable.shape
+        if new_head and name.startswith(CLASSIFIER):
+            result[name], fates[name] = np.zeros(shape, np.float32), "re-initialised to zero"
+        elif array is not None and array.shape == shape:
+            result[name], fates[name] = array, "loaded"
+        elif array is not None and name in tables and array.ndim == 3 and array.shape[::2] == shape[::2]:
+            result[name] = resample_positions(weights.source, array, shape[1], has_token=tables[name] in wanted)
+            fates[name] = f"resampled, {array.shape[1]} to {shape[1]} tokens"
+        elif array is not None:
+            offenders.append(f"'{weights.keys[name]}' is {array.shape} in the file, {shape} in the model")
         elif name not in weights.keys:  # otherwise it is an offender already
-            offenders.append(f"'{name}' {wanted[name].shape} is not in the file")
+            offenders.append(f"'{name}' {shape} is not in the file")
     for name in (name for name in arrays if name not in wanted):
         offenders.append(f"'{weights.keys[name]}' {arrays[name].shape} has no place in the model")
     if offenders:
         raise InputError(
             f"{weights.source} does not fit this {model_name}, in {len(offenders)} arrays: {'; '.join(offenders)}"
         )
-    result = {name: result[name] for name in wanted}
-    print("\n".join(summarize(weights.source, result, fates, left_out)), file=sys.stderr)
+    print("\n".join(_summarize(weights.source, result, fates, left_out)), file=sys.stderr)
     return traverse_util.unflatten_dict(result, sep="/")
 
 
-def _leave_out(weights: Weights, wanted: dict[str, Any], keep_head: bool, left_out: dict[str, LeftOut]) -> Arrays:
-    """Returns the file's arrays without the modules that the model does not take, which go to `left_out`."""
+def _leave_out(weights: Weights, wanted: dict[str, Any], keep_head: bool) -> tuple[Arrays, list[LeftOut]]:
+    """Returns the file's arrays without the modules that the model does not take, and everything left out."""
     reasons = {}
     head = weights.arrays.get(f"{CLASSIFIER}kernel")
     if not (keep_head and head is not None and head.shape == wanted[f"{CLASSIFIER}kernel"].shape):
@@ -125,42 +121,22 @@ def _leave_out(weights: Weights, wanted: dict[str, Any], keep_head: bool, left_o
     for module in (module for family in FAMILIES.values() for module in family.optional):
         if not any(name.startswith(f"params/{module}/") for name in wanted):
             reasons[f"params/{module}/"] = f"the model has no {module}"
-    kept = {}
+    kept, left_out = {}, list(weights.left_out)
     for name, array in weights.arrays.items():
         reason = next((reason for prefix, reason in reasons.items() if name.startswith(prefix)), None)
         if reason is None:
             kept[name] = array
         else:
-            left_out[weights.keys[name]] = LeftOut(group_of(name), reason, array.size)
-    return kept
+            left_out.append(LeftOut(group_of(name), reason, array.size))
+    return kept, left_out
 
 
-def _reinitialize_head(arrays: Arrays, wanted: dict[str, Any]) -> tuple[Arrays, dict[str, str]]:
-    """Returns a classifier of zeros and its fates, by variable; nothing if the file's classifier is kept."""
-    if any(name.startswith(CLASSIFIER) for name in arrays):
-        return {}, {}
-    names = [name for name in wanted if name.startswith(CLASSIFIER)]
-    zeros = {name: np.zeros(wanted[name].shape, np.float32) for name in names}
-    return zeros, dict.fromkeys(names, "re-initialised to zero")
-
-
-def _resample_positions(
-    source: str, arrays: Arrays, wanted: dict[str, Any], result: Arrays, fates: dict[str, str]
-) -> None:
-    """Moves position embeddings of another grid from `arrays` to `result`, resampled."""
-    for table, class_token in filter(None, (family.positions for family in FAMILIES.values())):
-        if variants.has_other_grid(table, arrays, wanted):
-            old, tokens = arrays.pop(table), wanted[table].shape[1]
-            result[table] = resample_positions(source, old, tokens, has_token=class_token in wanted)
-            fates[table] = f"resampled, {old.shape[1]} to {tokens} tokens"
-
-
-def summarize(source: str, result: Arrays, fates: dict[str, str], left_out: dict[str, LeftOut]) -> list[str]:
+def _summarize(source: str, result: Arrays, fates: dict[str, str], left_out: list[LeftOut]) -> list[str]:
     """Returns the lines of a table: groups of variables, then of arrays left out, by what became of them."""
     sizes: dict[tuple[str, str], list[int | None]] = {}
     for name, array in result.items():
         sizes.setdefault((group_of(name), fates[name]), []).append(array.size)
-    for each in left_out.values():
+    for each in left_out:
         sizes.setdefault((each.group, f"left out: {each.reason}"), []).append(each.size)
     width = max(len(group) for group, _ in sizes)
     lines = [f"weights from {source}:", f"  {'':{width}}  arrays       values"]

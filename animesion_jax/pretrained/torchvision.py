@@ -1,7 +1,4 @@
-"""torchvision's ResNet weights: `.safetensors` with torchvision's or timm's names, or torchvision's own `.pth`.
-
-`translate` turns its names and layout into ours, `to_torchvision` ours into its.
-"""
+"""torchvision's ResNet weights: `.safetensors` with torchvision's or timm's names, or torchvision's own `.pth`."""
 
 import pickle
 import re
@@ -41,7 +38,7 @@ def read_safetensors(file: Path) -> Weights:
         arrays = safetensors.numpy.load_file(file)
     except Exception as error:  # safetensors and numpy raise unrelated types on damaged bytes
         raise damaged(file, ".safetensors of numpy's types", error) from error
-    return translate(str(file), arrays)
+    return _translate(str(file), arrays)
 
 
 def read_pth(file: Path) -> Weights:
@@ -60,7 +57,7 @@ def read_pth(file: Path) -> Weights:
         raise damaged(file, form, ValueError("other objects could run code; they are not read")) from error
     except Exception as error:  # zipfile and torch raise a dozen types on damaged bytes
         raise damaged(file, form, error) from error
-    return translate(str(file), arrays)
+    return _translate(str(file), arrays)
 
 
 def _to_numpy(state: Any, max_bytes: int) -> dict[str, np.ndarray]:
@@ -82,26 +79,25 @@ def _to_numpy(state: Any, max_bytes: int) -> dict[str, np.ndarray]:
     return {key: (each.float() if each.is_floating_point() else each).numpy() for key, each in tensors.items()}
 
 
-def translate(source: str, arrays: Mapping[str, np.ndarray]) -> Weights:
+def _translate(source: str, arrays: Mapping[str, np.ndarray]) -> Weights:
     """Returns torchvision's arrays under our names and in our layout; unknown arrays keep their own names."""
     weights = Weights(source)
     for key, array in arrays.items():
         module, _, leaf = key.rpartition(".")
         if leaf == "num_batches_tracked":
-            weights.left_out[key] = LeftOut(f"*.{leaf}", "PyTorch's counter of batches", array.size)
+            weights.left_out.append(LeftOut(f"*.{leaf}", "PyTorch's counter of batches", array.size))
         elif (leaf, array.ndim) in LEAVES:
-            name = LEAVES[leaf, array.ndim].format(module_name(module))
+            name = LEAVES[leaf, array.ndim].format(_module_name(module))
             weights.add(name, key, np.ascontiguousarray(array.transpose(TRANSPOSES[array.ndim])))
         else:
             weights.add(key, key, array)
     return weights
 
 
-def module_name(module: str) -> str:
+def _module_name(module: str) -> str:
     """Returns our name of a module, such as "layer1_0/downsample_conv" for "layer1.0.downsample.0"."""
     module = re.sub(r"^layer(\d+)\.(\d+)\.", r"layer\1_\2/", module)
-    module = re.sub(r"downsample\.0$", "downsample_conv", module)
-    module = re.sub(r"downsample\.1$", "downsample_bn", module)
+    module = module.replace("downsample.0", "downsample_conv").replace("downsample.1", "downsample_bn")
     return HEAD if module == "fc" else module
 
 
@@ -123,7 +119,7 @@ def to_torch_layout(array: np.ndarray) -> np.ndarray:
 
 
 def _torchvision_module(module: str) -> str:
-    """Returns torchvision's name of one of our modules; the inverse of `module_name`."""
+    """Returns torchvision's name of one of our modules; the inverse of `_module_name`."""
     module = re.sub(r"^layer(\d+)_(\d+)/", r"layer\1.\2.", module)
     module = module.replace("downsample_conv", "downsample.0").replace("downsample_bn", "downsample.1")
     return "fc" if module == HEAD else module

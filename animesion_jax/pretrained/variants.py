@@ -9,14 +9,8 @@ from animesion_jax.models import FAMILIES
 
 
 def check(source: str, found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> None:
-    """Raises InputError when the arrays of a file belong to another model, or to other options, than the variables.
-
-    Args:
-      source: the file, for messages.
-      found: its arrays by our names.
-      wanted: the model's variables.
-    """
-    file, model = identify(found), identify(wanted)
+    """Raises InputError when the arrays that were found in `source` are of another model, or have other options."""
+    file, model = _identify(found), _identify(wanted)
     if file and model and file != model:
         raise InputError(f"{source} holds {file}, the model is {model}; give weights of {model}, or train {file}")
     for family in FAMILIES.values():
@@ -31,14 +25,6 @@ def check(source: str, found: Mapping[str, np.ndarray], wanted: Mapping[str, np.
                 )
 
 
-def identify(arrays: Mapping[str, np.ndarray]) -> str | None:
+def _identify(arrays: Mapping[str, np.ndarray]) -> str | None:
     """Returns the name of the model that arrays belong to, or a description; None where no family knows them."""
     return next(filter(None, (family.identify(arrays) for family in FAMILIES.values())), None)
-
-
-def has_other_grid(table: str, found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> bool:
-    """Returns whether both have the position embeddings `table`, and only their numbers of tokens differ."""
-    if table not in found or table not in wanted:
-        return False
-    old, new = found[table].shape, wanted[table].shape
-    return len(old) == 3 and (old[0], old[2]) == (new[0], new[2]) and old[1] != new[1]

@@ -7,8 +7,7 @@ besides to resume. So `evaluate` and `export` read the weights alone.
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
@@ -17,9 +16,9 @@ from etils import epath
 from animesion_jax import distributed
 from animesion_jax.errors import InputError, Stopped
 from animesion_jax.workdir.faults import Damaged, check_shapes, os_error, reading, writing
-from animesion_jax.workdir.metrics_log import read_rows
 from animesion_jax.workdir.names import REST, WEIGHTS
 from animesion_jax.workdir.preservation import BEST_METRIC, LatestAndBest
+from animesion_jax.workdir.rows import read_rows
 
 FOLDER = "checkpoints"
 # Checkpoints that cannot be read move here, for whoever wants to look at them.
@@ -32,15 +31,8 @@ log = logging.getLogger(__name__)
 Items = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Restored:
-    """A checkpoint that was read.
-
-    Attributes:
-      step: number of updates behind it.
-      items: the arrays, on the devices.
-      progress: the JSON that was saved with them.
-    """
+class Restored(NamedTuple):
+    """A checkpoint that was read: its step, arrays and the JSON that was saved with them."""
 
     step: int
     items: Items
@@ -118,19 +110,14 @@ class Checkpoints:
         last = steps[-1] if steps else None
         return last if choice == "last" else self._policy.best(steps) or last
 
-    def restore(self, step: int, like: Items, devices: Sequence[jax.Device] | None = None) -> Items:
-        """Returns the items of `like` that were saved at `step`; other items are not read.
-
-        Args:
-          step: a step that was saved.
-          like: structure, shapes and dtypes of each item to read.
-          devices: where to put every array; None takes the first local device.
+    def restore(self, step: int, like: Items) -> Items:
+        """Returns the items of `like`, by shape and dtype, that were saved at a step; other items are not read.
 
         Raises:
           InputError: the checkpoint is damaged, or of a model or optimizer of another shape.
         """
         try:
-            return self._restore(step, like, devices)
+            return self._restore(step, like, None)
         except Damaged as error:
             raise InputError(
                 f"checkpoint {step} of {self._workdir} is damaged ({error}); take other --weights, or start the "

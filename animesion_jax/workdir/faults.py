@@ -62,12 +62,9 @@ def os_error(error: BaseException) -> str | None:
 
 
 def check_shapes(checkpoint: str, described: Any, like: Any) -> None:
-    """Raises InputError if saved arrays differ in names or shapes from those of `like`: another model is no damage.
+    """Raises InputError if an item's arrays, by Orbax's metadata, differ in names or shapes from those of `like`.
 
-    Args:
-      checkpoint: its name, for the message.
-      described: Orbax's metadata of the item; None if they are missing.
-      like: a tree of arrays, abstract or not.
+    This is another model, no damage; missing metadata are.
     """
     if described is None:
         raise FileNotFoundError("its metadata are missing")

@@ -2,16 +2,17 @@
 
 import json
 import logging
-from typing import Self
+from typing import Any, Self
 
 from etils import epath
 
 from animesion_jax import distributed
 from animesion_jax.errors import first_line
 from animesion_jax.files import replacing
-from animesion_jax.workdir.curves import CURVES, draw_curves
 from animesion_jax.workdir.names import ROWS_FILE
 from animesion_jax.workdir.rows import read_rows
+
+CURVES = "curves.png"
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,34 @@ class MetricsLog:
             return
         self._file.close()
         try:
-            draw_curves(self._rows, self._folder / CURVES)
+            _draw_curves(self._rows, self._folder / CURVES)
         except Exception as error:
             # Plots are optional: log the failure and continue.
             log.warning("%s cannot be written: %s", CURVES, first_line(error))
+
+
+def _draw_curves(rows: list[dict[str, Any]], path: epath.Path) -> None:
+    """Draws loss, accuracies and learning rate over the epochs into a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 3.8), layout="constrained")
+    loss, accuracy, rate = figure.subplots(1, 3)
+    for split, color in (("train", "tab:blue"), ("validation", "tab:orange")):
+        points = [row for row in rows if row["split"] == split]
+        epochs = [row["epoch"] for row in points]
+        loss.plot(epochs, [row["loss"] for row in points], color=color, label=split)
+        for name, style in (("top1_accuracy", "-"), ("top5_accuracy", "--")):
+            label = f"{split} {name.split('_')[0].replace('top', 'top-')}"
+            accuracy.plot(epochs, [100 * row[name] for row in points], style, color=color, label=label)
+        if split == "train":
+            rate.plot(epochs, [row["learning_rate"] for row in points], color="tab:green")
+    for axes, title in ((loss, "loss (nats)"), (accuracy, "accuracy (%)"), (rate, "learning rate")):
+        axes.set(title=title, xlabel="epoch")
+        axes.grid(alpha=0.3)
+    loss.set_ylim(bottom=0)
+    accuracy.set_ylim(0, 100)
+    rate.set_ylim(bottom=0)
+    loss.legend()
+    accuracy.legend(loc="lower right")
+    with path.open("wb") as file:
+        figure.savefig(file, format="png", dpi=110)

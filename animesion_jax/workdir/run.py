@@ -179,12 +179,13 @@ def load(workdir: str, weights: str | None = None) -> Run:
         mend = f"allowed: {', '.join(below)}" if below else f"start one: {START} --workdir={folder}"
         raise InputError(f"{folder} is not a training run ({missing[0]} is missing); {mend}")
     config = read_config(workdir)
-    config = resolve(config, family_of(config.model))
+    family = family_of(config.model)
+    *before, _ = stage_configs(config, family)
+    config = resolve(config, family)
     weights = weights or config.default_weights
     class_names = read_classes(workdir)
     model = build_model(config, len(class_names))
-    *before, _ = [each.epochs for each in stage_configs(read_config(workdir), family_of(config.model))]
-    checkpoints = Checkpoints(workdir, read_only=True, last_stage_epoch=sum(before))
+    checkpoints = Checkpoints(workdir, read_only=True, last_stage_epoch=sum(stage.epochs for stage in before))
     step = checkpoints.step_of(weights)
     if step is None:
         raise InputError(f"{folder} holds no finished checkpoint yet; train for at least one epoch")

@@ -36,35 +36,14 @@ PARAMETERS = {
 }
 
 
-def test_parameter_counts_cover_every_model():
-    assert set(PARAMETERS) == set(MODELS)
-
-
 @pytest.mark.parametrize("name", MODELS)
-def test_create_model_has_the_published_parameter_count(name):
-    model = create_model(name, num_classes=1000, image_size=224)
-    images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-    params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == PARAMETERS[name]
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_family_recognizes_its_own_models_from_their_shapes(name):
-    """Only the model's own family, and the classifier is where the rest of the program looks for it."""
-    size = {"image_size": 224, "num_classes": 3}
-    variables = abstract_variables(create_model(name, **size), 224)
+def test_model_has_the_published_parameter_count_and_is_recognized_by_its_family_alone(name):
+    variables = abstract_variables(create_model(name, num_classes=1000, image_size=224), 224)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == PARAMETERS[name]
+    assert variables["params"][HEAD]["bias"].shape == (1000,)
     shapes = traverse_util.flatten_dict(variables, sep="/")
     seen = {family.name: family.identify(shapes) for family in FAMILIES.values()}
     assert seen == dict.fromkeys(FAMILIES) | {family_of(name).name: name}
-    assert shapes[f"params/{HEAD}/bias"].shape == (3,)
-
-
-@pytest.mark.parametrize(
-    ("name", "family"),
-    [("shallownet", "shallownet"), ("resnet152", "resnet"), ("vit_h14", "vit"), ("r50_vit_l32", "vit")],
-)
-def test_family_of_finds_a_model_by_membership(name, family):
-    assert family_of(name) is FAMILIES[family]
 
 
 def test_family_names_published_weights_of_its_models():
@@ -141,9 +120,7 @@ def test_bfloat16_attention_computes_its_softmax_in_float32(name):
         ({"name": "vit_b16", "pre_logits": "yes"}, ["pre_logits", "'yes'", "False", "True"]),
         ({"name": "vit_b16", "initializer": "he"}, ["initializer", "vit_b16"]),
         ({"name": "r50_vit_b16", "image_size": 56}, ["56", "16", "48", "64"]),
-        ({"name": "r26_vit_b32", "image_size": 48}, ["48", "32", "64"]),
         ({"name": "resnet18", "initializer": "lecun"}, ["initializer", "'lecun'", "'he'", "'xavier'"]),
-        ({"name": "resnet18", "pool": "mean"}, ["pool", "resnet18"]),
         ({"name": "resnet18", "image_size": 16}, ["16", "32"]),
     ],
 )

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import onnxruntime
 import pytest
-from tfds_builders.toyfaces.draw import write_new_faces
 
 from animesion_jax.bundle import load_bundle
 from animesion_jax.errors import InputError
@@ -18,6 +17,7 @@ from animesion_jax.main import main
 from animesion_jax.models import FAMILIES, HEAD, Family, GradCam, family_of
 from animesion_jax.models.dropout import Dropout
 from animesion_jax.training.train import train
+from tfds_builders.toyfaces.draw import write_new_faces
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.3, 0.25, 0.2)
 

@@ -21,10 +21,8 @@ TINY_VIT = {"hidden_size": 24, "num_layers": 2, "num_heads": 3, "mlp_dim": 40}
     ("image_size", "options"),
     [
         (64, {}),
-        (64, {"pool": "mean"}),
-        (64, {"pre_logits": True}),
         (64, {"gelu": "erf"}),
-        (96, {}),
+        (96, {"pre_logits": True}),
         (32, {"pool": "mean"}),
     ],
 )

@@ -40,7 +40,6 @@ def _bundle(name, image_size, folder, **options):
     [
         ("resnet18", {}),
         ("resnet50", {}),
-        ("vit_ti16", {}),
         ("vit_ti16", {"gelu": "erf"}),
         ("vit_s32", {"pool": "mean"}),
         ("r26_vit_b32", {}),
@@ -69,5 +68,4 @@ def test_exported_file_has_our_probabilities_in_the_peer(name, options, peers, t
     theirs = np.exp((logits := peers.logits(peer, images).astype(np.float64)) - logits.max(1, keepdims=True))
     theirs /= theirs.sum(1, keepdims=True)
     assert 0.4 < ours.max(1).mean() < 0.999 and ours.std(0).max() > 0.03, ours
-    print(name, options, "maximum difference", np.abs(ours - theirs).max(), "of", ours.max(1))
     assert np.abs(ours - theirs).max() < 1e-4

@@ -1,12 +1,11 @@
 """Hostile files of foreign weights: no code runs, and no more memory is allocated than the file holds."""
 
-import io
 import json
-import os
 import pickle
 import subprocess
 import sys
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,13 +14,7 @@ from animesion_jax.errors import InputError
 from animesion_jax.models import abstract_variables, create_model
 from animesion_jax.pretrained import google, load_pretrained, torchvision
 from tests.conftest import ROOT
-
-
-def _refused(path, *words):
-    with pytest.raises(InputError) as caught:
-        load_pretrained(str(path), create_model("resnet18", num_classes=2, image_size=32), {})
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1 and all(word in message for word in (str(path), *words)), message
+from tests.pretrained.tiny import Bomb, refused, tiny_resnet
 
 
 def _member(shape, description="<f4", content=b"", version=1):
@@ -44,12 +37,7 @@ def bombs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bombs")
     zeros = _member((2**26,), content=bytes(2**28))
     fired = folder / "fired"
-
-    class Bomb:
-        def __reduce__(self):
-            return os.mkdir, (str(fired),)
-
-    pickled = pickle.dumps(Bomb())
+    pickled = pickle.dumps(Bomb(fired))
     one = _member((), content=bytes(4))
     made = {
         "shape": ("declares (1000000000,) float32", [("cls.npy", _member((10**9,), content=bytes(8)))]),
@@ -70,14 +58,9 @@ def bombs(tmp_path_factory):
     assert fired.exists()  # the bomb works
 
 
-NAMES = ["shape", "negative", "version", "object", "second", "deflated", "lzma", "a single array", "a pickle"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_archive_that_declares_more_than_it_holds_is_refused(bombs, name):
-    assert [path.stem for path in bombs] == NAMES
-    path = next(path for path in bombs if path.stem == name)
-    _refused(path, "damaged or not a .npz of plain arrays", bombs[path])
+def test_archive_that_declares_more_than_it_holds_is_refused(bombs):
+    for path, words in bombs.items():
+        refused(path, *tiny_resnet(), "damaged or not a .npz of plain arrays", words)
 
 
 def test_hostile_archives_take_no_memory(bombs):
@@ -130,64 +113,34 @@ def test_archive_member_named_like_a_path_writes_no_file(tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["w.npz"]
 
 
-def _safetensors(path, header, content=b""):
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + content)
-    return path
-
-
 @pytest.mark.parametrize(
-    "tensors",
+    "header",
     [
         {"a": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}},
-        {"a": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 8]}},
         {"a": {"dtype": "F32", "shape": [2**63, 2], "data_offsets": [0, 8]}},
-        {"a": {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}},
-        {"a": {"dtype": "F99", "shape": [2], "data_offsets": [0, 8]}},
         {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for name in "ab"},  # both the same bytes
-        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}},
         [],
     ],
 )
-def test_safetensors_with_false_shapes_are_refused(tmp_path, tensors):
-    _refused(_safetensors(tmp_path / "w.safetensors", tensors, bytes(8)), "damaged or not a .safetensors")
+def test_safetensors_with_a_false_header_are_refused(tmp_path, header):
+    text = json.dumps(header).encode()
+    for length in (len(text), 0, 2**64 - 1):
+        (tmp_path / "w.safetensors").write_bytes(length.to_bytes(8, "little") + text + bytes(8))
+        refused(tmp_path / "w.safetensors", *tiny_resnet(), "damaged or not a .safetensors")
 
 
-@pytest.mark.parametrize("length", [0, 1, 2**40, 2**64 - 1])
-def test_safetensors_with_a_false_header_length_are_refused(tmp_path, length):
-    (tmp_path / "w.safetensors").write_bytes(length.to_bytes(8, "little") + b"{}")
-    _refused(tmp_path / "w.safetensors", "damaged or not a .safetensors")
-
-
-class View:
-    """A tensor as torch's loader may return it: one stored value, strided to any shape."""
-
-    def __init__(self, shape):
-        self.array = np.broadcast_to(np.float32(1), shape)
-
-    def detach(self):
-        return self
-
-    def numel(self):
-        return self.array.size
-
-    def element_size(self):
-        return 4
-
-    def is_floating_point(self):
-        return True
-
-    def float(self):
-        return self
-
-    def numpy(self):
-        return self.array
+def _view(shape):
+    """Returns a tensor as torch's loader may: one stored value, strided to any shape."""
+    array = np.broadcast_to(np.float32(1), shape)
+    tensor = SimpleNamespace(numel=lambda: array.size, element_size=lambda: 4, is_floating_point=lambda: True)
+    tensor.detach, tensor.float, tensor.numpy = lambda: tensor, lambda: tensor, lambda: array
+    return tensor
 
 
 def test_tensor_larger_than_its_file_is_refused():
-    assert torchvision._to_numpy({"fc.bias": View((30,))}, 120)["fc.bias"].shape == (30,)
+    assert torchvision._to_numpy({"fc.bias": _view((30,))}, 120)["fc.bias"].shape == (30,)
     with pytest.raises(ValueError, match="tensors of 4000000000000 bytes; allowed: 120"):
-        torchvision._to_numpy({"fc.weight": View((10**6, 10**6))}, 120)
+        torchvision._to_numpy({"fc.weight": _view((10**6, 10**6))}, 120)
 
 
 def test_pth_is_loaded_with_weights_only(tmp_path, monkeypatch):
@@ -198,8 +151,7 @@ def test_pth_is_loaded_with_weights_only(tmp_path, monkeypatch):
         asked.update(options)
         raise pickle.UnpicklingError("to allow this, set weights_only=False")
 
-    monkeypatch.setitem(sys.modules, "torch", type(io)("torch"))
-    sys.modules["torch"].load = load
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(load=load))
     (tmp_path / "w.pth").write_bytes(b"x")
-    _refused(tmp_path / "w.pth", "other objects could run code")
+    refused(tmp_path / "w.pth", *tiny_resnet(), "other objects could run code")
     assert asked == {"map_location": "cpu", "weights_only": True}

@@ -20,7 +20,7 @@ def _bilinear(grid, side):
 
 
 @pytest.mark.parametrize("cls", [True, False])
-@pytest.mark.parametrize(("old", "new"), [(14, 8), (7, 4), (24, 14), (3, 8), (1, 4), (14, 1), (2, 2)])
+@pytest.mark.parametrize(("old", "new"), [(14, 8), (3, 8), (1, 4), (14, 1)])
 def test_resampled_positions_are_bilinear_with_aligned_corners(tmp_path, old, new, cls):
     arrays = tiny_arrays(16 * old, token=cls)
     table = arrays[TABLE][0]

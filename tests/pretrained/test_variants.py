@@ -16,18 +16,15 @@ from tests.published import save_google, torchvision_arrays
 
 
 @pytest.mark.parametrize(
-    ("file", "model", "words"),
+    ("file", "model"),
     [
-        ("vit_b32", "vit_b16", ["holds vit_b32, the model is vit_b16"]),
-        ("vit_b16", "vit_l16", ["holds vit_b16, the model is vit_l16"]),
-        ("r50_vit_b16", "vit_b16", ["holds r50_vit_b16, the model is vit_b16"]),
-        ("vit_b16", "r50_vit_b16", ["holds vit_b16, the model is r50_vit_b16"]),
-        ("r26_vit_b32", "r50_vit_b16", ["holds r26_vit_b32, the model is r50_vit_b16"]),
-        ("vit_h14", "resnet50", ["holds vit_h14, the model is resnet50"]),
-        ("vit_s32", "shallownet", ["holds vit_s32, the model is shallownet"]),
+        ("vit_b32", "vit_b16"),
+        ("r50_vit_b16", "vit_b16"),
+        ("r26_vit_b32", "r50_vit_b16"),
+        ("vit_h14", "resnet50"),
     ],
 )
-def test_file_of_another_model_is_refused_by_name(tmp_path, file, model, words):
+def test_file_of_another_model_is_refused_by_name(tmp_path, file, model):
     """The file has zeros, and only the arrays that identify its model."""
     params = flatten(abstract_variables(create_model(file, num_classes=3, image_size=224), 224))
     kept = re.compile(r"embedding/kernel|.*(LayerNorm_0/scale|encoderblock_0/.*|unit\d+/conv1/kernel)")
@@ -38,7 +35,7 @@ def test_file_of_another_model_is_refused_by_name(tmp_path, file, model, words):
             np.save(buffer, np.zeros(array.shape, ml_dtypes.bfloat16))
             archive.writestr(f"{name}.npy", buffer.getvalue())
     made = create_model(model, num_classes=3, image_size=224)
-    refused(tmp_path / "w.npz", made, abstract_variables(made, 224), *words)
+    refused(tmp_path / "w.npz", made, abstract_variables(made, 224), f"holds {file}, the model is {model}")
 
 
 def test_resnet_of_another_depth_is_refused_by_name(tmp_path):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -25,7 +26,8 @@ from animesion_jax.training.preemption import Preemption
 from animesion_jax.training.running_metrics import RunningMetrics
 from animesion_jax.workdir import run
 from animesion_jax.workdir.checkpoints import Checkpoints, latest_step
-from animesion_jax.workdir.metrics_log import MetricsLog, read_rows
+from animesion_jax.workdir.metrics_log import MetricsLog
+from animesion_jax.workdir.rows import read_rows
 from tests.conftest import ROOT
 
 # What a command line gets to train what `config` trains.
@@ -79,11 +81,11 @@ def config(toy_config):
 INTERRUPTIONS = (
     # In an update, between two checkpoints: the last one counts.
     (RunningMetrics, "add", 14, _crash, RuntimeError, 10),
-    # Told to stop in an update: saves it.
+    # SIGTERM in an update: saves it.
     (RunningMetrics, "add", 2, _terminate, Stopped, 12),
     # Before a save: the last one counts.
     (Checkpoints, "save", 2, _crash, RuntimeError, 15),
-    # Evaluating an epoch that is saved: goes on with evaluating.
+    # Evaluating an epoch that is saved: resumes with the evaluation.
     (train, "evaluate_split", 1, _terminate, Stopped, 22),
     (train, "evaluate_split", 1, _crash, RuntimeError, 22),
     # After the row of an epoch that is saved.
@@ -251,49 +253,29 @@ def test_nonfinite_loss_stops_the_run_and_names_the_files(cache, config, tmp_pat
     assert all(np.isfinite(row["loss"]) for row in read_rows(str(tmp_path / "run")))
 
 
-def _start(workdir: Path, data_dir: Path, cache: Path, log: Path, *more: str) -> subprocess.Popen:
-    environment = {
-        **os.environ,
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
-    }
-    command = [sys.executable, "-m", "animesion_jax.main", "--config=configs/common.py"]
-    with log.open("w") as file:
-        return subprocess.Popen(
-            [*command, *SHORT_RUN, f"--config.data_dir={data_dir}", f"--workdir={workdir}", *more],
-            cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=file,
-        )  # fmt: skip
-
-
-def _wait_for(text: str, log: Path, process: subprocess.Popen) -> None:
+def _wait_until(condition: Callable[[], bool], log: Path, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 120
-    while text not in log.read_text():
+    while not condition():
         assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-        time.sleep(0.01)
-
-
-def _wait_for_save(workdir: Path, process: subprocess.Popen) -> None:
-    """Returns while a checkpoint is being written."""
-    deadline = time.monotonic() + 120
-    while not any((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp")):
-        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.001)
-
-
-def _wait_for_checkpoint_after(step: int, workdir: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
-    while (latest_step(str(workdir)) or 0) <= step:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.slow
 def test_ten_kills_and_a_sigterm_at_random_moments_change_nothing(toyfaces_dir, tmp_path):
     """Kills while starting, between updates and evaluations, and inside saves."""
     log, workdir = tmp_path / "log", tmp_path / "killed"
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
+    command = [
+        sys.executable, "-m", "animesion_jax.main", "--config=configs/common.py", *SHORT_RUN,
+        f"--config.data_dir={toyfaces_dir}",
+    ]  # fmt: skip
 
     def start(workdir: Path) -> subprocess.Popen:
-        return _start(workdir, toyfaces_dir, tmp_path / "compiled", log)
+        with log.open("w") as file:
+            return subprocess.Popen([*command, f"--workdir={workdir}"], cwd=ROOT, env=environment, stderr=file)
+
+    def logs_a_row() -> bool:
+        return "  train: " in log.read_text()
 
     assert start(tmp_path / "whole").wait() == 0
     choice = random.Random(5)
@@ -304,19 +286,20 @@ def test_ten_kills_and_a_sigterm_at_random_moments_change_nothing(toyfaces_dir, 
         if moment == "starting":
             time.sleep(choice.uniform(0, 6))
         elif moment == "saving":
-            _wait_for("  train: ", log, process)
+            _wait_until(logs_a_row, log, process)
             time.sleep(choice.uniform(0, 0.4))
-            _wait_for_save(workdir, process)
+            _wait_until(lambda: any((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp")), log, process)
         else:
             # However slow the machine is, these starts get further than those before.
-            _wait_for_checkpoint_after(latest_step(str(workdir)) or 0, workdir, process)
+            before = latest_step(str(workdir)) or 0
+            _wait_until(lambda before=before: (latest_step(str(workdir)) or 0) > before, log, process)
             time.sleep(choice.uniform(0, 0.4))
         process.kill()
         assert process.wait() == -signal.SIGKILL, log.read_text()
         resumed += [int(line.split()[-1]) for line in log.read_text().splitlines() if "resuming" in line]
     assert resumed == sorted(resumed) and len(set(resumed)) >= 3, resumed
     process = start(workdir)
-    _wait_for("  train: ", log, process)
+    _wait_until(logs_a_row, log, process)
     process.terminate()
     begun = time.monotonic()
     assert process.wait() == 0
@@ -325,16 +308,6 @@ def test_ten_kills_and_a_sigterm_at_random_moments_change_nothing(toyfaces_dir, 
     assert not (workdir / "results.json").exists()
     assert start(workdir).wait() == 0
     _assert_same_run(workdir, tmp_path / "whole")
-
-
-def test_read_rows_skips_damaged_rows(trained, tmp_path, caplog):
-    workdir = shutil.copytree(trained[0], tmp_path / "run")
-    rows = (workdir / "metrics.jsonl").read_text().splitlines()
-    damaged = [*rows[:2], rows[2][:20], "[1]", *rows[3:], rows[0][:30]]
-    (workdir / "metrics.jsonl").write_text("\n".join(damaged))
-    assert read_rows(str(workdir)) == [json.loads(row) for row in (*rows[:2], *rows[3:])]
-    assert "line 3 is damaged" in caplog.text and "line 4 is damaged" in caplog.text
-    assert f"line {len(damaged)}" not in caplog.text
 
 
 @pytest.mark.slow

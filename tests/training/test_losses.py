@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from animesion_jax.training.losses import Loss, balanced_weights, log_priors, make_loss
+from animesion_jax.training.losses import Loss, balanced_weights, make_loss
 from configs import common
 
 RNG = np.random.default_rng(0)
@@ -72,7 +72,3 @@ def test_remedies_are_minimal_at_the_balanced_classifier(remedy):
     assert _slope(Loss(), plain) < 1e-6 < 1e-3 < _slope(Loss(), balanced)
     # And they are not the same classifier.
     assert (balanced.argmax(1) != plain.argmax(1)).any()
-
-
-def test_log_priors_are_logarithms_of_the_shares():
-    np.testing.assert_allclose(np.exp(log_priors(COUNTS)), [0.4, 0.1, 0.05, 0.45], rtol=1e-6)

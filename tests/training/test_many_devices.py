@@ -14,55 +14,22 @@ from pathlib import Path
 import pytest
 
 from animesion_jax.workdir.checkpoints import latest_step
-from animesion_jax.workdir.metrics_log import read_rows
+from animesion_jax.workdir.rows import read_rows
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
 # Twenty updates each on 1, 2, 4 and 8 devices; prints {model: {devices: losses}}.
 TWENTY_STEPS = """
-import json
-import jax
-import numpy as np
-from animesion_jax import distributed
-from animesion_jax.config import resolve
-from animesion_jax.models import FAMILIES, create_model, init_variables
-from animesion_jax.training import optim, steps
-from animesion_jax.training.device_data import on_devices
-from animesion_jax.training.losses import Loss
-from animesion_jax.training.state import create_state
-from configs import common
+import json, jax
+from tests.training.test_steps import OPTIONS, make_batches, train_steps
 
-OPTIONS = {
-    "shallownet": {},
-    "resnet18": {"stage_sizes": (1,)},
-    "vit_ti16": {"num_layers": 1, "hidden_size": 24, "mlp_dim": 32, "dropout_rate": 0.1},
-}
-config = resolve(common.get_config(), FAMILIES["shallownet"])
-config.image_size, config.crop_margin, config.learning_rate = 32, 8, 0.01
-random = np.random.default_rng(0)
-batches = [
-    {
-        "image": random.integers(0, 256, (16, 40, 40, 3), dtype=np.uint8),
-        "label": random.integers(0, 6, 16, dtype=np.int32),
-        "mask": np.ones(16, np.float32),
-    }
-    for _ in range(20)
-]
-losses = {}
-for name, options in OPTIONS.items():
-    model = create_model(name, num_classes=6, image_size=32, axis_name=distributed.AXIS, **options)
-    optimizer = optim.make_optimizer(config, optim.make_schedule(config, 100))
+batches, losses = make_batches(20), {}
+for name in OPTIONS:
     # A ResNet's programs take long to compile; ShallowNet has BatchNorm too.
     for count in (1, 8) if name == "resnet18" else (1, 2, 4, 8):
-        devices = jax.devices()[:count]
-        state = create_state(init_variables(model, 32, 0), optimizer)
-        state = jax.device_put(state, distributed.replicated(devices))
-        step = steps.make_train_step(model, optimizer, config, Loss(), devices)
-        each = losses.setdefault(name, {})[count] = []
-        for batch in on_devices(batches, devices):
-            state, sums = step(state, batch)
-            each.append(float(sums["loss"]))
+        _, sums, _ = train_steps(name, jax.devices()[:count], batches)
+        losses.setdefault(name, {})[count] = [float(each["loss"]) for each in sums]
 print(json.dumps(losses))
 """
 

@@ -25,7 +25,7 @@ def test_mixup_blends_each_with_the_other_by_its_share():
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0])
-def test_the_shares_of_mixup_follow_a_beta_distribution(alpha):
+def test_mixup_draws_shares_of_a_beta_distribution(alpha):
     shares = jax.jit(jax.vmap(lambda key: mixup(key, _black_and_white()[:, :1, :1], alpha)[1]))(KEYS)
     drawn = np.random.default_rng(0).beta(alpha, alpha, 100_000)
     # Mean 1/2 and variance 1 / (4 (2 alpha + 1)), and the tails.
@@ -63,7 +63,7 @@ def test_cutmix_exchanges_one_rectangle_and_its_share_is_that_of_the_pixels():
     assert from_other[:, 0].any(1).mean() == pytest.approx(np.mean(corners), abs=0.03)
 
 
-def test_only_neighbours_are_mixed_and_each_pair_draws_for_itself():
+def test_mix_blends_neighbours_with_a_share_for_each_pair():
     np.testing.assert_array_equal(partners(np.asarray([4, 5, 6, 7])), [5, 4, 7, 6])
     # Image i has the number i in its channel i alone.
     images = np.stack([np.full((SIZE, SIZE, 8), 0.0, np.float32) for _ in range(8)])
@@ -77,7 +77,7 @@ def test_only_neighbours_are_mixed_and_each_pair_draws_for_itself():
     assert len(set(np.asarray(shares).tolist())) == 4
 
 
-def test_with_both_ways_half_of_the_pairs_take_each():
+def test_mix_takes_mixup_or_cutmix_for_half_of_the_pairs_each():
     pairs = np.concatenate([_black_and_white()] * 1000)
     both, shares = jax.jit(mix, static_argnums=(2, 3))(KEYS[:1000], pairs, 1.0, 1.0)
     blended = ((np.asarray(both) > 0) & (np.asarray(both) < 1)).all((1, 2, 3))

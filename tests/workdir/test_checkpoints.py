@@ -54,7 +54,7 @@ def _assert_equal(items, expected):
     jax.tree.map(np.testing.assert_array_equal, items, expected)
 
 
-def test_keeps_the_last_and_the_best_across_restarts(tmp_path):
+def test_checkpoints_keep_the_last_and_the_best_across_restarts(tmp_path):
     workdir = _saved(tmp_path / "run", {1: 0.5, 2: 0.7, 3: 0.7, 4: None, 5: 0.1, 6: None})
     checkpoints = Checkpoints(str(workdir), read_only=True)
     assert checkpoints.steps() == [3, 5, 6]
@@ -188,7 +188,7 @@ def test_error_that_is_no_damage_is_raised_and_moves_nothing(message, two_checkp
     assert checkpoints.steps() == [1, 2] and not (workdir / DAMAGED_FOLDER).exists()
 
 
-def test_save_error_that_is_no_file_system_error_is_raised_as_it_is(tmp_path, monkeypatch):
+def test_save_error_that_is_no_file_system_error_is_raised_unchanged(tmp_path, monkeypatch):
     checkpoints = Checkpoints(str(tmp_path))
 
     def fail(*_, **__):

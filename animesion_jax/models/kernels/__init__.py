@@ -1,7 +1,7 @@
-"""The models' operations, each in the fastest known form for the backend: cpu, gpu or tpu.
+"""The models' operations, each in the fastest known form for the backend.
 
 The forms of an operation compute the same function. `FORMS` names the form of each backend and the measurement behind
-it. A backend without a measurement takes XLA's own form. docs/performance.md describes the machines.
+it. Other backends take TPU's, which is XLA's own. docs/performance.md describes the machines.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from animesion_jax.models.kernels import activation, attention, convolution, dropout, pooling, positions
+from animesion_jax.models.kernels import activation, attention, convolution, pooling, positions
 
 FORMS: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     # CPU, measured: see kernels/convolution.py for the milliseconds. GPU and TPU: XLA's own.
@@ -34,16 +34,11 @@ FORMS: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     # GPU, reasoned from the program compiled for an H200: ViT-B/16 at 224 px takes at least 216 ms a step instead of
     # 313. TPU, XLA's own estimate: float32 products with bfloat16 weights make 116 ms of 112. CPU: XLA's own.
     "attend": {"cpu": attention.attend, "gpu": attention.attend_by_cudnn, "tpu": attention.attend},
-    # The same on every backend, because the random numbers must not depend on it. CPU, measured: a step of vit_s16
-    # takes 1.79 s instead of 1.92 with 32 random bits an activation. GPU, reasoned: these cost 135 ms of integer
-    # operations in ViT-B/16 at 224 px. TPU, reasoned: 8 ms instead of 30 for ViT-B/16 at 128 px.
-    "draw_mask": {"cpu": dropout.draw_mask, "gpu": dropout.draw_mask, "tpu": dropout.draw_mask},
 }
 
 
-def form_of(operation: str) -> Callable[..., Any]:
-    """Returns the form of an operation of `FORMS` for the default backend."""
-    return FORMS[operation][jax.default_backend()]
+def _form(operation: str) -> Callable[..., Any]:
+    return FORMS[operation].get(jax.default_backend(), FORMS[operation]["tpu"])
 
 
 def convolve(
@@ -55,34 +50,24 @@ def convolve(
 ) -> jax.Array:
     """Returns `jax.lax.conv_general_dilated` of (batch, H, W, C) images and a (height, width, C, features) kernel.
 
-    Args:
-      images, kernel: of one dtype.
-      strides: along height and width.
-      padding: as in `conv_general_dilated`.
-      **options: its other arguments: NHWC dimension numbers, a precision, and dilations or groups of 1.
+    Its other arguments may be NHWC dimension numbers, a precision, and dilations or groups of 1.
     """
-    return form_of("convolve")(images, kernel, strides, padding, **options)
+    return _form("convolve")(images, kernel, strides, padding, **options)
 
 
 def max_pool(x: jax.Array) -> jax.Array:
     """Returns the 2x2 maxima, stride 2, of (batch, H, W, C); an odd last row or column is left out."""
-    return form_of("max_pool")(x)
+    return _form("max_pool")(x)
 
 
 def add_positions(tokens: jax.Array, table: jax.Array) -> jax.Array:
     """Returns `tokens` (batch, tokens, hidden) plus `table` (1, tokens, hidden), of the same dtype."""
-    return form_of("add_positions")(tokens, table)
+    return _form("add_positions")(tokens, table)
 
 
 def gelu(x: jax.Array, approximate: bool, train: bool) -> jax.Array:
-    """Returns GELU of an array: the tanh approximation, or the exact one by the error function.
-
-    Args:
-      x: of any shape.
-      approximate: whether to take the approximation.
-      train: whether a gradient follows.
-    """
-    return form_of("gelu")(x, approximate, train)
+    """Returns GELU, exact or by the tanh approximation; `train` says whether a gradient follows."""
+    return _form("gelu")(x, approximate, train)
 
 
 def attend(
@@ -90,23 +75,7 @@ def attend(
 ) -> jax.Array:
     """Returns multi-head self-attention of (batch, tokens, hidden) tokens, of that shape, with its softmax in float32.
 
-    Call it in a compact method: its layers become the caller's child `MultiHeadDotProductAttention_0`.
-
-    Args:
-      x: tokens.
-      num_heads: divides the hidden size.
-      dtype: compute dtype.
-      drop_weights: dropout of the (batch, heads, tokens, tokens) attention weights; None for none.
+    Call it in a compact method: its layers become the caller's child `MultiHeadDotProductAttention_0`. `drop_weights`
+    is the dropout of the (batch, heads, tokens, tokens) attention weights.
     """
-    return form_of("attend")(x, num_heads, dtype, drop_weights)
-
-
-def draw_mask(keys: jax.Array, rate: float, shape: Sequence[int]) -> jax.Array:
-    """Returns a (batch, *shape) bool mask that is False with probability `rate`.
-
-    Args:
-      keys: (batch,) random keys, one for each example.
-      rate: in (0, 1).
-      shape: of an example.
-    """
-    return form_of("draw_mask")(keys, rate, shape)
+    return _form("attend")(x, num_heads, dtype, drop_weights)

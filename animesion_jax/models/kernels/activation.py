@@ -7,7 +7,7 @@ import jax
 
 
 def gelu(x: jax.Array, approximate: bool, train: bool) -> jax.Array:
-    """Returns GELU of an array: the tanh approximation, or the exact one by the error function."""
+    """Returns `kernels.gelu`."""
     return nn.gelu(x, approximate=approximate)
 
 

@@ -58,15 +58,8 @@ def attend_fused(
 ) -> jax.Array:
     """Returns softmax(query key' / sqrt(width)) value over the first `tokens` keys, for each example and head.
 
-    The softmax is float32; both products have the dtype of the arguments.
-
-    Args:
-      query, key, value: (batch, tokens or more, heads, width).
-      tokens: number of tokens before those that `pad_tokens` added; the result of the latter is undefined.
-      implementation: as in `jax.nn.dot_product_attention`.
-
-    Returns:
-      (batch, tokens or more, heads, width).
+    Arguments and result are (batch, tokens or more, heads, width); the result of tokens that `pad_tokens` added is
+    undefined. The softmax is float32; both products have the dtype of the arguments.
     """
     padded = query.shape[1] > tokens
     lengths = jnp.full(query.shape[0], tokens, jnp.int32) if padded else None

@@ -14,10 +14,10 @@ def convolve_by_products(
     padding: str | Sequence[tuple[int, int]],
     **options: Any,
 ) -> jax.Array:
-    """Returns `jax.lax.conv_general_dilated` of (batch, H, W, C) images and a (height, width, C, features) kernel.
+    """Returns `kernels.convolve`, as one matrix product in three cases; of `options` this reads only the precision.
 
-    It is one matrix product in three cases, in which XLA's CPU convolution or its gradient is slow. Milliseconds are of
-    one core at batch 64, XLA's against the product's:
+    In these cases XLA's CPU convolution or its gradient is slow. Milliseconds are of one core at batch 64, first XLA's,
+    then the product's:
 
     - A side of the images or of the result is shorter than the kernel's, as in the last stages of a ResNet on small
       images; XLA falls back on plain loops. 3x3 kernel, 512 channels, 2x2 images: 1,200 against 8. Gradient by 4x4
@@ -25,12 +25,6 @@ def convolve_by_products(
     - The kernel has one pixel. Gradient by the kernel, 64 to 256 channels, 32x32 images: 243 against 91.
     - The strides equal the kernel's sides, as in a ViT's patch embedding. 128x128 images, 16x16 pixels, 768 features:
       59 against 40. Gradient in a loop over parts of 16 images, as with `config.grad_accumulation`: 115 against 2.
-
-    Args:
-      images, kernel: of one dtype.
-      strides: along height and width.
-      padding: as in `conv_general_dilated`.
-      **options: its other arguments, dimension numbers included; the matrix product reads only the precision.
     """
     height, width = kernel.shape[:2]
     if isinstance(padding, str):

@@ -7,10 +7,19 @@ import jax.numpy as jnp
 
 
 def draw_mask(keys: jax.Array, rate: float, shape: Sequence[int]) -> jax.Array:
-    """Returns a (batch, *shape) bool mask that is False with probability `rate`, each example's from its own key.
+    """Returns a (batch, *shape) bool mask that is False with probability `rate`.
 
     Drawing random bits is the cost of dropout, so one byte decides for an activation, not four. The byte is compared
     with 256 * rate, rounded up or down at random for each example, so that the probability is `rate` to within 2**-24.
+
+    It is the same on every backend, because the random numbers must not depend on it. CPU, measured: a step of vit_s16
+    takes 1.79 s instead of 1.92 with four bytes. GPU, reasoned: four bytes cost 135 ms of integer operations in
+    ViT-B/16 at 224 px. TPU, reasoned: 8 ms instead of 30 for ViT-B/16 at 128 px.
+
+    Args:
+      keys: (batch,) random keys, one for each example.
+      rate: in (0, 1).
+      shape: of an example.
     """
     # Spread the four bytes of a word over the first axis: TPUs would pad an axis of four to 128.
     drawn_shape = (-(-shape[0] // 4), *shape[1:])

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """Returns the 2x2 maxima, stride 2, of (batch, H, W, C); an odd last row or column is left out."""
+    """Returns `kernels.max_pool`."""
     return nn.max_pool(x, (2, 2), strides=(2, 2))
 
 
