@@ -36,7 +36,7 @@ class Table:
       num_classes: number of classes of the data set.
       image_size: side of the model's input in pixels.
       batch_size, epochs: of the training.
-      decay_epochs: the learning rate is divided by 3 every so many epochs.
+      decay_epochs: epochs between divisions of the learning rate by 3.
       rows: (top-1, top-5) in percent by (model, pretrained).
     """
 

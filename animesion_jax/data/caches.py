@@ -1,4 +1,4 @@
-"""What a run keeps in host memory between epochs: decoded images, encoded ones or none."""
+"""Caches of a run in host memory: the choice between decoded images, encoded ones and none."""
 
 from collections.abc import Iterable
 

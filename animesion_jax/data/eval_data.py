@@ -25,7 +25,7 @@ class EvalData:
           config: its image_size, eval_batch_size (over all shards), data.cache and the fields of `select_examples`.
           dataset: the data set.
           split: name of the split, see `select_examples`.
-          num_shards, shard_index: number of readers, and which one this is.
+          num_shards, shard_index: number of readers, and the index of this one.
 
         Raises:
           InputError: see `select_examples`.
@@ -34,7 +34,7 @@ class EvalData:
         self._dataset, self._split = dataset, split
         bounds = group_bounds(examples.num_examples, num_shards)
         self._batch_size = config.eval_batch_size // num_shards
-        # All shards yield as many batches as the largest, so that all processes join the same collectives.
+        # All shards yield the number of batches of the largest, so that all processes join the same collectives.
         largest = max(stop - start for start, stop in itertools.pairwise(bounds))
         self._num_batches = math.ceil(largest / self._batch_size)
         self._size = config.image_size

@@ -26,7 +26,7 @@ from animesion_jax.errors import InputError
 
 
 def steps_per_epoch(config: ml_collections.ConfigDict, dataset: Dataset) -> int:
-    """Returns the number of whole batches of the training split; InputError if there is none."""
+    """Returns the number of whole batches of the training split; InputError if it has none."""
     num_examples = select_examples(config, dataset, config.train_split).num_examples
     if config.batch_size > num_examples:
         raise InputError(
@@ -74,7 +74,7 @@ class TrainData:
           config: see configs/common.py.
           dataset: the data set.
           epochs: epochs of the whole run, after which no next epoch is prepared; None for endlessly many.
-          num_shards, shard_index: number of readers, and which one this is.
+          num_shards, shard_index: number of readers, and the index of this one.
           streamed: see `choose_cache`.
 
         Raises:
@@ -104,7 +104,7 @@ class TrainData:
         self._group_records = functools.cache(self._records)
 
     def fill(self) -> None:
-        """Fills this shard's cache unless it is filled or there is none in host memory."""
+        """Fills the cache in host memory, if any, with the records of this shard; a second call does nothing."""
         if self.cache == "decoded" and self._decoded is None:
             self._decoded = list(self.decoded_groups())
         elif self.cache == "encoded" and self._encoded is None:

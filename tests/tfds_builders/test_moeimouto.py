@@ -19,7 +19,7 @@ from tfds_builders.moeimouto.moeimouto_dataset_builder import Builder
 DUMMY = ROOT / "tfds_builders" / "moeimouto" / "dummy_data"
 GREY = "015_c.c/face_15_2_7.png"
 # Released folders by class id, with their numbers of images in train.csv and test.csv.
-SIZES = ROOT / "tests" / "data" / "moeimouto_split_sizes.csv"
+SIZES = ROOT / "tests" / "tfds_builders" / "moeimouto_split_sizes.csv"
 SKIP = FacesConfig(name="skip", skip_broken=True)
 
 

@@ -8,7 +8,7 @@ from tests.conftest import ROOT, SHARED
 from tfds_builders.common.splits import assign_splits, split_sizes, train_test_sizes
 
 # Numbers of images of a class in the released val.csv and test.csv, with the number of such classes.
-RELEASED = ROOT / "tests" / "data" / "dafre_split_sizes.csv"
+RELEASED = ROOT / "tests" / "tfds_builders" / "dafre_split_sizes.csv"
 # Upper bound on the size of a DAF:re class.
 MAX_IMAGES = 30_000
 
@@ -57,7 +57,7 @@ def test_split_sizes_table_matches_the_released_files():
 
 
 def test_train_test_sizes_match_moeimouto_for_every_class():
-    with (ROOT / "tests" / "data" / "moeimouto_split_sizes.csv").open() as file:
+    with (ROOT / "tests" / "tfds_builders" / "moeimouto_split_sizes.csv").open() as file:
         released = [(int(row["train"]), int(row["test"])) for row in csv.DictReader(file)]
     assert [train_test_sizes(train + test) for train, test in released] == [
         (train, 0, test) for train, test in released

@@ -1,1 +1,1 @@
-"""What the builders share: checks of manual folders, the split rules, and the memory that a build takes."""
+"""Shared by the builders: checks of manual folders, the split rules, and a limit on the memory of a build."""

@@ -24,7 +24,7 @@ class Inspection(NamedTuple):
 
     Attributes:
       digest: SHA-256 of size and pixels, equal for files that differ in metadata or encoding only.
-      keep_bytes: whether the file is stored as it is.
+      keep_bytes: whether the file is stored unchanged.
       fault: why the image cannot be read; empty if it can.
     """
 
@@ -39,7 +39,7 @@ class Survey:
 
     Attributes:
       characters: names by class id.
-      chosen: pairs (image, whether its file is stored as it is) by split; no split is empty.
+      chosen: pairs (image, whether its file is stored unchanged) by split; no split is empty.
       report: content of report.json: counts, and the names of all files left out.
       warnings: a sentence for each kind of files left out and for small characters.
     """
