@@ -73,10 +73,9 @@ def test_dropout_places_animesion_drops_attention_weights_after_the_softmax(tmp_
     model = create_model("vit_ti16", num_classes=5, image_size=32, **options)
     variables = load_pretrained(file, model, abstract_variables(model, 32), keep_head=True)
     images = random_images(2, 32)
-    _, seen = model.apply(
-        variables, images, train=True, rngs={"dropout": jax.random.key(0)},
-        capture_intermediates=lambda module, _: module.name == "attention_weights_dropout",
-    )  # fmt: skip
+    training = {"train": True, "rngs": {"dropout": jax.random.key(0)}}
+    captured = {"capture_intermediates": lambda module, _: module.name == "attention_weights_dropout"}
+    _, seen = jax.jit(lambda v, x: model.apply(v, x, **training, **captured))(variables, images)
     layer = seen["intermediates"]["Transformer"]["encoderblock_0"]
     dropped = np.asarray(layer["attention_weights_dropout"]["__call__"][0])
     weights = float64_vit.attention_weights(arrays, images)[0]
@@ -86,8 +85,8 @@ def test_dropout_places_animesion_drops_attention_weights_after_the_softmax(tmp_
     # A rate at which nothing is dropped gives the logits of evaluation.
     options["dropout_rate"] = 1e-9
     same = create_model("vit_ti16", num_classes=5, image_size=32, **options)
-    trained = same.apply(variables, images, train=True, rngs={"dropout": jax.random.key(0)})
-    np.testing.assert_allclose(trained, model.apply(variables, images), rtol=1e-5, atol=1e-6)
+    trained = jax.jit(lambda v, x: same.apply(v, x, **training))(variables, images)
+    np.testing.assert_allclose(trained, jax.jit(model.apply)(variables, images), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("std", [1e-4, 0.03])
