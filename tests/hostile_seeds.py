@@ -15,6 +15,11 @@ from animesion_jax.models import abstract_variables, create_model
 
 CORPUS = Path(__file__).parent / "corpus"
 
+# A calibration for `bundle_tree`, whose model gives both characters 0.5.
+CALIBRATION = {
+    "temperature": 1.0, "threshold": 0.6, "false_accept_rate": 0.1, "scale": 5.0, "offset": 0.0, "source": {}
+}  # fmt: skip
+
 LABELS = {
     "split": [
         "0,0000/1.jpg\n0,0000/2.jpg\n1,0001/3.jpg\n",

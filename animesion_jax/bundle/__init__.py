@@ -10,7 +10,6 @@ from animesion_jax.bundle.bundle import (
     extend_bundle,
     load_bundle,
     metadata,
-    read_bundle,
     write_bundle,
 )
 
@@ -24,6 +23,5 @@ __all__ = [
     "extend_bundle",
     "load_bundle",
     "metadata",
-    "read_bundle",
     "write_bundle",
 ]

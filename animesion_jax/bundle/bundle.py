@@ -22,7 +22,6 @@ from animesion_jax.preprocessing import RESIZE
 
 FORMAT = "animesion"
 VERSION = 1
-KEYS = ("format", "version", "model", "preprocessing", "classes", "training", "variables")
 # Numbers of a calibration that may be 0 or negative.
 MAY_BE_NEGATIVE = ("scale", "offset")
 
@@ -102,7 +101,7 @@ class Bundle:
 
 
 def write_bundle(tree: dict[str, Any], output: str) -> epath.Path:
-    """Writes a bundle's tree to a file, local or gs://, and returns its path; it appears whole or not at all."""
+    """Writes a bundle's tree to a file, local or gs://, which appears whole or not at all; returns its path."""
     return write_whole(output, [flax.serialization.msgpack_serialize(tree)])
 
 
@@ -141,48 +140,37 @@ def load_bundle(path: str) -> Bundle:
     Raises:
       InputError: no such file, not a bundle, truncated, of another version, or inconsistent.
     """
-    return build_bundle(path, read_bundle(path))
+    return build_bundle(path, _read_file(path))
 
 
-def extend_bundle(path: str, tree: dict[str, Any], output: str, **parts: dict[str, Any]) -> epath.Path:
-    """Checks and writes a bundle's tree with a new "calibration" or "enrolled"; `path` names it in errors."""
-    extended = tree | parts
-    build_bundle(path, extended)
-    return write_bundle(extended, output)
+def extend_bundle(path: str, output: str, **parts: dict[str, Any]) -> epath.Path:
+    """Writes a copy of the bundle at `path` with a new "calibration" or "enrolled" to `output`; returns its path."""
+    tree = _read_file(path) | parts
+    build_bundle(path, tree)
+    return write_bundle(tree, output)
 
 
-def read_bundle(path: str) -> dict[str, Any]:
-    """Returns the tree in a bundle's file. Checks its format, version and keys, but not their values."""
+def _read_file(path: str) -> dict[str, Any]:
+    """Returns the tree in a bundle's file; checks its format and version only."""
     file = epath.Path(path).expanduser()
-    if file.is_dir():
-        raise InputError(
-            f"{file} is a folder; allowed: a bundle; write one of a run: python -m animesion_jax.main export "
-            f"--workdir={file} --output=mine.msgpack"
-        )
     if not file.is_file():
+        workdir = file if file.is_dir() else "RUN"
         raise InputError(
-            f"no bundle at {file}; write one: python -m animesion_jax.main export --workdir=RUN --output={file}"
+            f"no bundle at {file}; write one: python -m animesion_jax.main export --workdir={workdir} "
+            "--output=mine.msgpack"
         )
-    if file.suffix in (".onnx", ".safetensors"):
-        raise InputError(
-            f"{file} is a file for other libraries; allowed: a bundle, which export writes with --format=msgpack"
-        )
-    if not file.stat().length:
-        raise InputError(f"{file} is damaged (it is empty); export it again")
     with file.open("rb") as stream:
         try:
             tree = read_tree(stream, file.stat().length)
+            if not isinstance(tree, dict) or not is_exactly(tree.get("format"), FORMAT):
+                raise ValueError(f"it does not declare the format '{FORMAT}'")
+            if not is_exactly(tree.get("version"), VERSION):
+                version = reprlib.repr(tree.get("version"))
+                raise ValueError(f"it has bundle version {version}, and this program reads {VERSION}")
         except Exception as error:  # msgpack raises a dozen types on damaged bytes
-            raise InputError(f"{file} is damaged or not a bundle ({first_line(error)}); export it again") from error
-    if not isinstance(tree, dict) or not is_exactly(tree.get("format"), FORMAT):
-        raise InputError(f"{file} is not a bundle of animesion_jax; allowed: a file written by `export`")
-    if not is_exactly(tree.get("version"), VERSION):
-        raise InputError(
-            f"{file} has bundle version {reprlib.repr(tree.get('version'))}; this program reads version {VERSION}"
-        )
-    missing = [key for key in KEYS if key not in tree]
-    if missing:
-        raise InputError(f"{file} lacks {', '.join(missing)}; export it again")
+            raise InputError(
+                f"{file} is damaged or not a bundle ({first_line(error)}); export it again, with --format=msgpack"
+            ) from error
     return tree
 
 
@@ -195,7 +183,7 @@ def build_bundle(path: str, tree: dict[str, Any]) -> Bundle:
 
 
 def _checked_bundle(tree: dict[str, Any]) -> Bundle:
-    classes = checked_classes(tree["classes"])
+    classes = checked_classes(tree.get("classes"))
     described, preprocessing, training = (checked_dict(tree, key) for key in ("model", "preprocessing", "training"))
     size = checked_image_size(described, len(classes))
     if not is_exactly(preprocessing["size"], size):

@@ -20,9 +20,10 @@ def is_exactly(value: Any, expected: Any) -> bool:
 
 def checked_dict(tree: dict[str, Any], key: str) -> dict[str, Any]:
     """Returns the value of a key; ValueError if it is not a dict."""
-    if not isinstance(tree[key], dict):
-        raise ValueError(f"'{key}' is {type(tree[key]).__name__}, not a dict")
-    return tree[key]
+    value = tree.get(key)
+    if not isinstance(value, dict):
+        raise ValueError(f"'{key}' is {type(value).__name__}, not a dict")
+    return value
 
 
 def checked_classes(classes: Any) -> tuple[str, ...]:

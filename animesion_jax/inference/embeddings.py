@@ -9,24 +9,20 @@ from animesion_jax.errors import InputError, encodable
 from animesion_jax.files import replacing
 
 
-def save_npz(path: Path, files: Sequence[str], embeddings: np.ndarray) -> None:
-    """Writes the arrays "path" (n,) and "embedding" (n, features)."""
+def _save_npz(path: Path, files: Sequence[str], embeddings: np.ndarray) -> None:
     with path.open("wb") as stream:
         np.savez(stream, path=np.asarray(files, dtype=str), embedding=embeddings)
 
 
-def save_parquet(path: Path, files: Sequence[str], embeddings: np.ndarray) -> None:
-    """Writes the columns "path" (string) and "embedding" (fixed-size list of float32); needs pyarrow."""
-    import pyarrow
+def _save_parquet(path: Path, files: Sequence[str], embeddings: np.ndarray) -> None:
     import pyarrow.parquet
 
     values = pyarrow.FixedSizeListArray.from_arrays(embeddings.ravel(), embeddings.shape[1])
-    pyarrow.parquet.write_table(
-        pyarrow.table({"path": pyarrow.array(files, pyarrow.string()), "embedding": values}), path
-    )
+    table = pyarrow.table({"path": pyarrow.array(files, pyarrow.string()), "embedding": values})
+    pyarrow.parquet.write_table(table, path)
 
 
-FORMATS: dict[str, Callable[[Path, Sequence[str], np.ndarray], None]] = {".npz": save_npz, ".parquet": save_parquet}
+FORMATS: dict[str, Callable[[Path, Sequence[str], np.ndarray], None]] = {".npz": _save_npz, ".parquet": _save_parquet}
 
 
 def check_output(output: str) -> Path:
@@ -45,13 +41,7 @@ def check_output(output: str) -> Path:
 
 
 def save_embeddings(path: Path, files: Sequence[str], embeddings: np.ndarray) -> None:
-    """Writes the (n, features) float32 embeddings of n images; the file appears whole or not at all.
-
-    Args:
-      path: from `check_output`.
-      files: n paths of images.
-      embeddings: (n, features) float32.
-    """
+    """Writes "path" (n strings) and "embedding" (n, features) float32; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as fresh:
         FORMATS[path.suffix.lower()](fresh, [encodable(name) for name in files], embeddings)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from animesion_jax.bundle import build_bundle, extend_bundle, read_bundle
+from animesion_jax.bundle import extend_bundle, load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.inference.recognizer import Recognizer
 from animesion_jax.inference.writers import UNKNOWN
@@ -32,22 +32,20 @@ def enroll(bundle: str, name: str, files: Sequence[Path], output: str) -> tuple[
       images, whether it was enrolled before, and the number of enrolled characters.
 
     Raises:
-      InputError: a bundle without calibration, a name of a trained class or "unknown", or an unreadable image.
+      InputError: a bundle without calibration, a name that is not allowed, or an unreadable image.
     """
-    tree = read_bundle(bundle)
-    known = build_bundle(bundle, tree)
+    known = load_bundle(bundle)
     recognizer = Recognizer(known, BATCH_SIZE)
     if known.calibration is None or known.calibration.scale is None:
         raise InputError(
             f"{bundle} has no calibration for enrolled characters; calibrate it on two or more images of a character: "
             f"python -m animesion_jax.main calibrate --bundle={bundle} --workdir=RUN"
         )
-    if not name.strip():
-        raise InputError("--name is empty; allowed: a character's name")
-    if name.strip().lower() == UNKNOWN:
-        raise InputError(f"--name={name}: predict calls unknown characters by this name; allowed: another name")
-    if name in known.classes:
-        raise InputError(f"--name={name}: the model was trained on this character; allowed: another name")
+    if name.strip().lower() in ("", UNKNOWN) or name in known.classes:
+        raise InputError(
+            f"--name={name}; allowed: a character that the model was not trained on, and not '{UNKNOWN}', which "
+            "predict prints for unknown characters"
+        )
     embeddings = []
     for file, embedding in recognizer.embed_files(files):
         if isinstance(embedding, InputError):
@@ -58,15 +56,11 @@ def enroll(bundle: str, name: str, files: Sequence[Path], output: str) -> tuple[
     if not norm > 0:
         raise InputError(f"all features of these images of {name} are 0; allowed: other images")
     characters = {}
-    if known.enrolled:
-        parts = zip(known.enrolled.embeddings, known.enrolled.counts, strict=True)
-        characters = dict(zip(known.enrolled.names, parts, strict=True))
+    if before := known.enrolled:
+        characters = dict(zip(before.names, zip(before.embeddings, before.counts, strict=True), strict=True))
     replaced = name in characters
     characters[name] = (np.float32(mean / norm), len(embeddings))
-    enrolled = {
-        "names": list(characters),
-        "embeddings": np.stack([embedding for embedding, _ in characters.values()]),
-        "counts": [count for _, count in characters.values()],
-    }
-    path = extend_bundle(bundle, tree, output, enrolled=enrolled)
+    means, counts = zip(*characters.values(), strict=True)
+    enrolled = {"names": list(characters), "embeddings": np.stack(means), "counts": list(counts)}
+    path = extend_bundle(bundle, output, enrolled=enrolled)
     return path, {"name": name, "images": len(embeddings), "replaced": replaced, "enrolled": len(characters)}

@@ -1,6 +1,5 @@
 """Heat maps of a classifier's evidence: attention rollout for transformers, Grad-CAM for convolutional networks."""
 
-import errno
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,9 +25,7 @@ COLORMAP = "turbo"
 OPACITY = 0.6
 # Longest side of an overlay in pixels; a map is much coarser.
 MAX_OVERLAY_SIDE = 1024
-READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
-Variables = dict[str, Any]
 # Runs a model once and returns (batch, characters) logits.
 Forward = Callable[[], jax.Array]
 
@@ -122,7 +119,7 @@ class Explainer:
         self._method = family_of(bundle.description["name"]).explain
 
         def explain(
-            variables: Variables, images: jax.Array, class_ids: jax.Array | None
+            variables: dict[str, Any], images: jax.Array, class_ids: jax.Array | None
         ) -> tuple[jax.Array, jax.Array]:
             def forward() -> jax.Array:
                 return character_logits(bundle, *apply_to_pixels(bundle, variables, images))
@@ -181,7 +178,7 @@ def explain_files(
       output: folder of the overlays; None to write each beside its image.
 
     Raises:
-      InputError: unknown character, a character for a transformer, two overlays with one name, or a read-only folder.
+      InputError: unknown character, a character for a transformer, or two overlays with one name.
     """
     bundle = explainer.bundle
     class_id = _class_id(explainer, class_name)
@@ -199,13 +196,8 @@ def explain_files(
             continue
         probabilities, heat = explainer.explain(resize(image, bundle.image_size), class_id)
         named = int(probabilities.argmax()) if class_id is None else class_id
-        try:
-            with replacing(target) as fresh:
-                overlay(image, heat).save(fresh, format="PNG")
-        except OSError as error:
-            if output or error.errno not in READ_ONLY:
-                raise
-            raise InputError(f"{target.parent}: {error.strerror}; name another folder: --output=FOLDER") from error
+        with replacing(target) as fresh:
+            overlay(image, heat).save(fresh, format="PNG")
         yield {
             "path": str(file),
             "overlay": str(target),

@@ -1,6 +1,5 @@
 """The recognizer: ranks characters on images; needs no TensorFlow."""
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,8 +15,6 @@ from animesion_jax.images import to_image
 from animesion_jax.inference.batches import apply_to_files
 from animesion_jax.inference.forward import apply_to_pixels, character_probabilities
 from animesion_jax.preprocessing import resize
-
-log = logging.getLogger(__name__)
 
 ImageLike = str | Path | Image.Image | np.ndarray
 Prediction = dict[str, Any]
@@ -70,7 +67,6 @@ class Recognizer:
         Raises:
           InputError: an unreadable image.
         """
-        _check_top_k(top_k)
         a_list = isinstance(images, Iterable) and not isinstance(images, str | Image.Image)
         if not a_list or (isinstance(images, np.ndarray) and images.ndim != 4):
             images = [images]
@@ -81,13 +77,11 @@ class Recognizer:
 
     def rank(self, probabilities: np.ndarray, top_k: int) -> list[Prediction]:
         """Returns the `top_k` likeliest characters of (characters,) probabilities; see `predict`."""
+        if top_k < 1:
+            raise InputError(f"top_k is {top_k}; allowed: 1 or more")
         return [
-            {
-                "class": self.bundle.names[class_id],
-                "class_id": int(class_id),
-                "probability": float(probabilities[class_id]),
-            }
-            for class_id in np.argsort(-probabilities, kind="stable")[:top_k]
+            {"class": self.bundle.names[place], "class_id": int(place), "probability": float(probabilities[place])}
+            for place in np.argsort(-probabilities, kind="stable")[:top_k]
         ]
 
     def is_unknown(self, predictions: Sequence[Prediction]) -> bool | None:
@@ -102,10 +96,10 @@ class Recognizer:
     def predict_files(self, files: Sequence[Path], top_k: int = 5) -> Iterator[dict[str, Any]]:
         """Yields {"path", "unknown", "predictions"} for each file in order, or {"path", "error"} if it is unreadable.
 
-        Threads decode the files a few batches ahead. "unknown" comes from `is_unknown`, "predictions" from `predict`.
+        "unknown" comes from `is_unknown`, "predictions" from `predict`.
         """
-        _check_top_k(top_k)
-        for file, output in self._apply_to_files(self._probabilities, files):
+        forward = partial(self._probabilities, self._variables)
+        for file, output in apply_to_files(forward, files, self.bundle.image_size, self.batch_size):
             if isinstance(output, InputError):
                 yield {"path": str(file), "error": str(output)}
             else:
@@ -114,18 +108,8 @@ class Recognizer:
 
     def embed_files(self, files: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray | InputError]]:
         """Yields each file in order with its (features,) float32 embedding or the error of reading it."""
-        return self._apply_to_files(self._embeddings, files)
-
-    def _apply_to_files(
-        self, function: Callable[..., jax.Array], files: Sequence[Path]
-    ) -> Iterator[tuple[Path, np.ndarray | InputError]]:
-        forward = partial(function, self._variables)
+        forward = partial(self._embeddings, self._variables)
         return apply_to_files(forward, files, self.bundle.image_size, self.batch_size)
-
-
-def _check_top_k(top_k: int) -> None:
-    if top_k < 1:
-        raise InputError(f"top_k is {top_k}; allowed: 1 or more")
 
 
 def load(path: str, batch_size: int = 32) -> Recognizer:

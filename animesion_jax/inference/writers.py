@@ -1,5 +1,9 @@
-"""Formats for predictions. A row is {"path", "unknown", "predictions"} or {"path", "error"} and is written at once."""
+"""Formats for predictions. A row is {"path", "unknown", "predictions"} or {"path", "error"} and is written at once.
 
+Streams must have errors="backslashreplace": it writes undecodable bytes of file names as JSON does, "\\udcff".
+"""
+
+import codecs
 import csv
 import io
 import json
@@ -37,7 +41,7 @@ def write_json(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> No
     """Writes a JSON array of one object per image."""
     separator = "["
     for row in rows:
-        text = to_json(row, stream.encoding, indent=2).replace("\n", "\n  ")
+        text = json.dumps(row, indent=2, ensure_ascii=_lacks_letters(stream)).replace("\n", "\n  ")
         print(f"{separator}\n  {text}", end="", file=stream, flush=True)
         separator = ","
     print("\n]" if separator == "," else "[]", file=stream)
@@ -46,17 +50,11 @@ def write_json(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> No
 def write_jsonl(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:
     """Writes a JSON object per line and image."""
     for row in rows:
-        print(to_json(row, stream.encoding), file=stream, flush=True)
+        print(json.dumps(row, ensure_ascii=_lacks_letters(stream)), file=stream, flush=True)
 
 
-def to_json(row: Row, encoding: str, indent: int | None = None) -> str:
-    """Returns a row as JSON, in ASCII if the encoding lacks one of its letters."""
-    text = json.dumps(row, indent=indent, ensure_ascii=False)
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return json.dumps(row, indent=indent)
-    return text
+def _lacks_letters(stream: TextIO) -> bool:
+    return codecs.lookup(stream.encoding).name != "utf-8"
 
 
 def write_csv(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:

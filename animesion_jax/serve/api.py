@@ -89,7 +89,7 @@ def _answer(service: Service, upload: UploadFile) -> Answer:
         path = Path(folder) / "upload"
         with path.open("wb") as file:
             shutil.copyfileobj(upload.file, file)
-        return service.answer(path, os.path.basename(upload.filename or ""))
+        return service.answer(path, os.path.basename(upload.filename or ""))[0]
 
 
 def _error(status: int, message: str) -> JSONResponse:

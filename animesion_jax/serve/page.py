@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gradio
+import numpy as np
 from PIL import Image
 
 from animesion_jax.errors import InputError
 from animesion_jax.images import FORMATS
+from animesion_jax.inference.explain import overlay
 from animesion_jax.serve.service import Answer, Service
 
 # System fonts; the default theme fetches fonts from Google.
@@ -86,10 +88,10 @@ def cards(service: Service, files: Sequence[Path]) -> str:
         service.check_number(len(files))
     except InputError as error:
         return f'<div class="card"><p class="error">{html.escape(str(error))}</p></div>'
-    return "".join(card(*service.explained_answer(file, file.name), service) for file in files)
+    return "".join(card(*service.answer(file, file.name, explain=True), service) for file in files)
 
 
-def card(answer: Answer, image: Image.Image | None, explained: Image.Image | None, service: Service) -> str:
+def card(answer: Answer, image: Image.Image | None, heat: np.ndarray | None, service: Service) -> str:
     """Returns the HTML of one answer; all names are escaped."""
     file = f'<p class="file">{html.escape(answer["name"])}'
     if image is None:
@@ -104,7 +106,7 @@ def card(answer: Answer, image: Image.Image | None, explained: Image.Image | Non
     kind = "attention" if service.explainer.uses_attention else "Grad-CAM"
     return (
         f'<div class="card{" unknown" if answer["unknown"] else ""}">{_figure(image, "image")}'
-        f"{_figure(explained, f'evidence ({kind})')}"
+        f"{_figure(overlay(image, heat), f'evidence ({kind})')}"
         f'<div class="names"><h3>{title}</h3>{bars}{file} · {seconds}</p></div></div>'
     )
 

@@ -3,7 +3,6 @@
 import dataclasses
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from PIL import Image
 from animesion_jax.bundle import load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.images import read_image
-from animesion_jax.inference.explain import Explainer, overlay
+from animesion_jax.inference.explain import Explainer
 from animesion_jax.inference.recognizer import Recognizer
 from animesion_jax.preprocessing import resize
 
@@ -34,10 +33,12 @@ class Service:
       explainer: for one image at a time.
       max_bytes: largest file, in bytes.
       max_images: most files in a request.
+      max_request_bytes: largest request: `max_images` files of `max_bytes` in a form.
       top_k: characters named for each image.
+      limits: the limits in words.
     """
 
-    def __init__(self, bundle: str, *, max_file_mb: float = 20.0, max_images: int = 16, top_k: int = 5):
+    def __init__(self, bundle: str, *, max_file_mb: float, max_images: int, top_k: int):
         for name, value in {"max_file_mb": max_file_mb, "max_images": max_images, "top_k": top_k}.items():
             if not value > 0:
                 raise InputError(f"--{name} is {value}; allowed: more than 0")
@@ -48,14 +49,11 @@ class Service:
         self.explainer = Explainer(loaded)
         self.max_bytes = int(max_file_mb * MEGABYTE)
         self.max_images = max_images
+        self.max_request_bytes = max_images * self.max_bytes + FORM_BYTES
         self.top_k = top_k
+        self.limits = f"up to {max_images} images at a time, each up to {max_file_mb:.3g} MB"
         # Two images at once take as long as one after the other, but twice the memory.
         self._one_at_a_time = threading.Lock()
-
-    @property
-    def limits(self) -> str:
-        """The limits in words."""
-        return f"up to {self.max_images} images at a time, each up to {self.max_bytes / MEGABYTE:.3g} MB"
 
     def compile(self) -> float:
         """Compiles the functions that requests need; returns the seconds it took."""
@@ -66,39 +64,22 @@ class Service:
         self.explainer.explain(blank[0])
         return time.monotonic() - start
 
-    @property
-    def max_request_bytes(self) -> int:
-        """Largest request in bytes: `max_images` files of `max_bytes` in a form."""
-        return self.max_images * self.max_bytes + FORM_BYTES
-
     def check_number(self, number: int) -> None:
         """Raises InputError unless a request has 1 to `max_images` images."""
         if not 1 <= number <= self.max_images:
             raise InputError(f"{number} images in one request; allowed: 1 to {self.max_images}")
 
-    def answer(self, path: Path, name: str) -> Answer:
-        """Returns {"name", "unknown", "predictions", "seconds"} for an image file, or {"name", "error"}.
-
-        Args:
-          path: of the uploaded file.
-          name: the sender's name for it.
-        """
-        return self._answer(path, name, lambda pixels: (self.recognizer.probabilities(pixels[None])[0], None))[0]
-
-    def explained_answer(self, path: Path, name: str) -> tuple[Answer, Image.Image | None, Image.Image | None]:
-        """Returns the answer, the image, and the image under its heat map; both images are None on an error."""
-        answer, image, heat = self._answer(path, name, self.explainer.explain)
-        return answer, image, None if image is None else overlay(image.copy(), heat)
-
-    def _answer(
-        self, path: Path, name: str, compute: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
+    def answer(
+        self, path: Path, name: str, explain: bool = False
     ) -> tuple[Answer, Image.Image | None, np.ndarray | None]:
-        """Returns the answer, the image and its heat map; both are None on an error.
+        """Returns an answer, the image, and its (H, W) heat map if `explain` is set; on an error both are None.
+
+        The answer is {"name", "unknown", "predictions", "seconds"} for an image file, otherwise {"name", "error"}.
 
         Args:
           path: of the uploaded file.
           name: the sender's name for it.
-          compute: returns probabilities and a heat map for (S, S, 3) uint8 pixels.
+          explain: whether to compute the heat map.
         """
         start = time.monotonic()
         try:
@@ -113,7 +94,10 @@ class Service:
             return {"name": name, "error": str(error)}, None, None
         pixels = resize(image, self.recognizer.bundle.image_size)
         with self._one_at_a_time:
-            probabilities, heat = compute(pixels)
+            if explain:
+                probabilities, heat = self.explainer.explain(pixels)
+            else:
+                probabilities, heat = self.recognizer.probabilities(pixels[None])[0], None
         ranked = self.recognizer.rank(probabilities, self.top_k)
         unknown = self.recognizer.is_unknown(ranked)
         seconds = time.monotonic() - start

@@ -3,19 +3,16 @@
 import dataclasses
 import json
 
-import flax.serialization
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import special
 
-from animesion_jax.bundle import extend_bundle, load_bundle, read_bundle
-from animesion_jax.errors import InputError
+from animesion_jax.bundle import extend_bundle, load_bundle
 from animesion_jax.images import to_image
 from animesion_jax.inference.explain import Explainer
 from animesion_jax.inference.recognizer import load
 from animesion_jax.main import main
-from tests.hostile_seeds import bundle_tree
 
 DRAW = np.random.default_rng(11)
 
@@ -43,24 +40,16 @@ def _enroll(bundle, output, *arguments, name="Stripes"):
     )
 
 
-def _features(bundle, images):
-    """Returns embeddings, kernel and bias of the last layer, and logits up to a constant for each image."""
-    recognizer = load(bundle)
-    embeddings = np.float64(recognizer.embeddings(images))
-    head = recognizer.bundle.variables["params"]["head"]
-    logits = np.log(np.float64(recognizer.probabilities(images))) * recognizer.bundle.calibration.temperature
-    return embeddings, np.float64(head["kernel"]), np.float64(head["bias"]), logits
-
-
 def test_embeddings_are_the_classifiers_input_at_unit_norm(bundle, stripes):
     images = np.stack([np.asarray(to_image(path)) for path in sorted(stripes.iterdir())])
-    embeddings, kernel, bias, logits = _features(bundle, images)
+    recognizer = load(bundle)
+    embeddings, head = np.float64(recognizer.embeddings(images)), recognizer.bundle.variables["params"]["head"]
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
-    # Logits without bias and constant are the embedding times the kernel, up to a factor for each image.
-    centred = (logits - bias) - (logits - bias).mean(1, keepdims=True)
-    directions = embeddings @ kernel - (embeddings @ kernel).mean(1, keepdims=True)
-    cosines = (centred * directions).sum(1) / np.linalg.norm(centred, axis=1) / np.linalg.norm(directions, axis=1)
-    np.testing.assert_allclose(cosines, 1, atol=1e-4)
+    # Logits without bias are the embedding times the kernel, up to a factor for each image.
+    raw = recognizer.bundle.model.apply(recognizer.bundle.variables, (images / np.float32(255) - 0.5) / 0.5)
+    logits, products = raw - head["bias"], embeddings @ head["kernel"]
+    norms = np.linalg.norm(logits, axis=1) * np.linalg.norm(products, axis=1)
+    np.testing.assert_allclose((logits * products).sum(1) / norms, 1, atol=1e-4)
 
 
 def test_embed_writes_the_embeddings_of_the_recognizer(bundle, stripes, tmp_path, capsys):
@@ -104,7 +93,7 @@ def test_predict_and_explain_name_an_enrolled_character(bundle, stripes, tmp_pat
     """With a large offset, so that even images without a face get the enrolled name."""
     files, path = sorted(stripes.iterdir()), str(tmp_path / "b.msgpack")
     calibration = dataclasses.asdict(load_bundle(bundle).calibration) | {"offset": 100.0}
-    extend_bundle(bundle, read_bundle(bundle), path, calibration=calibration)
+    extend_bundle(bundle, path, calibration=calibration)
     _enroll(path, path, *files[:3])
     capsys.readouterr()
     assert main(["animesion", "predict", f"--bundle={path}", "--format=jsonl", "--top_k=30", *map(str, files)]) == 0
@@ -145,9 +134,9 @@ def test_enroll_refuses_invalid_input(bundle, bundle_path, stripes, tmp_path, ca
     output = tmp_path / "out.msgpack"
     for source, name, image, words in [
         (bundle_path, "A", stripes, ["no calibration", "animesion_jax.main calibrate"]),
-        (bundle, known, stripes, [known, "another name"]),
-        (bundle, " ", stripes, ["--name", "a character's name"]),
-        (bundle, "Unknown", stripes, ["--name=Unknown", "unknown characters", "another name"]),
+        (bundle, known, stripes, [f"--name={known}", "not trained on"]),
+        (bundle, " ", stripes, ["--name= ", "a character"]),
+        (bundle, "Unknown", stripes, ["--name=Unknown", "not 'unknown'"]),
         (bundle, "A", tmp_path / "broken.png", ["broken.png", "leave it out"]),
         (bundle, "A", tmp_path / "absent.png", ["absent.png"]),
     ]:
@@ -155,37 +144,3 @@ def test_enroll_refuses_invalid_input(bundle, bundle_path, stripes, tmp_path, ca
         message = capsys.readouterr().err.strip()
         assert len(message.splitlines()) == 1 and all(word in message for word in words), message
     assert not output.exists()
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        ({"names": ["yui"]}, "'yui' is one of the classes"),
-        ({"names": ["mio", "mio"]}, "2 classes are named 'mio'"),
-        ({"embeddings": np.ones((1, 3), np.float32)}, "expected"),
-        ({"embeddings": [1.0]}, "expected"),
-        ({"embeddings": np.ones((1, 512), np.float32)}, "unit norm"),
-        ({"counts": [0]}, "counts of enrolled images"),
-        ({"counts": None}, "counts of enrolled images"),
-    ],
-)
-def test_load_bundle_names_the_fault_of_enrolled_characters(tmp_path, damage, words):
-    calibration = {
-        "temperature": 1.0, "threshold": 0.6, "false_accept_rate": 0.1, "scale": 9.0, "offset": 0.0, "source": {}
-    }  # fmt: skip
-    embedding = np.zeros((1, 512), np.float32)
-    embedding[0, 0] = 1
-    good = {"names": ["mio"], "embeddings": embedding, "counts": [2]}
-    path = tmp_path / "b.msgpack"
-
-    def write(tree):
-        path.write_bytes(flax.serialization.msgpack_serialize(tree))
-
-    write(bundle_tree() | {"calibration": calibration, "enrolled": good})
-    assert load_bundle(str(path)).names == ("yui", "あかり", "mio")
-    write(bundle_tree() | {"calibration": calibration, "enrolled": good | damage})
-    with pytest.raises(InputError, match=words):
-        load_bundle(str(path))
-    write(bundle_tree() | {"enrolled": good})
-    with pytest.raises(InputError, match="no calibration"):
-        load_bundle(str(path))

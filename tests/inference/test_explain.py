@@ -1,11 +1,8 @@
 """The maps of `explain` against the published formulas, and against predictions of partly covered images."""
 
-import errno
 import json
-import os
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -64,12 +61,9 @@ def test_grad_cam_of_resnet_equals_its_class_activation_map():
     logits, maps = jax.jit(lambda variables: grad_cam(last, lambda: model.apply(variables, images), chosen))(variables)
     assert relative_difference(logits, jax.jit(model.apply)(variables, images)) <= 1e-5
     assert relative_difference(maps, expected) <= 1e-4
-    _, likeliest = grad_cam(last, lambda: model.apply(variables, images))
-    _, named = grad_cam(last, lambda: model.apply(variables, images), logits.argmax(-1))
-    np.testing.assert_array_equal(likeliest, named)
 
 
-def test_grad_cam_of_shallownet_equals_the_gradient_by_hand():
+def test_grad_cam_of_shallownet_equals_the_gradient_of_the_likeliest_class_by_hand():
     model = create_model("shallownet", num_classes=5, image_size=32)
     variables = init_variables(model, 32, 1)
     images = random_images(2, 32)
@@ -81,14 +75,15 @@ def test_grad_cam_of_shallownet_equals_the_gradient_by_hand():
     pooled = windows.max((2, 4))
     flat = np.maximum(pooled, 0).reshape(2, -1)
     hidden = flat @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
-    # Backwards by hand, for class 3.
-    gradient = (hidden > 0) * params["head"]["kernel"][:, 3] @ params["Dense_0"]["kernel"].T
+    last = FAMILIES["shallownet"].explain.features(model)
+    logits, maps = jax.jit(lambda variables: grad_cam(last, lambda: model.apply(variables, images)))(variables)
+    # Backwards by hand.
+    chosen = params["head"]["kernel"][:, np.argmax(logits, axis=1)].T
+    gradient = (hidden > 0) * chosen @ params["Dense_0"]["kernel"].T
     gradient = gradient.reshape(pooled.shape) * (pooled > 0)
     gradient = gradient[:, :, None, :, None] * (windows == pooled[:, :, None, :, None])
     weights = gradient.reshape(features.shape).mean((1, 2), keepdims=True)
     expected = np.maximum((weights * np.maximum(features, 0)).sum(-1), 0)
-    last = FAMILIES["shallownet"].explain.features(model)
-    _, maps = grad_cam(last, lambda: model.apply(variables, images), jnp.array([3, 3]))
     assert relative_difference(maps, expected) <= 1e-4
 
 
@@ -143,11 +138,7 @@ def test_explain_writes_overlays_beside_images_and_find_images_skips_them(bundle
     assert (row["class"], row["overlay"]) == (name, str(tmp_path / "new" / f"{first.name}.explained.png"))
 
 
-def _fail_read_only(*_, **__):
-    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-
-def test_explain_files_refuses_invalid_input(bundle_path, tmp_path, monkeypatch):
+def test_explain_files_refuses_invalid_input(bundle_path, tmp_path):
     explainer = Explainer(load_bundle(str(bundle_path)))
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -156,10 +147,6 @@ def test_explain_files_refuses_invalid_input(bundle_path, tmp_path, monkeypatch)
         next(explain_files(explainer, [tmp_path / "a" / "face.png"], "Nobody"))
     with pytest.raises(InputError, match=r"2 images have the same overlay .*face\.png\.explained\.png"):
         next(explain_files(explainer, find_images([str(tmp_path)]), None, str(tmp_path / "out")))
-    with monkeypatch.context() as patched, pytest.raises(InputError, match=r"/a: Read-only .*: --output=FOLDER"):
-        # Tests may run as root, who can write everywhere.
-        patched.setattr(Image.Image, "save", _fail_read_only)
-        next(explain_files(explainer, [tmp_path / "a" / "face.png"]))
     vit = create_model("vit_ti16", num_classes=2, image_size=32, **TINY_VIT)
     bundle = Bundle(vit, init_variables(vit, 32, 0), ("A", "B"), 32, (0.5,) * 3, (0.5,) * 3, {}, {"name": "vit_ti16"})
     with pytest.raises(InputError, match="--class_name=A: the model is a transformer"):

@@ -17,7 +17,6 @@ from PIL import Image
 import animesion_jax
 from animesion_jax.bundle import load_bundle
 from animesion_jax.data.datasets import load_dataset
-from animesion_jax.errors import InputError
 from animesion_jax.main import main
 from animesion_jax.training.evaluate import evaluate
 from tests.conftest import ROOT
@@ -75,9 +74,6 @@ def test_recognizer_takes_paths_images_and_arrays(bundle_path, test_faces):
     results = recognizer.predict([path, image, np.asarray(image)], top_k=3)
     assert results[0] == results[1] == results[2] and len(results[0]) == 3
     assert len(recognizer.predict(image.convert("CMYK"), top_k=99)[0]) == 20
-    for no_image, shape in ((np.zeros((4, 4), np.float32), r"\(4, 4\) float32"), (5, r"\(\) int64")):
-        with pytest.raises(InputError, match=f"uint8; this one is {shape}"):
-            recognizer.predict(no_image)
 
 
 def test_bundle_is_readable_with_flax_alone(bundle_path):
@@ -86,45 +82,6 @@ def test_bundle_is_readable_with_flax_alone(bundle_path):
     assert tree["preprocessing"]["mean"] == [0.5, 0.5, 0.5] and len(tree["classes"]) == 20
     assert tree["training"]["dataset"] == "toyfaces" and 0 < tree["training"]["metrics"]["top1_accuracy"] <= 1
     assert tree["variables"]["params"]["head"]["kernel"].shape == (512, 20)
-
-
-def _write(path, tree):
-    path.write_bytes(flax.serialization.msgpack_serialize(tree))
-    return str(path)
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (lambda t: t.update(version=2), "version 2"),
-        (lambda t: t.update(format="other"), "not a bundle"),
-        (lambda t: t.pop("classes"), "lacks classes"),
-        (lambda t: t["classes"].pop(), "19 class names for 20"),
-        (lambda t: t["variables"]["params"]["head"].pop("bias"), "params/head/bias"),
-        (lambda t: t["variables"]["params"]["head"].update(bias=np.zeros(3, np.float32)), "params/head/bias"),
-        (lambda t: t["preprocessing"].update(std=[0.0, 1.0, 1.0]), "std"),
-        (lambda t: t["model"].update(name="vit_x"), "vit_x"),
-    ],
-)
-def test_load_bundle_names_the_fault_of_a_damaged_bundle(bundle_path, tmp_path, damage, words):
-    tree = flax.serialization.msgpack_restore(bundle_path.read_bytes())
-    damage(tree)
-    with pytest.raises(InputError, match=words) as error:
-        load_bundle(_write(tmp_path / "damaged.msgpack", tree))
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("length", [0, 1, 100, 100_000])
-def test_load_bundle_names_a_truncated_file(bundle_path, tmp_path, length):
-    (tmp_path / "cut.msgpack").write_bytes(bundle_path.read_bytes()[:length])
-    with pytest.raises(InputError, match=r"cut\.msgpack"):
-        load_bundle(str(tmp_path / "cut.msgpack"))
-
-
-def test_load_bundle_refuses_files_for_other_libraries(tmp_path):
-    (tmp_path / "b.onnx").write_bytes(b"\x08\x08")
-    with pytest.raises(InputError, match=r"b\.onnx is a file for other libraries; .*--format=msgpack"):
-        load_bundle(str(tmp_path / "b.onnx"))
 
 
 # Spaces, quotes, brackets, a line end, a terminal escape, wide letters, and a name that looks like a flag.
@@ -140,7 +97,7 @@ def odd_files(tmp_path_factory):
     (root / "faces").mkdir()
     for name in ODD_NAMES:
         Image.new("RGB", (20, 20), "pink").save(root / "faces" / name)
-    _write(root / "b undle.msgpack", bundle_tree())
+    (root / "b undle.msgpack").write_bytes(flax.serialization.msgpack_serialize(bundle_tree()))
     return root
 
 
@@ -168,9 +125,8 @@ def test_predict_escapes_what_the_output_encoding_lacks(odd_files, tmp_path):
     for name in (b"bad\xff.png", "あ.png".encode(), b"line\nend.png"):
         os.link(odd_files / "faces" / "a b.png", os.fsencode(tmp_path / "faces") + b"/" + name)
     (tmp_path / "b undle.msgpack").symlink_to(odd_files / "b undle.msgpack")
-    for encoding in ("utf-8:strict", "latin-1:strict"):
-        rows = json.loads(_predict(tmp_path, "json", LANG="C.UTF-8", PYTHONIOENCODING=encoding).decode())
-        assert [Path(row["path"]).name for row in rows] == ["bad\udcff.png", "line\nend.png", "あ.png"]
+    rows = json.loads(_predict(tmp_path, "json", LANG="C.UTF-8", PYTHONIOENCODING="latin-1:strict").decode())
+    assert [Path(row["path"]).name for row in rows] == ["bad\udcff.png", "line\nend.png", "あ.png"]
     table = _predict(tmp_path, "table", LANG="C.UTF-8", PYTHONIOENCODING="utf-8:strict").decode().splitlines()
     folder = tmp_path / "faces"
     assert table == [

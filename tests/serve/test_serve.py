@@ -1,5 +1,6 @@
 """The endpoint and the page of `serve`, in process and in a headless Chromium (slow)."""
 
+import base64
 import json
 import re
 import shutil
@@ -7,7 +8,6 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from pathlib import Path
 
 import flax.serialization
 import numpy as np
@@ -17,7 +17,7 @@ from PIL import Image
 from animesion_jax.inference.recognizer import load
 from animesion_jax.main import main
 from tests.conftest import ROOT
-from tests.hostile_seeds import bundle_tree
+from tests.hostile_seeds import CALIBRATION, bundle_tree
 
 pytest.importorskip("gradio", reason="the extra [serve] is not installed")
 DRAW = np.random.default_rng(5)
@@ -27,10 +27,7 @@ NAME = '<b>ame & "co"</b>'
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     """A small model whose probabilities are all 0.5, below the threshold."""
-    calibration = {
-        "temperature": 1.0, "threshold": 0.6, "false_accept_rate": 0.1, "scale": 5.0, "offset": 0.0, "source": {}
-    }  # fmt: skip
-    tree = bundle_tree() | {"classes": [NAME, "あかり"], "calibration": calibration}
+    tree = bundle_tree() | {"classes": [NAME, "あかり"], "calibration": CALIBRATION}
     path = tmp_path_factory.mktemp("bundle") / "b.msgpack"
     path.write_bytes(flax.serialization.msgpack_serialize(tree))
     return path
@@ -49,7 +46,7 @@ def service(bundle):
     """A compiled service with small limits."""
     from animesion_jax.serve.service import Service
 
-    service = Service(str(bundle), max_file_mb=0.1, max_images=3)
+    service = Service(str(bundle), max_file_mb=0.1, max_images=3, top_k=5)
     service.compile()
     return service
 
@@ -138,22 +135,16 @@ def test_serve_reports_a_port_in_use_before_compiling(bundle, capsys):
         other.listen()
         port = other.getsockname()[1]
         assert main(["animesion", "serve", f"--bundle={bundle}", f"--port={port}"]) == 2
-    assert f"--port={port} (Address already in use)" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"--port={port}" in error and "Address already in use" in error
 
 
 @pytest.fixture
 def address(bundle, face):
     """The address of a server process on a free port."""
-    command = [
-        sys.executable,
-        "-m",
-        "animesion_jax.main",
-        "serve",
-        f"--bundle={bundle}",
-        "--port=0",
-        "--max_file_mb=0.1",
-    ]
-    with subprocess.Popen([*command, "--examples", face], stderr=subprocess.PIPE, text=True, cwd=ROOT) as server:
+    command = [sys.executable, "-m", "animesion_jax.main", "serve", f"--bundle={bundle}", "--port=0"]
+    command += ["--max_file_mb=0.1", "--examples", face]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as server:
         lines = iter(server.stderr.readline, "")
         yield next(found.group() for found in (re.search(r"http://127\.0\.0\.1:\d+", line) for line in lines) if found)
         server.terminate()
@@ -204,7 +195,7 @@ def test_page_in_a_browser_takes_uploads_pastes_and_examples(address, face, tmp_
             data.items.add(new File([bytes], "pasted.png", {type: "image/png"}));
             document.dispatchEvent(new ClipboardEvent("paste", {clipboardData: data, bubbles: true}));
             """,
-            _base64(face),
+            base64.b64encode(face.read_bytes()).decode(),
         )
         found("#results .card", "pasted.png")
         field().send_keys(f"{large}\n{face}")
@@ -215,9 +206,3 @@ def test_page_in_a_browser_takes_uploads_pastes_and_examples(address, face, tmp_
         found("#results .card", "unknown")
     with urllib.request.urlopen(f"{address}/api/info") as response:
         assert json.load(response)["characters"] == 2
-
-
-def _base64(path: Path) -> str:
-    import base64
-
-    return base64.b64encode(path.read_bytes()).decode()
