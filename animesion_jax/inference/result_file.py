@@ -14,10 +14,9 @@ HEADER = csv_line(CSV_HEADER).encode()
 
 
 class ResultFile:
-    """A file of predictions on disk. Each row is on disk as soon as it is written.
+    """A file of predictions. Each row is on disk as soon as it is written.
 
     Attributes:
-      path: the file.
       left: the images without a row in the file, in the order given.
     """
 
@@ -32,13 +31,13 @@ class ResultFile:
         Raises:
           InputError: another ending, or a file that holds something else.
         """
-        self.path = Path(output).expanduser()
-        suffix = self.path.suffix.lower()
-        if suffix not in FORMATS or self.path.is_dir():
+        self._path = Path(output).expanduser()
+        suffix = self._path.suffix.lower()
+        if suffix not in FORMATS or self._path.is_dir():
             raise InputError(f"--output={output}: allowed: a file named {' or '.join(f'*{name}' for name in FORMATS)}")
         self._write = FORMATS[suffix]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b") as stream:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a+b") as stream:
             stream.seek(0)
             try:
                 done, size = _read_csv(stream, files, ranks) if suffix == ".csv" else _read_jsonl(stream)
@@ -54,18 +53,15 @@ class ResultFile:
 
     def write(self, rows: Iterable[Row]) -> None:
         """Appends the rows of the images in `left`."""
-        with self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+        with self._path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as stream:
             self._write(rows, stream, self.left)
 
 
 def _read_jsonl(stream: BinaryIO) -> tuple[set[str], int]:
     """Returns the images of the whole lines, and the length of these lines in bytes."""
     _check_start(stream, b'{"path": ')
-    done, size = set(), 0
-    for line in _whole_rows(stream, quotes=False):
-        done.add(encodable(json.loads(line)["path"]))
-        size += len(line)
-    return done, size
+    lines = list(_whole_rows(stream, quotes=False))
+    return {encodable(json.loads(line)["path"]) for line in lines}, sum(map(len, lines))
 
 
 def _read_csv(stream: BinaryIO, files: Sequence[Path], ranks: int) -> tuple[set[str], int]:
