@@ -169,9 +169,13 @@ def load_dataset(name: str, data_dir: str) -> Dataset:
       InputError: the data set is not built there, or lacks images or labels.
     """
     root = epath.Path(data_dir).expanduser()
-    # A killed build leaves a folder "incomplete.SOMETHING", which may look complete but is not.
+    folder = root / name
+    # A killed build leaves a folder "incomplete.SOMETHING", which may look complete but is not. Do not glob: brackets in
+    # `root` would be a pattern.
     versions = [
-        path.parent for path in root.glob(f"{name}/*/dataset_info.json") if tfds.core.Version.is_valid(path.parent.name)
+        path
+        for path in (folder.iterdir() if folder.exists() else ())
+        if tfds.core.Version.is_valid(path.name) and (path / "dataset_info.json").exists()
     ]
     if not versions:
         infos = [*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]

@@ -24,6 +24,11 @@ def test_parts_are_read_in_stored_order_and_whole_splits_interleaved(held_out_co
     assert all_encoded_images(dataset.examples("train")) == interleaved != [record["image"] for record in stored]
 
 
+def test_data_dir_may_have_brackets_in_its_name(toyfaces_dir, dataset, tmp_path):
+    (tmp_path / "data [1]").symlink_to(toyfaces_dir)
+    assert load_dataset("toyfaces", str(tmp_path / "data [1]")).class_names == dataset.class_names
+
+
 def test_all_data_is_read_without_autotuning(toy_config, dataset, monkeypatch):
     # The autotuning thread delays the end of an epoch too rarely to measure here: check the option.
     read, as_numpy_iterator = [], tf.data.Dataset.as_numpy_iterator
