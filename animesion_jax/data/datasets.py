@@ -170,8 +170,8 @@ def load_dataset(name: str, data_dir: str) -> Dataset:
     """
     root = epath.Path(data_dir).expanduser()
     folder = root / name
-    # A killed build leaves a folder "incomplete.SOMETHING", which may look complete but is not. Do not glob: brackets in
-    # `root` would be a pattern.
+    # A killed build leaves a folder "incomplete.SOMETHING", which may look complete but is not. Do not glob: brackets
+    # in `root` would be a pattern.
     versions = [
         path
         for path in (folder.iterdir() if folder.exists() else ())
