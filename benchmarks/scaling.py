@@ -93,7 +93,7 @@ def print_devices(flags: argparse.Namespace) -> None:
     """Prints the images per second of 1 to 8 chips that share one batch."""
     counts = (1, 2, 4, 8)
     shown = " | ".join(str(count) for count in counts)
-    print(f"| model | chip | {shown} | of 8 times one |\n|---|---|{'---:|' * len(counts)}---:|")
+    print(f"| model | chip | {shown} | scaling efficiency |\n|---|---|{'---:|' * len(counts)}---:|")
     for name in flags.models:
         sizes = all_reduced(lowered_step(name, flags.image_size, flags.batch_size, "bfloat16", DEVICES))
         flops = step_flops(name, flags)

@@ -5,7 +5,7 @@ GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \\
 python benchmarks/train_step.py --models vit_b32 vit_b16 resnet18 --image_sizes 128 --batch_sizes 64 \\
     --dtypes float32 --peers eager compile         # CPU; the peers need torch and timm
 
-Set GLIBC_TUNABLES on CPUs, as the Makefile does. The images are synthetic and lie on the device; TensorFlow is not
+Set GLIBC_TUNABLES on CPUs, as the Makefile does. The images are synthetic and stay on the device; TensorFlow is not
 needed. A step consists of augmentation, forward, backward, SGD with momentum and metrics; its state is donated. Each
 measurement runs in its own process. The peer is timm's model with the same batch, dtype (by autocast) and optimizer, in
 channels_last, without augmentation. "compile" is torch.compile of forward and loss.
@@ -154,7 +154,7 @@ def print_table(flags: argparse.Namespace) -> None:
         sys.exit(f"train_step.py: error: a large matrix product fails: {machine['error']}")
     rate, device = machine["flops_per_second"], f"{machine['device']} ({machine['backend']})"
     print(f"{device}, {machine['versions']}, matrix product {rate / 1e12:.2f} TFLOP/s")
-    print("\n| model | px | batch | dtype | of | images/s | ms | MFU | memory | first step | ours by peer |")
+    print("\n| model | px | batch | dtype | program | images/s | ms | MFU | memory | first step | ours / peer |")
     print("|---|---:|---:|---|---|---:|---:|---:|---:|---:|---:|")
     versions = set()
     for case in cases(flags):
