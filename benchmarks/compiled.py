@@ -1,4 +1,4 @@
-"""Compiles the training step for an absent GPU or TPU and prints its FLOPs, bytes and least time.
+"""Compiles the training step for a GPU or TPU, without one; prints its FLOPs, bytes and a lower bound of its time.
 
 pip install 'jax[cuda13]'                        # for h200: XLA's compiler for GPUs, 4 GB; no GPU is needed
 python benchmarks/compiled.py --models vit_b16 resnet18 --image_size 224
@@ -9,9 +9,9 @@ python benchmarks/compiled.py --chip v3-8 --models vit_b16 --image_size 128
 The step is the whole training step: augmentation, forward, backward, SGD with momentum, metrics.
 
 GPU: an instruction takes the largest of three times: its matrix products at the rate measured on such a card, its bytes
-at the memory's bandwidth, and its 32-bit integer operations, of which random bits are made. The step's time is their
-sum. It is an estimate of the least time, since no kernel uses its chip fully. Every operand and result counts in full,
-as if nothing were cached. Kernels are not tuned, which needs the card; matrix products are cuBLAS's.
+at the memory's bandwidth, and its 32-bit integer operations, which make random bits. The step's time is the sum over
+its instructions. It is a lower bound, since no kernel uses its chip fully. Every operand and result counts in full, as
+if nothing were cached. Kernels are not tuned, which needs the card; matrix products are cuBLAS's.
 
 TPU: seconds and bytes are XLA's own estimates for one core.
 """
@@ -94,7 +94,7 @@ def compile_step(
     if "dropout" in flags.without:
         config.dropout_rate = 0.0
     fused = chip.platform == "cuda" and flags.dtype == "bfloat16" and "fused_attention" not in flags.without
-    # JAX asks the card for its abilities; answer for the absent one.
+    # JAX queries the card for its abilities; without a card, return an H200's.
     kernels = "jax._src.cudnn.fused_attention_stablehlo"
     with (
         mock.patch.object(attention, "can_fuse", lambda *_: fused),

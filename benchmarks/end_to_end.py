@@ -4,8 +4,8 @@ GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \\
     python benchmarks/end_to_end.py --config=configs/dafre_128.py:vit_b32 --config.data_dir=DATA
 
 GLIBC_TUNABLES is the Makefile's setting. The first epoch fills caches and compiles; it does not count. Then rounds of
-steps on batches of the data alternate with rounds of as many steps on one batch that lies on the device. So other load
-on the machine slows both. The median of the rounds' quotients is printed. No round evaluates or saves.
+steps on batches of the data alternate with rounds of as many steps on one batch that stays on the device. So other
+processes slow both. The median of the rounds' quotients is printed. No round evaluates or saves.
 """
 
 import itertools

@@ -82,14 +82,14 @@ class Cost:
     integers: int
 
     def seconds(self, rates: Rates) -> float:
-        """Returns the least time of the instruction."""
+        """Returns a lower bound of the instruction's time."""
         return max(self.flops / rates.flops, self.num_bytes / rates.bandwidth, self.integers / rates.integers)
 
 
 def costs_of(
     computation: Computation, computations: dict[str, Computation], times: int = 1
 ) -> Iterator[tuple[str, Cost]]:
-    """Yields (name, cost) of all that a computation runs; a loop's body counts once per iteration."""
+    """Yields (name, cost) of all instructions that a computation runs; a loop's body counts once per iteration."""
     for name, instruction in computation.items():
         if instruction.operation == "while":
             turns = re.search(r'"known_trip_count":\{"n":"(\d+)"', instruction.attributes)

@@ -14,7 +14,7 @@ from animesion_jax.training.stages import Stage
 from animesion_jax.training.steps import make_train_step
 from animesion_jax.workdir.run import build_model
 
-# Any number: it only shapes the learning rate's schedule.
+# Any number works: it only shapes the learning rate's schedule.
 STEPS_PER_EPOCH = 20
 
 

@@ -102,7 +102,7 @@ def run_ours(case: dict[str, Any], readings: int) -> dict[str, Any]:
 def measure(case: dict[str, Any], flags: argparse.Namespace) -> dict[str, Any]:
     """Measures in a new process; returns its result, or {"error": the end of its stderr}."""
     command = [sys.executable, __file__, "--one", json.dumps(case), "--readings", str(flags.readings)]
-    # Without preallocation the peak is what the step needs.
+    # Without preallocation, the peak is the step's own.
     environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode == 0:

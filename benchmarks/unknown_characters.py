@@ -98,7 +98,7 @@ class Part(NamedTuple):
 
 
 def outputs(bundle: Bundle, folder: Path) -> dict[str, Part]:
-    """Returns by split what a bundle's model computes for the images below FOLDER/SPLIT/CHARACTER."""
+    """Returns by split the outputs of a bundle's model for the images below FOLDER/SPLIT/CHARACTER."""
     files = find_images([str(folder)])
     variables = jax.device_put(bundle.variables)
     forward = jax.jit(lambda images: jnp.concatenate(apply_to_pixels(bundle, variables, images), axis=-1))

@@ -2,8 +2,9 @@ r"""The demo: ShallowNet on toyfaces at 48 px, two minutes on two CPU cores.
 
     python -m animesion_jax.main --config=configs/demo.py --config.data_dir=DATA --workdir=runs/demo
 
-The recipe differs from the paper's. Crops keep most of the face, as evaluation sees the whole face. The hue stays, as
-the colours of eyes and ribbons tell these characters apart. A cosine with a high peak needs fewer epochs.
+The recipe differs from the paper's. Crops keep most of the face, because evaluation sees the whole face. The hue is not
+changed, because the colours of eyes and ribbons identify these characters. A cosine with a high peak needs fewer
+epochs.
 """
 
 import ml_collections

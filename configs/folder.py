@@ -1,4 +1,4 @@
-r"""Images of one's own: a folder per character, or train/, validation/ and test/ with such folders.
+r"""Your own images: a folder per character, or train/, validation/ and test/ with such folders.
 
     python -m animesion_jax.main --config=configs/folder.py:vit_s16,pretrained \
         --config.folder=PATH --workdir=runs/mine

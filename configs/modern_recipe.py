@@ -1,4 +1,4 @@
-"""`recipe=modern`: the options since the DAF:re paper's recipe of 2021 that were found to help.
+"""`recipe=modern`: newer options that improve on the DAF:re paper's recipe of 2021.
 
 docs/recipes.md lists the options that were tried, with their results. All are ordinary fields of a config:
 `--config.stages[1].epochs=0` leaves the second stage out.
@@ -8,7 +8,7 @@ import ml_collections
 
 from animesion_jax.config import stage
 
-# The word of a config string that asks for the recipe.
+# The option of a config string that selects the recipe.
 MODERN = "recipe=modern"
 
 
@@ -20,7 +20,7 @@ def apply_modern(config: ml_collections.ConfigDict) -> None:
     """
     if config.eval_mode_after_epochs:
         raise ValueError(f"'{MODERN}' and 'faithful' exclude each other; allowed: one of them")
-    # Null: they follow the model's family, the batch size, the epochs and the weights to start from.
+    # Null values are derived from the model's family, the batch size, the epochs and the weights to start from.
     config.optimizer = config.learning_rate = config.weight_decay = config.warmup_epochs = None
     config.schedule = "cosine"
     # Train a pretrained ResNet whole: the paper's frozen ones are far behind those from scratch.
