@@ -1,4 +1,4 @@
-"""Several processes, each with some of the devices, as one run: which one writes, and where arrays live.
+"""Several processes, each with some of the devices, as one run: who writes, sums and votes, shardings of arrays.
 
 A `jax.pmap` takes and returns arrays on the devices of its process; Orbax reads and writes arrays on all devices. With
 one process every function here is trivial.
@@ -72,7 +72,7 @@ def any_process(yes: bool) -> bool:
 
 
 class Agreement:
-    """A vote among processes that blocks none: every process gets the same answer a few calls later."""
+    """A non-blocking vote among processes: every process gets the same answer a few calls later."""
 
     def __init__(self):
         self._sum = jax.pmap(lambda yes: jax.lax.psum(yes, AXIS), axis_name=AXIS)
@@ -108,7 +108,7 @@ def split(devices: Sequence[jax.Device]) -> NamedSharding:
 
 
 def to_global(tree: Any) -> Any:
-    """Returns arrays of this process's devices, the same at every process, as arrays of all devices, for Orbax."""
+    """Returns arrays of this process's devices, equal at every process, as arrays of all devices, for Orbax."""
     if jax.process_count() == 1:
         return tree
     mesh = Mesh(np.asarray(jax.devices()), (AXIS,))

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, local or on gs://; JSON."""
+"""Atomic writes of local files and of files on gs://; JSON files."""
 
 import contextlib
 import json
@@ -45,13 +45,13 @@ def read_json(path: epath.Path, kind: type = dict) -> Any:
 
 
 def write_json(path: epath.Path, value: Any) -> None:
-    """Writes a file of indented JSON, which appears whole or not at all."""
+    """Writes a file of indented JSON atomically."""
     with replacing(path) as fresh:
         fresh.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_whole(output: str, parts: Iterable[bytes]) -> epath.Path:
-    """Writes a file, which appears whole or not at all, and its folder. Returns its path.
+    """Writes a file atomically, creates its folder if missing, and returns the file's path.
 
     Raises:
       InputError: `output` is a folder.

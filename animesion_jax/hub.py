@@ -23,7 +23,7 @@ BUCKETS = "https://storage.googleapis.com"
 CACHE_VARIABLE = "ANIMESION_CACHE"
 TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 1 << 16
-# Characters of an address that are not in the name of a cached file.
+# Characters of an address that the name of a cached file replaces.
 UNSAFE = r"[\x00-\x1f/\\]"
 
 
@@ -58,7 +58,7 @@ def fetch(address: str) -> Path:
 
 
 def cache_path(address: str) -> Path:
-    """Returns the place of a file in the cache: a hash of its address and the last part of the path."""
+    """Returns the path of a file in the cache, named by a hash of its address and the last part of the address."""
     url = _url(address)
     name = urllib.parse.unquote(re.split(r"[?#]", url)[0].rpartition("/")[2])
     folder = os.path.expanduser(os.environ.get(CACHE_VARIABLE) or "~/.cache/animesion_jax")

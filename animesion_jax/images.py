@@ -1,4 +1,4 @@
-"""Reading images safely: formats, limits, conversion to RGB; every fault is an InputError."""
+"""Safe reading of images: formats, limits, conversion to RGB. Every error about an image is an InputError."""
 
 import contextlib
 import io
@@ -86,7 +86,7 @@ class BoundedFile(io.BufferedReader):
         self._size = size
 
     def read(self, size: int | None = -1) -> bytes:
-        """Returns the next `size` bytes, or what is left."""
+        """Returns the next `size` bytes, or the remaining ones if there are fewer."""
         left = max(self._size - self.tell(), 0)
         return super().read(left if size is None or size < 0 else min(size, left))
 

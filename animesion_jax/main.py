@@ -20,7 +20,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 def main(argv: Sequence[str]) -> int:
     """Runs a command and returns the exit status; errors that the user can fix become one line on stderr."""
-    # Hide TensorFlow's C++ messages below errors; it prints a few lines at its start whatever the level.
+    # Hide TensorFlow's C++ messages below errors; a few lines at its start ignore the level.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for name in LOGGERS:

@@ -64,7 +64,7 @@ def finalize(sums: dict[str, float]) -> dict[str, float]:
 # Minimum and maximum training images of a class, as in section 4 of "Large-Scale Long-Tailed Recognition in an Open
 # World" (arXiv:1904.05160): more than 100, 20 to 100, fewer than 20.
 SHOTS = {"many_shot": (101, np.inf), "medium_shot": (20, 100), "few_shot": (0, 19)}
-# Of per_class.csv.
+# Columns of per_class.csv.
 COLUMNS = (
     "class_id", "class", "train_images", "test_images", "top1_accuracy", "top5_accuracy", "most_confused_with",
     "confusions",

@@ -5,7 +5,7 @@ from animesion_jax.files import replacing
 
 
 @pytest.mark.parametrize("before", [None, "old"])
-def test_replacing_keeps_the_old_file_until_the_new_one_is_whole(tmp_path, before):
+def test_replacing_keeps_the_old_file_until_the_new_one_is_complete(tmp_path, before):
     path = epath.Path(tmp_path) / "results.json"
     if before:
         path.write_text(before)

@@ -204,7 +204,7 @@ def test_cache_path_differs_between_addresses():
         ("hf://owner/repo/../../x.npz", ["hf://owner/repo/../../x.npz", "path of your copy"]),
     ],
 )
-def test_locate_refuses_what_it_cannot_fetch_in_one_line(server, tmp_path, path, words):
+def test_locate_refuses_invalid_and_missing_sources_in_one_line(server, tmp_path, path, words):
     with pytest.raises(InputError) as caught:
         sources.locate(path, SUFFIXES)
     message = str(caught.value)

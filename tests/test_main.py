@@ -152,7 +152,7 @@ def test_errors_become_exit_statuses(error, status, printed, monkeypatch, capsys
 
 
 @pytest.mark.parametrize("error", [ValueError("a fault"), OSError("without a file")])
-def test_faults_of_the_program_keep_their_traceback(error, monkeypatch):
+def test_bugs_keep_their_traceback(error, monkeypatch):
     def fail(argv):
         raise error
 

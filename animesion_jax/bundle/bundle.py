@@ -28,12 +28,12 @@ MAY_BE_NEGATIVE = ("scale", "offset")
 
 @dataclass(frozen=True)
 class Calibration:
-    """How to turn a model's outputs into probabilities and a decision; `calibrate` fits it on held-out images.
+    """The parameters that turn a model's outputs into probabilities and a decision, fitted on held-out images.
 
     Attributes:
       temperature: divides the logits before the softmax; above 0.
-      threshold: lowest probability of the likeliest character at which an image is named, otherwise it is unknown.
-      false_accept_rate: part of the impostors (images of unknown characters) at or above the threshold, 0 to 1.
+      threshold: an image is unknown if the probability of its likeliest character is below this.
+      false_accept_rate: share of the impostors (images of unknown characters) at or above the threshold, 0 to 1.
       scale, offset: the logit of an enrolled character is scale * cosine similarity + offset; None if there were too
         few images to fit them.
       source: the images it was fitted on, and figures measured on them.
@@ -101,7 +101,7 @@ class Bundle:
 
 
 def write_bundle(tree: dict[str, Any], output: str) -> epath.Path:
-    """Writes a bundle's tree to a file, local or gs://, which appears whole or not at all; returns its path."""
+    """Writes a bundle's tree atomically to a file, local or gs://; returns its path."""
     return write_whole(output, [flax.serialization.msgpack_serialize(tree)])
 
 

@@ -1,4 +1,4 @@
-"""Checks of the parts of a bundle; they raise ValueErrors, to which bundle.py adds the name of the file."""
+"""Checks of the parts of a bundle. They raise ValueErrors; bundle.py adds the name of the file."""
 
 import reprlib
 from collections import Counter

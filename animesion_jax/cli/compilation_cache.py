@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
-# JAX reads these when it is imported. Its default skips programs that compile within a second; a start has dozens.
+# JAX reads these when it is imported. Its default skips programs that compile within a second; a command has dozens.
 SETTINGS = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
@@ -23,7 +23,7 @@ def set_compilation_cache() -> None:
     folder = Path(caches) / "animesion_jax" / "compiled" / processor()
     if FOLDER in os.environ:
         return
-    # A home that cannot be written to has no cache.
+    # Without write permission in the home folder there is no cache.
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         os.environ[FOLDER] = str(folder)

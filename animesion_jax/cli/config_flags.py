@@ -13,7 +13,7 @@ from ml_collections.config_flags import config_path
 
 from animesion_jax.errors import InputError, first_line
 
-# What a config file or a value can raise, besides faults of the program.
+# Errors of a config file or a value. All others are bugs of the program.
 FAULTS = (flags.Error, AttributeError, ImportError, KeyError, NameError, SyntaxError, TypeError, ValueError)
 
 
@@ -25,7 +25,7 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> ml_collections.Co
       overrides: arguments `--config.FIELD=VALUE`; `--config.stages[1].FIELD=VALUE` for a field of a stage.
 
     Raises:
-      InputError: no such file or field, or a fault of the file or of a value.
+      InputError: no such file or field, an error in the file, or an invalid value.
     """
     file = config.partition(":")[0]
     if not os.path.isfile(file):
@@ -70,7 +70,7 @@ def _check_field(config: ml_collections.ConfigDict, name: str) -> None:
 
 
 def _field_names(config: Any, prefix: str = "") -> Iterator[str]:
-    """Yields the names of the fields without fields below them; none for a value."""
+    """Yields the dotted names of all fields that hold a value; nothing if `config` is a value itself."""
     if isinstance(config, ml_collections.ConfigDict):
         for name, value in config.items():
             yield from list(_field_names(value, f"{prefix}{name}.")) or [f"{prefix}{name}"]

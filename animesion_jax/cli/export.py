@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _calibrate(args: Any) -> str:
-    """Calibrates the bundle just written; returns a sentence with the result, or with the reason why not."""
+    """Calibrates the bundle just written; returns a sentence with the result, or with the reason for a failure."""
     from animesion_jax.images import find_images
 
     unknown = find_images(args.unknown)

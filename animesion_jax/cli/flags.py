@@ -9,15 +9,15 @@ from typing import Any
 
 from animesion_jax.errors import InputError
 
-# Flags for ml_collections, which the parser leaves alone.
+# ml_collections parses the flags with these prefixes; the parser ignores them.
 OVERRIDES = ("--config.", "--noconfig.")
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports an error in one line, without the usage."""
+    """An argument parser that reports an error in one line, without the usage."""
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        """As argparse's, but reports a misspelt flag before a required flag that is missing."""
+        """Parses like argparse, but reports a misspelt flag before a required flag that is missing."""
         flags = {flag for action in self._actions for flag in action.option_strings}
         for argument in args or ():
             name = argument.partition("=")[0]
@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def make_parser(command: str, description: str, example: str) -> Parser:
-    """Returns the parser of a command, with an example in its help; an empty line parts paragraphs."""
+    """Returns the parser of a command, with an example in its help; an empty line separates paragraphs."""
     return Parser(
         prog=f"animesion {command}",
         description="\n\n".join(textwrap.fill(text, 100) for text in description.split("\n\n")),
@@ -48,7 +48,7 @@ def parse_with_config(parser: Parser, argv: Sequence[str]) -> argparse.Namespace
     """Adds the flags of a command that trains and returns the parsed ones; `config` is the config with its overrides.
 
     Raises:
-      InputError: a flag, the config or an override does not fit.
+      InputError: a flag, the config or an override is invalid.
     """
     parser.add_argument(
         "--config", required=True, metavar="FILE[:ARGUMENT]", help="such as configs/dafre_128.py:vit_b16"
@@ -58,7 +58,7 @@ def parse_with_config(parser: Parser, argv: Sequence[str]) -> argparse.Namespace
     )
     parser.add_argument("--workdir", required=True, help="folder for checkpoints, metrics and curves; local or gs://")
     parser.add_argument(
-        "--accept_changes", action="store_true", help="resume in a workdir that was begun with another config"
+        "--accept_changes", action="store_true", help="resume with a config that differs from the workdir's"
     )
     add_process_flags(parser)
     args, overrides = parser.parse_known_args(argv)
@@ -76,9 +76,9 @@ def add_process_flags(parser: Parser) -> None:
     parser.add_argument(
         "--distributed",
         action="store_true",
-        help="join the processes of a TPU pod slice, a SLURM job, or the three flags below; all see the same files",
+        help="join the processes of a TPU pod slice, a SLURM job or the three flags below; they share all files",
     )
-    parser.add_argument("--coordinator_address", metavar="HOST:PORT", help="of process 0")
+    parser.add_argument("--coordinator_address", metavar="HOST:PORT", help="address of process 0")
     parser.add_argument("--num_processes", type=int, metavar="N", help="number of processes")
     parser.add_argument("--process_id", type=int, metavar="I", help="index of this process, from 0")
 

@@ -21,7 +21,7 @@ from tfds_builders.common.build import build
 from tfds_builders.folder.folder_dataset_builder import REPORT_FILE, Builder, FolderConfig
 from tfds_builders.folder.layout import FolderLayout, read_layout
 
-# Held out of train where no image is left to validate on, if a character has enough images that one is held out.
+# Share of train to hold out without validation images, if a character has enough images to hold one out.
 HELD_OUT_PART = 1 / 8
 MIN_IMAGES_TO_HOLD_OUT = 4
 
@@ -40,11 +40,11 @@ def build_folder(
     Args:
       config: `folder` becomes an absolute path and `dataset` the name; `validation_split`, `held_out` and `test_split`
         change if the data set lacks these splits.
-      workdir: of a run, which must have been begun with the same images of the folder; None for no run.
+      workdir: of a run, which must have started with the same images of the folder; None for no run.
       accept_changes: resume with other images.
 
     Raises:
-      InputError: the folder cannot be trained on, or its images differ from those that the workdir was begun with.
+      InputError: the folder cannot be trained on, or its images have changed since the workdir's run started.
     """
     check(config, family_of(config.model))
     folder = Path(config.folder).expanduser().resolve()
@@ -77,15 +77,15 @@ def _dataset_name(layout: FolderLayout, config: ml_collections.ConfigDict) -> st
 
 
 def _check_unchanged(workdir: str, config: ml_collections.ConfigDict, folder: str, dataset: str) -> None:
-    """Raises InputError if a workdir was begun with other images of the folder, before any image is read."""
+    """Raises InputError if a workdir's run started with other images of the folder, before any image is read."""
     if not (epath.Path(workdir).expanduser() / CONFIG_FILE).exists():
         return
     begun = run.read_config(workdir)
     same_settings = all(begun[name] == config[name] for name in ("min_images", "skip_broken"))
     if same_settings and begun.folder == folder and begun.dataset != dataset:
         raise InputError(
-            f"the images in {folder} have changed since {workdir} was begun (data set {begun.dataset}, now {dataset}); "
-            "restore them, give another --workdir, or, if the characters are the same, --accept_changes"
+            f"the images in {folder} have changed since {workdir} was started (data set {begun.dataset}, now {dataset})"
+            "; restore them, give another --workdir, or, if the characters are the same, --accept_changes"
         )
 
 
@@ -109,10 +109,10 @@ def _choose_splits(config: ml_collections.ConfigDict, report: dict[str, Any]) ->
         if config.held_out or most >= MIN_IMAGES_TO_HOLD_OUT:
             config.held_out = config.held_out or HELD_OUT_PART
             config.validation_split = HELD_OUT
-            log.info("no image to validate on: %g of every character's train split is held out", config.held_out)
+            log.info("no validation images: holding out %g of every character's train split", config.held_out)
         else:
             config.validation_split = ""
-            log.info("no image to validate on, and too few to hold some out: the best weights are the last ones")
+            log.info("no validation images, and too few images to hold some out: the best weights are the last ones")
     if config.test_split == "test" and not report["splits"]["test"]:
         config.test_split = ""
-        log.info("no image to test on")
+        log.info("no test images")

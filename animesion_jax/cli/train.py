@@ -11,7 +11,7 @@ from animesion_jax.training.preemption import Preemption
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
-    """Returns the arguments of the command, `config` with its overrides."""
+    """Returns the parsed arguments of the command; `config` has its overrides."""
     parser = make_parser(
         "train",
         "Trains a model, or resumes the run in the workdir.\n\n"

@@ -1,4 +1,4 @@
-"""Configs of training runs: one record per field, and what follows from them."""
+"""Configs of training runs: one record per field, the checks, and derived values."""
 
 from animesion_jax.config.build import default_config, flatten, from_tree, stage, to_tree
 from animesion_jax.config.changes import changes_result, may_change

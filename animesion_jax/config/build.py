@@ -25,7 +25,7 @@ def stage(**overrides: Any) -> ml_collections.ConfigDict:
     """Returns an entry of config.stages, locked.
 
     Args:
-      **overrides: values of fields that are not as in the config; those below a section as a dict, such as
+      **overrides: values of the fields that the stage changes; fields of a section as a dict, such as
         `augment={"flip": 0.0}`.
 
     Raises:
@@ -58,7 +58,7 @@ def from_tree(tree: Mapping[str, Any]) -> ml_collections.ConfigDict:
 
 
 def to_tree(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns a config as a nested dict, as config.json holds it but for tuples."""
+    """Returns a config as a nested dict, as in config.json except that tuples stay tuples."""
     return config.to_dict() | {"stages": tuple(each.to_dict() for each in config.stages)}
 
 

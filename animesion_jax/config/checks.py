@@ -11,7 +11,7 @@ from animesion_jax.errors import InputError
 
 
 def check(config: ml_collections.ConfigDict, family: Any) -> None:
-    """Raises InputError that names the first field whose value cannot be trained with.
+    """Raises InputError for the first field with an invalid value.
 
     Args:
       config: as `default_config` makes it.
@@ -22,7 +22,7 @@ def check(config: ml_collections.ConfigDict, family: Any) -> None:
             _check_value(f"config.{name}", config[name], field.allowed)
     for index, each in enumerate(config.stages):
         for name, field in STAGE_FIELDS.items():
-            # A stage of no epochs is left out.
+            # A stage may have 0 epochs: it is skipped.
             if each[name] is not None and (name, each[name]) != ("epochs", 0):
                 _check_value(f"config.stages[{index}].{name}", each[name], field.allowed)
     if config.dataset == "folder" and not config.folder:

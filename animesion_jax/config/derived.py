@@ -1,4 +1,4 @@
-"""Values that depend on others: null in the config, worked out when they are used."""
+"""Values derived from others when they are used; they are null in the config."""
 
 import copy
 from collections.abc import Callable
@@ -36,7 +36,7 @@ DERIVED: dict[str, Callable[[ml_collections.ConfigDict, Any], Any]] = {
 
 
 def resolve(config: ml_collections.ConfigDict, family: Any) -> ml_collections.ConfigDict:
-    """Returns a copy of a config in which no field is null; its stages stay as they are.
+    """Returns a copy of a config in which no field is null; its stages are unchanged.
 
     Args:
       config: as `default_config` makes it.
@@ -52,7 +52,7 @@ def resolve(config: ml_collections.ConfigDict, family: Any) -> ml_collections.Co
 def stage_configs(config: ml_collections.ConfigDict, family: Any) -> list[ml_collections.ConfigDict]:
     """Returns a config for every stage that has epochs: no field is null, and its only stage overrides nothing.
 
-    A stage's overrides come first; values that depend on others follow from them.
+    A stage's overrides are applied before values are derived.
     """
     configs = []
     for each in config.stages:

@@ -1,7 +1,7 @@
 """Every field of a config: its default, its meaning and the values it allows.
 
 The defaults are the recipe of the DAF:re paper's tables at 128 px. A field whose default or value is None is null: its
-value depends on others and is worked out when it is used (`derived.py`). config.json keeps the null.
+value is derived from others when it is used (`derived.py`). config.json keeps the null.
 """
 
 import math
@@ -28,7 +28,7 @@ def _three_numbers(values: Sequence[Any], above: float) -> bool:
     )
 
 
-# The room that uses the value checks it: the data sets, splits, models and weights it can name are known there.
+# Check names where they are used: only that module knows the data sets, splits, models or weights.
 ANY = Allowed("any", lambda value: True)
 NAME = Allowed("a name", bool)
 AT_LEAST_0 = Allowed("0 or more", lambda value: value >= 0)
@@ -58,7 +58,7 @@ def _family(name: str) -> Rule:
 
 
 def _batch_norm(flat: dict[str, Any], family: Any) -> bool:
-    # Without batch statistics, the gradients of the parts add up to that of the whole batch.
+    # Without batch statistics, the parts' gradients add up to the whole batch's.
     return family is None or family.has_batch_norm
 
 
@@ -97,7 +97,7 @@ FIELDS: dict[str, Field] = {
     "data_dir": Field("~/tensorflow_datasets", "folder of `tfds build --data_dir`; local or gs://", NAME, False),
     "train_split": Field("train", "split that is trained on", NAME),
     "validation_split": Field("validation", 'evaluated after every epoch; "held_out", or "" for none', ANY),
-    "held_out": Field(0.0, "part of every class of train_split that is kept from training, such as 1/8", BELOW_1),
+    "held_out": Field(0.0, "share of every class of train_split that is held out of training, such as 1/8", BELOW_1),
     "test_split": Field("test", 'evaluated once, at the end; "" for none', ANY),
     "folder": Field("", 'folder of images per character; train builds a data set of it first; "" for none', ANY),
     "min_images": Field(0, "leaves out the characters of config.folder with fewer images; 0 for none", AT_LEAST_0),
@@ -106,7 +106,7 @@ FIELDS: dict[str, Field] = {
         "auto", '"device", "decoded", "encoded" or "none"; "auto" picks one of the last three by memory',
         _one_of("auto", "device", "decoded", "encoded", "none"), False,
     ),
-    "data.read_groups": Field(8, "groups that the records are dealt to; a host reads whole groups", AT_LEAST_1),
+    "data.read_groups": Field(8, "groups of records; a host reads whole groups", AT_LEAST_1),
     "data.shuffle_buffer": Field(50_000, "records in the shuffle buffer where nothing is cached", AT_LEAST_1),
 
     # Input.
@@ -145,15 +145,15 @@ FIELDS: dict[str, Field] = {
         False, "keeps the classifier of these weights where its shape fits; else it starts at zero", ANY, _pretrained
     ),
     "trainable": _stage(
-        "all", '"all", or "head": the rest is frozen and runs in evaluation mode', _one_of("all", "head")
+        "all", '"all", or "head": all but the classifier is frozen and runs in evaluation mode', _one_of("all", "head")
     ),
 
     # Optimisation.
     "batch_size": Field(64, "global, over all devices and hosts", AT_LEAST_1),
     "grad_accumulation": Field(1, "parts into which a device cuts its share of a batch", AT_LEAST_1, _batch_norm),
-    "epochs": _stage(50, "passes over the training split; a stage of 0 is left out", AT_LEAST_1),
+    "epochs": _stage(50, "passes over the training split; a stage of 0 epochs is skipped", AT_LEAST_1),
     "learning_rate": _stage(
-        1e-3, "its peak; null: by optimizer, batch_size and pretrained, as derived.py says", POSITIVE, kind=float
+        1e-3, "its peak; null: by optimizer, batch_size and pretrained, see derived.py", POSITIVE, kind=float
     ),
     "optimizer": _stage("sgd", '"sgd" or "adamw"; null: the model family\'s', _one_of("sgd", "adamw"), kind=str),
     "momentum": _stage(0.9, "of SGD, or the first of AdamW's two decay rates", BELOW_1),
@@ -169,9 +169,9 @@ FIELDS: dict[str, Field] = {
     "class_weights": _stage(
         "none", '"none", or "balanced": every class has the same weight in the loss', _one_of("none", "balanced")
     ),
-    "label_smoothing": _stage(0.0, "part of a label that is spread evenly over all classes", BELOW_1),
+    "label_smoothing": _stage(0.0, "share of a label that is spread evenly over all classes", BELOW_1),
     "logit_adjustment": _stage(
-        0.0, "times the classes' log frequencies, added to the logits in the loss; 1 balances them", NOT_NEGATIVE
+        0.0, "times the classes' log frequencies, which the loss adds to the logits; 1 balances classes", NOT_NEGATIVE
     ),
     "ema_decay": _stage(
         0.0, "decay of the moving average of the weights, which is evaluated and exported; 0 for none", BELOW_1

@@ -31,7 +31,7 @@ def choose_cache(cache: str, decoded_bytes: int, encoded_bytes: int, *, streamed
 class EncodedCache:
     """Encoded records, to be read in any order.
 
-    Keeps a list per field of the bytes that tf.data returned. Tensors would be a second copy while they are made.
+    Keeps a list per field of the bytes that tf.data returned. Making tensors would need a second copy.
     """
 
     def __init__(self, records: Iterable[tf.data.Dataset]):

@@ -148,7 +148,7 @@ def _read_labels(dataset: Dataset, split: str, part: str, read_config: tfds.Read
 
 
 def check_labels(labels: np.ndarray, dataset: Dataset, split: str) -> None:
-    """Raises InputError for the first label that is no class id of the data set."""
+    """Raises InputError for the first label that is not a class id of the data set."""
     num_classes = len(dataset.class_names)
     odd = labels[(labels < 0) | (labels >= num_classes)]
     if len(odd):

@@ -8,7 +8,7 @@ import numpy as np
 from animesion_jax.data.datasets import Dataset, Examples
 from animesion_jax.errors import InputError
 
-# Name of the part of config.train_split that is not trained on.
+# Name of the held-out part of config.train_split.
 HELD_OUT = "held_out"
 # Fixed, not config.seed, so that runs of different seeds are compared on the same images.
 HELD_OUT_SEED = 0x0DAF

@@ -1,7 +1,7 @@
 """The training split as shuffled uint8 batches in host memory.
 
-The order of an epoch depends on (seed, epoch) only, for any number of shards and devices. The records are dealt to
-`read_groups` contiguous groups, every batch takes the same number from each group, and a shard reads whole groups.
+The order of an epoch depends on (seed, epoch) only, for any number of shards and devices. The records are divided into
+`read_groups` contiguous groups. Every batch takes the same number from each group, and a shard reads whole groups.
 Each group has its own permutation, so that the cached modes shuffle perfectly and share one order. Without a cache the
 records stream through a shuffle buffer; the next epoch's buffer fills while this one's empties.
 
@@ -53,7 +53,7 @@ class TrainData:
 
     Attributes:
       num_examples: number of examples of the split, over all shards.
-      steps_per_epoch: num_examples // batch_size; an epoch drops the rest, another one each time.
+      steps_per_epoch: num_examples // batch_size; each epoch drops another remainder.
       cache: the cache in use: "decoded", "encoded" or "none"; or "device", which has no host batches.
       streamed: whether the order is that of a stream, which differs from the order of the caches.
     """
@@ -73,7 +73,7 @@ class TrainData:
         Args:
           config: see configs/common.py.
           dataset: the data set.
-          epochs: epochs of the whole run, after which no next epoch is prepared; None for endlessly many.
+          epochs: epochs of the whole run, to prepare no epoch after the last; None for no limit.
           num_shards, shard_index: number of readers, and the index of this one.
           streamed: see `choose_cache`.
 
@@ -118,10 +118,10 @@ class TrainData:
 
         Args:
           start_step: number of batches before the first.
-          epochs: number of epochs, counting the rest of the first as one; None for endlessly many.
+          epochs: number of epochs, counting the rest of the first as one; None for no limit.
 
         Raises:
-          InputError: a label is no class id.
+          InputError: a label is not a class id.
         """
         self.fill()
         read = self._epoch_from_memory if self.cache == "decoded" else self._epoch_from_records

@@ -20,7 +20,7 @@ from animesion_jax.inference.calibration import fit
 from animesion_jax.inference.forward import apply_to_pixels
 from animesion_jax.workdir import run
 
-# Suffices for a false accept rate of 0.001; more would take gigabytes with thousands of classes.
+# Enough for a false accept rate of 0.001. More images would take gigabytes with thousands of classes.
 MAX_IMAGES = 5_000
 BATCH_SIZE = 64
 # False reject rate above which a warning says that the threshold is of little use.
@@ -89,7 +89,7 @@ def _choose_split(split: str, train_split: str, workdir: str) -> str:
     if not split:
         raise InputError(f"{workdir} was trained without a validation split; name one with --split")
     if split == train_split:
-        raise InputError(f"--split={split} is what the model was trained on; allowed: another split, or held_out")
+        raise InputError(f"--split={split} is the model's training split; allowed: another split, or held_out")
     return split
 
 

@@ -22,7 +22,7 @@ class Graph:
     """
 
     def __init__(self, open_dimension: Any, source: str):
-        """Begins a graph: jax.export's symbolic dimension is the first one of the graph input `source`."""
+        """Starts an empty graph; `open_dimension` is jax.export's symbol for the first dimension of input `source`."""
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray | jax.Array] = {}
         self._names: dict[Any, str] = {}

@@ -25,7 +25,7 @@ def fit(
       logits: (n, classes) of images of known characters.
       embeddings: (n, features) of unit norm.
       labels: (n,) class ids.
-      false_accept_rate: part of the impostors that may be named, 0 to 1; None for the equal error rate.
+      false_accept_rate: share of the impostors that may be named, 0 to 1; None for the equal error rate.
       unknown: (m, classes) logits of impostors, images of unknown characters; None to use `impostor_scores` instead.
       source: description of the images for `Calibration.source`, to which the measured figures are added.
     """
@@ -54,7 +54,7 @@ def fit(
 
 
 def label_smoothing(images: int) -> float:
-    """Returns the probability that a label leaves to the other classes: 1 / (images + 2).
+    """Returns the share of a label that label smoothing gives to the other classes: 1 / (images + 2).
 
     After Platt's targets (1999, "Probabilistic Outputs for Support Vector Machines"). It keeps fitted probabilities
     below 1 if the model is right on every image.
@@ -112,8 +112,8 @@ def threshold_for(impostors: np.ndarray, false_accept_rate: float) -> float:
 def equal_error_rate(known: np.ndarray, impostors: np.ndarray) -> tuple[float, float]:
     """Returns (equal error rate, threshold).
 
-    The threshold minimises the difference between the false accept rate and the false reject rate; the first is
-    returned. Ties are broken by the widest gap between confidences, in whose middle the threshold is.
+    The threshold minimises the difference between the false accept rate and the false reject rate; the false accept
+    rate there is returned. Among equal minima it takes the widest gap between confidences, and the middle of that gap.
 
     Args:
       known: (n,) confidences of images of known characters.
@@ -164,7 +164,7 @@ def fit_similarity(logits: np.ndarray, embeddings: np.ndarray, labels: np.ndarra
     def loss(parameters: np.ndarray) -> float:
         enrolled = parameters[0] * similarities + parameters[1]
         total = np.logaddexp(rest, enrolled)
-        # The smoothing goes to the other of the two: the enrolled class, or the remaining classes.
+        # Label smoothing gives its share to the other of the two: the enrolled class, or the remaining classes.
         right, wrong = np.where(own, enrolled, true), np.where(own, rest, enrolled)
         return float((total - (1 - smoothing) * right - smoothing * wrong).mean())
 

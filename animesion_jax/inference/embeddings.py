@@ -41,7 +41,7 @@ def check_output(output: str) -> Path:
 
 
 def save_embeddings(path: Path, files: Sequence[str], embeddings: np.ndarray) -> None:
-    """Writes "path" (n strings) and "embedding" (n, features) float32; the file appears whole or not at all."""
+    """Writes "path" (n strings) and "embedding" (n, features) float32 atomically to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as fresh:
         FORMATS[path.suffix.lower()](fresh, [encodable(name) for name in files], embeddings)

@@ -1,4 +1,4 @@
-"""A CSV or JSON lines file of predictions to which a later start adds the images that it lacks."""
+"""A CSV or JSON lines file of predictions; a second start adds the missing images."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ class ResultFile:
     """
 
     def __init__(self, output: str, files: Sequence[Path], ranks: int):
-        """Creates the file, or reads which images it has and cuts a torn last row off.
+        """Creates the file, or reads which images it has and cuts off an incomplete last row.
 
         Args:
           output: local path, *.csv or *.jsonl.
@@ -29,7 +29,7 @@ class ResultFile:
           ranks: rows of an image in CSV.
 
         Raises:
-          InputError: another ending, or a file that holds something else.
+          InputError: another ending, or a file that does not hold predictions.
         """
         self._path = Path(output).expanduser()
         suffix = self._path.suffix.lower()
@@ -43,8 +43,8 @@ class ResultFile:
                 done, size = _read_csv(stream, files, ranks) if suffix == ".csv" else _read_jsonl(stream)
             except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
                 raise InputError(
-                    f"--output={output} holds something else than predictions ({first_line(error)}); allowed: a new "
-                    "name, or a file that predict wrote"
+                    f"--output={output} does not hold predictions ({first_line(error)}); allowed: a new name, or a "
+                    "file that predict wrote"
                 ) from error
             stream.truncate(size)
             if suffix == ".csv" and not size:
@@ -58,14 +58,14 @@ class ResultFile:
 
 
 def _read_jsonl(stream: BinaryIO) -> tuple[set[str], int]:
-    """Returns the images of the whole lines, and the length of these lines in bytes."""
+    """Returns the images of the complete lines, and the length of these lines in bytes."""
     _check_start(stream, b'{"path": ')
     lines = list(_whole_rows(stream, quotes=False))
     return {encodable(json.loads(line)["path"]) for line in lines}, sum(map(len, lines))
 
 
 def _read_csv(stream: BinaryIO, files: Sequence[Path], ranks: int) -> tuple[set[str], int]:
-    """Returns the images of the whole rows, and the length of these rows in bytes.
+    """Returns the images of the complete rows, and the length of these rows in bytes.
 
     An image has several rows. If the last image is one of `files` and has fewer than `ranks`, its rows do not count.
     """
@@ -88,7 +88,7 @@ def _read_csv(stream: BinaryIO, files: Sequence[Path], ranks: int) -> tuple[set[
 
 
 def _check_start(stream: BinaryIO, start: bytes) -> None:
-    """Raises ValueError for a file that does not start so; it may be shorter."""
+    """Raises ValueError unless the file starts with `start`, or is the beginning of `start`."""
     head = stream.read(len(start))
     stream.seek(0)
     if not start.startswith(head):

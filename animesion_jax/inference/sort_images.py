@@ -43,7 +43,7 @@ def folder_name(character: str) -> str:
 
 
 def copy_once(image: Path, folder: Path) -> None:
-    """Copies an image into a folder unless the same image is there; the copy appears whole or not at all."""
+    """Copies an image atomically into a folder, unless the same image is there."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
         target = folder / (image.name if number == 1 else f"{image.stem} ({number}){image.suffix}")

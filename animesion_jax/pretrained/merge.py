@@ -1,4 +1,4 @@
-"""Merge a file's arrays into a model's variables, and account for every array of both."""
+"""Merges a file's arrays into a model's variables, and reports how every array of both was used."""
 
 import re
 import sys
@@ -132,7 +132,7 @@ def _leave_out(weights: Weights, wanted: dict[str, Any], keep_head: bool) -> tup
 
 
 def _summarize(source: str, result: Arrays, fates: dict[str, str], left_out: list[LeftOut]) -> list[str]:
-    """Returns the lines of a table: groups of variables, then of arrays left out, by what became of them."""
+    """Returns the lines of a table: groups of variables, then of arrays left out, each with how it was used."""
     sizes: dict[tuple[str, str], list[int | None]] = {}
     for name, array in result.items():
         sizes.setdefault((group_of(name), fates[name]), []).append(array.size)

@@ -1,4 +1,4 @@
-"""Resample position embeddings from one grid of patches to another."""
+"""Resampling of position embeddings from one grid of patches to another."""
 
 import math
 

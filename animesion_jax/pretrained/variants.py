@@ -1,4 +1,4 @@
-"""Check that a file's arrays are of the same model, with the same options, as the variables they are for."""
+"""The check that a file's arrays and a model's variables are of the same model, with the same options."""
 
 from collections.abc import Mapping
 

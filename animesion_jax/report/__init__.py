@@ -39,7 +39,7 @@ def report(workdirs: Sequence[str], output: str, weights: str = "last") -> str:
     report.json is {"weights", "tables", "other", "runs", "unfinished"}. The rows of "tables" (the paper's) and "other"
     (further data or models) have the columns of `tables.line`, "model", "name" (the paper's) and "pretrained"; those of
     the paper's also "paper_top1" and "paper_top5". Accuracies are fractions, null without a run. "runs" are those with
-    results; "unfinished" the others, {"path", "reached"}, with the fault of a damaged one.
+    results; "unfinished" the others, {"path", "reached"}, with the error of a damaged run.
 
     Args:
       workdirs: of runs, or folders that hold them at any depth; local or gs://.

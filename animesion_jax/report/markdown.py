@@ -14,8 +14,8 @@ Test accuracies in percent, with the {weights} weights{paper}. Ours are mean ± 
 runs of a line differ only in the seed. {no_run} means no run.
 
 A note lists the settings that differ from the row in the paper. Faithful runs (configs with `,faithful`) repeat the
-accidents of the paper's runs, such as layers in evaluation mode from the second epoch on. A null follows from the other
-settings, as animesion_jax/config/derived.py says.
+accidents of the paper's runs, such as layers in evaluation mode from the second epoch on. A null is derived from the
+other settings; see animesion_jax/config/derived.py.
 """
 PLOTS = {
     "curves.png": "Validation top-1 of every run against the epoch",

@@ -63,7 +63,7 @@ class Run:
 
     @property
     def reached(self) -> str:
-        """How far a run without results got."""
+        """The epoch and step that a run without results reached, in words."""
         last = self.rows[-1] if self.rows else {"epoch": 0, "step": 0}
         untested = "" if self.config["test_split"] else ", no test split"
         return f"at epoch {last['epoch']:g} of {self.epochs}, step {last['step']}{untested}"
@@ -84,7 +84,7 @@ def find_runs(paths: Sequence[str]) -> list[epath.Path]:
             raise InputError(f"no folder {name}; allowed: workdirs of training runs, and folders of them")
         below = list(_workdirs(path)) if path.is_dir() else []
         if not below:
-            log.info("skipped %s: it is no workdir and holds none", name)
+            log.info("skipped %s: not a workdir, and no workdir below it", name)
         found |= {str(each.resolve()): each for each in below}
     if not found:
         raise InputError(
@@ -105,7 +105,7 @@ def _workdirs(folder: epath.Path) -> Iterator[epath.Path]:
 
 
 def read_runs(folders: Iterable[epath.Path]) -> tuple[list[Run], dict[str, str]]:
-    """Returns the runs, and by path the faults of damaged ones; InputError if all are damaged."""
+    """Returns the runs, and the errors of damaged ones by path; InputError if all are damaged."""
     runs, damaged = [], {}
     for folder in folders:
         try:

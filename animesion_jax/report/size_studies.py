@@ -98,7 +98,7 @@ def read_sweeps(workdirs: Iterable[epath.Path]) -> list[Sweep]:
                 settings = [record[name] for name in ("grid", "learning_rate_scaling", "scale_crop_margin")]
                 sweeps.append(Sweep(str(folder), *settings, tuple(record["runs"])))
             except KeyError as error:
-                raise InputError(f"{path} is damaged (no {error}); start the sweep again to write it anew") from error
+                raise InputError(f"{path} is damaged (no {error}); start the sweep again to rewrite it") from error
     return sweeps
 
 

@@ -1,4 +1,4 @@
-"""Augmentation and normalisation of uint8 batches, in jnp, on the device.
+"""Augmentation and normalisation of uint8 batches on the device, in jnp.
 
 Every example has its own random key, so its random numbers do not depend on the rest of the batch.
 """

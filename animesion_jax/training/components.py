@@ -37,9 +37,9 @@ class Components:
     Attributes:
       config: no field is null.
       devices: of all processes.
-      dataset: what is trained on.
+      dataset: the training data.
       model: the linen module.
-      stages: one after the other.
+      stages: in the order of training.
       steps_per_epoch: of the training split.
       count_classes: returns the (classes,) number of training images by class id.
       validation, test: the splits to evaluate; None for none.
@@ -81,7 +81,7 @@ def make_components(config: ml_collections.ConfigDict, devices: Sequence[jax.Dev
     """Returns the parts of a run.
 
     Raises:
-      InputError: the config, the data set and the devices do not go together.
+      InputError: the config, the data set and the devices do not fit together.
     """
     family = family_of(config.model)
     configs, config = stage_configs(config, family), resolve(config, family)
@@ -104,7 +104,7 @@ def make_components(config: ml_collections.ConfigDict, devices: Sequence[jax.Dev
 
 
 def _count_classes(config: ml_collections.ConfigDict, dataset: Dataset) -> np.ndarray:
-    """Returns the (classes,) number of training images by class id; InputError for a class without any."""
+    """Returns the (classes,) number of training images by class id; InputError for a class without images."""
     examples = select_examples(config, dataset, config.train_split)
     counts = distributed.total(examples.count_labels(**distributed.shard()))
     check_every_class(counts, dataset, examples.split)
@@ -141,7 +141,7 @@ class TrainBatches:
             self._resident = ResidentData(self._devices, *layout, self.data.decoded_groups())
 
     def epoch_from(self, step: int) -> Iterator[Batch]:
-        """Yields what the training steps take from `step` to the end of its epoch."""
+        """Yields the batches of the training steps from `step` to the end of its epoch."""
         epoch, skipped = divmod(step, self._steps_per_epoch)
         if self._resident:
             return self._resident.epoch(self.data.orders(epoch), epoch * self._steps_per_epoch, skipped)
@@ -149,7 +149,7 @@ class TrainBatches:
         return on_devices(self.data.batches(step, epochs=1), self._devices)
 
     def check_same_examples(self, progress: dict[str, Any], workdir: str, accept_changes: bool) -> None:
-        """Raises InputError if the split has another size than before the break; logs that the order changes.
+        """Raises InputError if the split has another size than before the interruption; logs a changed order.
 
         Args:
           progress: the JSON of the checkpoint.

@@ -1,4 +1,4 @@
-"""Batches on the devices: copied there two ahead, or gathered there from a split that stays on the devices."""
+"""Batches on the devices: copied there two batches ahead, or gathered from a split that stays on the devices."""
 
 import collections
 import math
@@ -12,7 +12,7 @@ import numpy as np
 from animesion_jax.distributed import local_devices, split
 from animesion_jax.errors import InputError
 
-# Part of a device's memory for the split; the model and its activations need the rest.
+# Share of a device's memory for the split; the model and its activations need the rest.
 MAX_MEMORY = 0.8
 WORD = 4  # bytes
 BATCHES_IN_FLIGHT = 2

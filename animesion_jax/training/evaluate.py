@@ -69,10 +69,10 @@ def evaluate(
       workdir: folder of a training run.
       split: name of the split, or "held_out" if the run held out a part of its training split.
       weights: "best" (by validation top-1) or "last"; None for the default of the run's config.
-      data_dir: where the data set is built; None for where it was during training.
+      data_dir: folder of built data sets; None for the one used in training.
       per_class: also write a CSV with a line per class (`metrics.to_csv`), and add the means over classes.
-      output: the CSV, local or gs://; None for per_class.csv in the workdir, or SPLIT_per_class.csv for another split
-        than the test split.
+      output: the CSV, local or gs://; None for per_class.csv in the workdir (for other splits than test,
+        SPLIT_per_class.csv).
 
     Returns:
       {"split", "examples", "loss", "top1_accuracy", "top5_accuracy", "weights", "step"}, with `per_class` also the keys

@@ -31,15 +31,15 @@ def make_gradients(
     the global batch), (batch,) each. `sums` are `metrics.metric_sums` with the training loss as "loss". For mixed
     images, accuracies count the label with the larger share.
 
-    With `config.grad_accumulation` the share is processed in so many parts, and memory holds the activations of one
-    part only. Gradients, augmentation and dropout equal those of the whole batch. BatchNorm differs: it normalises each
-    part by the part's own statistics over all devices, and updates the running statistics once per part.
+    `config.grad_accumulation` is the number of parts in which the share is processed; memory holds the activations of
+    one part only. Gradients, augmentation and dropout equal those of the whole batch. BatchNorm differs: it normalises
+    each part by the part's own statistics over all devices, and updates the running statistics once per part.
     """
     augmentation, mixed = Augmentation(**config.augment), is_mixed(config)
 
     def gradients_of(trained, batch_stats, frozen, key, batch):
         augment_key, dropout_key = jax.random.split(key)
-        # Fold instead of a third split: the other two draws are the same with and without mixing.
+        # Fold instead of splitting in three: then the other two draws are the same with and without mixing.
         mix_key = jax.random.fold_in(key, 2)
 
         def loss_of(trained, batch_stats, part):

@@ -16,7 +16,7 @@ class Loss:
     """The loss of an example.
 
     Attributes:
-      smoothing: part of a label that is spread evenly over all classes (Szegedy et al., 2016, arXiv:1512.00567).
+      smoothing: share of a label that is spread evenly over all classes (Szegedy et al., 2016, arXiv:1512.00567).
       offsets: (classes,) float32, added to the logits in the loss alone; None for none.
       class_weights: (classes,) float32 factors of the examples' losses, by label; None for none.
     """

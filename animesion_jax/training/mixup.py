@@ -1,6 +1,6 @@
-"""Mixup and CutMix of neighbours in the batch, in jnp, on the device.
+"""Mixup and CutMix of neighbours in the batch, on the device, in jnp.
 
-Examples 2p and 2p + 1 of the global batch are a pair. A pair lies on one device and has its own random key, so the mix
+Examples 2p and 2p + 1 of the global batch are a pair. A pair is on one device and has its own random key, so the mix
 does not depend on the number of devices. The batch is shuffled, so partners are random.
 """
 

@@ -1,4 +1,4 @@
-"""A loss or an update that is not finite: stop, and name the files of the batch."""
+"""The error for a loss or an update that is not finite, and the list of the batch's files."""
 
 import contextlib
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class NonFinite(Exception):
 
 @contextlib.contextmanager
 def explaining(parts: Components, batches: TrainBatches, checkpoints: Checkpoints, workdir: str) -> Iterator[None]:
-    """Turns NonFinite within into an InputError, and writes the names of the batch's files to `NONFINITE_FILE`."""
+    """Turns NonFinite in the block into an InputError, and writes the batch's file names to `NONFINITE_FILE`."""
     try:
         yield
     except NonFinite as error:

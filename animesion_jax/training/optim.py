@@ -15,7 +15,7 @@ from animesion_jax.models import HEAD
 
 
 def piecewise(config: ml_collections.ConfigDict, steps_per_epoch: int) -> optax.Schedule:
-    """Divides the learning rate by `config.decay_factor` after every `config.decay_epochs` epochs."""
+    """Returns a schedule divided by `config.decay_factor` after every `config.decay_epochs` epochs."""
     decay_steps = config.decay_epochs * steps_per_epoch
 
     def schedule(step):
@@ -26,9 +26,9 @@ def piecewise(config: ml_collections.ConfigDict, steps_per_epoch: int) -> optax.
 
 
 def cosine(config: ml_collections.ConfigDict, steps_per_epoch: int) -> optax.Schedule:
-    """Rises linearly from 0 over `config.warmup_epochs`, then falls to 0 along half a cosine."""
+    """Returns a schedule: up linearly from 0 over `config.warmup_epochs`, then down to 0 along half a cosine."""
     total_steps = config.epochs * steps_per_epoch
-    # A warm-up half a step short of all steps would be rounded to all.
+    # Keep a step after the warm-up: rounding may bring the warm-up to all steps.
     warmup_steps = min(round(config.warmup_epochs * steps_per_epoch), total_steps - 1)
     decay = optax.cosine_decay_schedule(config.learning_rate, total_steps - warmup_steps)
     if not warmup_steps:

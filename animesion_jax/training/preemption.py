@@ -1,6 +1,6 @@
-"""SIGTERM announces that a machine is about to be taken away: save at the next step and stop.
+"""The flag that SIGTERM sets before a preemptible machine stops: the loop then saves and stops.
 
-Importing this loads no JAX, so that a process can be stopped while it still loads JAX.
+Importing this module loads no JAX, so that it can catch SIGTERM while JAX loads.
 """
 
 import signal
@@ -9,7 +9,7 @@ from animesion_jax.errors import Stopped
 
 
 class Preemption:
-    """Tells a training loop when to save and stop. While entered, which needs the main thread, it receives SIGTERM.
+    """Tells a training loop when to save and stop; as a context manager in the main thread, it catches SIGTERM.
 
     With many processes, a signal to any of them stops all of them after the same update or evaluation batch.
     """
@@ -30,7 +30,7 @@ class Preemption:
         self._received = True
 
     def requested(self) -> bool:
-        """Returns whether to save and stop. Of many processes, every one has to call it equally often."""
+        """Returns whether to save and stop. With many processes, all must call it equally often."""
         if not self._many:
             return self._received
         if self._agreement is None:
@@ -40,6 +40,6 @@ class Preemption:
         return self._agreement.vote(self._received)
 
     def check(self) -> None:
-        """Raises Stopped if `requested`; for places where everything is saved."""
+        """Raises Stopped if `requested`; call it where everything is saved."""
         if self.requested():
             raise Stopped("stopped by SIGTERM; nothing is lost, the same command resumes")

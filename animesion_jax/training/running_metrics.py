@@ -1,4 +1,4 @@
-"""Metrics of training since its last row, and whether they are finite."""
+"""Metrics of training since its last row of metrics.jsonl; they must be finite."""
 
 import collections
 import contextlib
@@ -40,7 +40,7 @@ class RunningMetrics:
         return dict(self._totals)
 
     def read(self) -> dict[str, float]:
-        """Returns the means since the last call, with images_per_second, and starts anew; raises NonFinite."""
+        """Returns the means since the last call, with images_per_second, and resets the sums; raises NonFinite."""
         totals = self.totals()
         rate = (totals["examples"] - self._examples_before) / (time.monotonic() - self._start)
         self._begin(dict.fromkeys(totals, 0.0))
@@ -48,7 +48,7 @@ class RunningMetrics:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves the time within, of saving and evaluating, out of images_per_second."""
+        """Leaves the time of the block, of saving and evaluating, out of images_per_second."""
         started = time.monotonic()
         yield
         self._start += time.monotonic() - started

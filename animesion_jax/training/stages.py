@@ -1,4 +1,4 @@
-"""The stages of a run: which updates each makes, and with what."""
+"""The stages of a run: the steps, loss, schedule, optimizer and state of each."""
 
 import functools
 import logging
@@ -32,7 +32,7 @@ class Stage:
       config: the stage's; no field is null.
       model: the linen module.
       devices: of all processes.
-      loss: what its updates minimise.
+      loss: the loss that its updates minimise.
       steps_per_epoch: of the training split.
       first_step, last_step: number of updates before the stage, and at its end.
     """
@@ -70,7 +70,7 @@ class Stage:
     def begin(self, variables: dict[str, Any]) -> TrainState:
         """Returns `create_state` on every local device, where the training step leaves its states.
 
-        A state that lies elsewhere would make the second step compile anew.
+        With a state in another place, the second step would compile again.
         """
         devices = distributed.local_devices(self.devices)
         return jax.device_put(self.create_state(variables), distributed.replicated(devices))
@@ -117,7 +117,7 @@ def make_stages(
     steps_per_epoch: int,
     count_classes: Callable[[], np.ndarray],
 ) -> tuple[Stage, ...]:
-    """Returns the stages of a run, one after the other.
+    """Returns the stages of a run, in the order of training.
 
     Args:
       configs: from `config.stage_configs`.

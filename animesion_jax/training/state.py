@@ -1,4 +1,4 @@
-"""TrainState: everything that training changes."""
+"""The state of training: step, parameters, statistics, optimizer state and averages."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ Sums = dict[str, jax.Array]
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that training changes; no device axis.
+    """Everything that training changes, without a device axis.
 
     Attributes:
       step: int32 number of updates done.
@@ -52,7 +52,7 @@ class TrainState:
 
 
 def from_items(items: dict[str, Any]) -> TrainState:
-    """Returns the state whose `items` these are."""
+    """Returns the state of a checkpoint's items; the inverse of `TrainState.items`."""
     weights, rest = items[WEIGHTS], items[REST]
     trained = rest.get("variables", weights)
     average = _with_statistics(weights) if "variables" in rest else None

@@ -23,7 +23,7 @@ from animesion_jax.training.train import train
 from animesion_jax.workdir import run
 from animesion_jax.workdir.names import SWEEP_FILE
 
-# Factor of the learning rate by the ratio of the batch size to that of the base.
+# Factor of the learning rate, by batch size / base batch size.
 SCALINGS: dict[str, Callable[[float], float]] = {
     "none": lambda ratio: 1.0,
     "linear": lambda ratio: ratio,
@@ -46,7 +46,7 @@ def expand(config: ml_collections.ConfigDict) -> dict[str, ml_collections.Config
         - scale_crop_margin: whether crop_margin grows in proportion to image_size.
 
     Raises:
-      InputError: a field or scaling is unknown, or a value cannot be trained with.
+      InputError: a field or scaling is unknown, or a value is invalid.
     """
     base, grid = config.base, config.grid.to_dict()
     check(base, family_of(base.model))
@@ -101,7 +101,7 @@ def sweep(
     accept_changes: bool = False,
     preemption: Preemption | None = None,
 ) -> list[dict[str, Any]]:
-    """Trains every run of a grid that has not ended yet, on the devices of all processes.
+    """Trains the unfinished runs of a grid, one after the other, on the devices of all processes.
 
     An interrupted sweep resumes at the last checkpoint of the run that was interrupted. If a run fails, the others are
     still trained.
@@ -116,7 +116,7 @@ def sweep(
       those of `train`. sweep.json has the status and error of each run besides the settings of the sweep.
 
     Raises:
-      InputError: before anything is trained, a run has a data set, split, model or batch size that cannot be.
+      InputError: the data set, split, model or batch size of a run is invalid; raised before anything is trained.
     """
     configs = expand(config)
     for name, each in configs.items():

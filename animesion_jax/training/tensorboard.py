@@ -41,7 +41,7 @@ class TensorBoardLog(MetricsLog):
 
 @contextlib.contextmanager
 def _logging_failure() -> Iterator[None]:
-    """Logs an error within: events are optional."""
+    """Logs an error in the block and continues: events are optional."""
     try:
         yield
     except Exception as error:

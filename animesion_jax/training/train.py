@@ -71,8 +71,8 @@ def train(
       The test metrics by weights, {"last": {...}, "best": {...}}, as in results.json; empty without a test split.
 
     Raises:
-      InputError: the arguments cannot be trained with or written to, or the loss is not finite.
-      Stopped: `preemption` asked for it, and everything is saved.
+      InputError: an argument is invalid, the workdir cannot be written to, or the loss is not finite.
+      Stopped: `preemption` requested a stop; everything is saved.
     """
     preemption = preemption or Preemption()
     preemption.check()
@@ -117,7 +117,7 @@ def _open_checkpoints(parts: Components, workdir: str) -> Checkpoints:
 
 
 def _restore(parts: Components, checkpoints: Checkpoints, config: ml_collections.ConfigDict, workdir: str) -> Start:
-    """Returns where an interrupted run resumes, or the end of one that is only to be tested."""
+    """Returns where an interrupted run resumes; the end of the run if only its test is missing."""
     restored = checkpoints.restore_newest(parts.abstract_items, parts.devices)
     if restored.step > parts.total_steps:
         allowed = parts.total_steps // parts.steps_per_epoch
@@ -159,11 +159,11 @@ def _loop(
     metrics_log: TensorBoardLog,
     preemption: Preemption,
 ) -> None:
-    """Trains to the last epoch. Saves and then evaluates after every epoch, and saves every so many steps.
+    """Trains to the last epoch; saves and evaluates after every epoch, and also saves at a fixed interval of steps.
 
     Raises:
       NonFinite: a loss, a gradient or an update is not finite; nothing was saved since.
-      Stopped: the process was told to stop, and everything is saved.
+      Stopped: `preemption` requested a stop; everything is saved.
     """
     config, step, state = parts.config, start.step, start.state
     running = RunningMetrics(start.progress.get("totals"))

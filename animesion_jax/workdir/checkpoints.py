@@ -1,7 +1,7 @@
 """Checkpoints of a run, by Orbax: the last ones, and the best by validation top-1.
 
-A checkpoint has two items: `WEIGHTS`, the variables that are evaluated and exported, and `REST`, which training needs
-besides to resume. So `evaluate` and `export` read the weights alone.
+A checkpoint has two items: `WEIGHTS`, the variables that are evaluated and exported, and `REST`, which training also
+needs to resume. So `evaluate` and `export` read the weights alone.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from animesion_jax.workdir.preservation import BEST_METRIC, LatestAndBest
 from animesion_jax.workdir.rows import read_rows
 
 FOLDER = "checkpoints"
-# Checkpoints that cannot be read move here, for whoever wants to look at them.
+# Unreadable checkpoints are moved here, for inspection.
 DAMAGED_FOLDER = "damaged_checkpoints"
 CHOICES = ("best", "last")
 
@@ -40,10 +40,10 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints in `workdir/checkpoints`, saved in the background; each appears whole or not at all.
+    """The checkpoints in `workdir/checkpoints`, saved in the background, each atomically.
 
     The validation rows of metrics.jsonl decide which one is the best, so save a checkpoint before it is evaluated. With
-    several processes all of them take part and see the same workdir.
+    several processes, all of them call every method and share the workdir.
     """
 
     def __init__(self, workdir: str, *, keep_last: int = 2, read_only: bool = False, last_stage_epoch: float = 0.0):
@@ -121,7 +121,7 @@ class Checkpoints:
         except Damaged as error:
             raise InputError(
                 f"checkpoint {step} of {self._workdir} is damaged ({error}); take other --weights, or start the "
-                "training again: it resumes from the newest whole one"
+                "training again: it resumes from the newest intact one"
             ) from error
 
     def restore_newest(self, like: Callable[[int], Items], devices: Sequence[jax.Device]) -> Restored:
@@ -159,7 +159,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _naming_failure(self) -> Iterator[None]:
-        """Turns an error of the file system within into an InputError, and raises it again at every later call.
+        """Turns an error of the file system in the block into an InputError, and raises it again at every later call.
 
         Orbax reports a failed save only once.
         """
@@ -172,8 +172,8 @@ class Checkpoints:
             if reason is None:
                 raise
             self._failure = InputError(
-                f"a checkpoint cannot be written to {self._workdir / FOLDER} ({reason}); those before are whole: make "
-                "room or mend the folder, and start again to resume from there"
+                f"a checkpoint cannot be written to {self._workdir / FOLDER} ({reason}); earlier checkpoints are "
+                "intact; free disk space or fix the folder's permissions, and start again to resume from them"
             )
             raise self._failure from error
 

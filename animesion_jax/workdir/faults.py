@@ -1,4 +1,4 @@
-"""Errors around the files of a workdir, told apart by type and, where types overlap, by tensorstore's status word."""
+"""Errors about the files of a workdir, classified by type and, where types overlap, by tensorstore's status word."""
 
 import contextlib
 import json
@@ -43,13 +43,13 @@ def reading() -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing(workdir: str) -> Iterator[None]:
-    """Turns an error of the file system within into an InputError."""
+    """Turns an error of the file system in the block into an InputError."""
     try:
         yield
     except OSError as error:
         raise InputError(
             f"--workdir={workdir} cannot be written to ({error.strerror or error}); allowed: a folder that you may "
-            "write in: mend its permissions or give another one"
+            "write in: fix its permissions or give another one"
         ) from error
 
 
@@ -64,16 +64,16 @@ def os_error(error: BaseException) -> str | None:
 def check_shapes(checkpoint: str, described: Any, like: Any) -> None:
     """Raises InputError if an item's arrays, by Orbax's metadata, differ in names or shapes from those of `like`.
 
-    This is another model, no damage; missing metadata are.
+    Other shapes mean another model, not damage. Missing metadata mean damage: FileNotFoundError.
     """
     if described is None:
-        raise FileNotFoundError("its metadata are missing")
+        raise FileNotFoundError("its metadata is missing")
     saved, wanted = _shapes(described.tree), _shapes(ocp.tree.serialize_tree(like, keep_empty_nodes=True))
     for name in sorted(saved | wanted):
         if saved.get(name) != wanted.get(name):
             raise InputError(
                 f"{checkpoint} is of another model or optimizer: {name} is {saved.get(name, 'absent')} there, "
-                f"{wanted.get(name, 'absent')} by the config; allowed: the model and the trainable part it was begun "
+                f"{wanted.get(name, 'absent')} by the config; allowed: the model and the trainable part it was saved "
                 "with, or another --workdir"
             )
 

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 def read_rows(workdir: str) -> list[dict[str, Any]]:
     """Returns the rows of a run's metrics.jsonl in order; empty without such a file.
 
-    Skips a torn last line, which a kill leaves, and logs and skips other damaged lines.
+    Skips an incomplete last line, which a kill leaves; logs and skips other damaged lines.
     """
     path = epath.Path(workdir).expanduser() / ROWS_FILE
     lines = path.read_bytes().decode(errors="replace").split("\n") if path.exists() else []

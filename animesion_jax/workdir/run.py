@@ -1,4 +1,4 @@
-"""The files of a training run: what train leaves in a workdir, and how the other commands read it."""
+"""The files of a training run in its workdir: train writes them, the other commands read them."""
 
 import json
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class Run:
 
 
 def read_config(workdir: str) -> ml_collections.ConfigDict:
-    """Returns the config that a workdir was begun with; InputError if it is damaged."""
+    """Returns the config in a workdir; InputError if it is damaged."""
     path = epath.Path(workdir).expanduser() / CONFIG_FILE
     tree = read_json(path)
     try:
@@ -56,19 +56,19 @@ def read_config(workdir: str) -> ml_collections.ConfigDict:
 
 
 def read_classes(workdir: str) -> tuple[str, ...]:
-    """Returns the names by class id that a workdir was begun with."""
+    """Returns the class names in a workdir, by class id."""
     return tuple(read_json(_existing(workdir, CLASSES_FILE), list))
 
 
 def _existing(workdir: str, name: str) -> epath.Path:
     path = epath.Path(workdir).expanduser() / name
     if not path.exists():
-        raise InputError(f"{path} is missing, which says what was trained; restore it or take another --workdir")
+        raise InputError(f"{path} is missing, and it describes the run; restore it or take another --workdir")
     return path
 
 
 def changed_fields(workdir: str, config: ml_collections.ConfigDict) -> dict[str, tuple[Any, Any]]:
-    """Returns (old, new) of every field in which a config differs from the one that a workdir was begun with."""
+    """Returns (old, new) of every field in which a config differs from the workdir's."""
     if not (epath.Path(workdir).expanduser() / CONFIG_FILE).exists():
         return {}
     old, new = (flatten(to_tree(each)) for each in (read_config(workdir), config))
@@ -77,7 +77,7 @@ def changed_fields(workdir: str, config: ml_collections.ConfigDict) -> dict[str,
 
 
 def changes_of_the_run(workdir: str, config: ml_collections.ConfigDict) -> str:
-    """Returns, in words, the fields that make a config another run than the one its workdir was begun with."""
+    """Returns, in words, the changed fields that a resumed run may not change; "" for none."""
     flat, family = flatten(to_tree(config)), family_of(config.model)
     changed = changed_fields(workdir, config).items()
     differing = {name: pair for name, pair in changed if not may_change(name, flat, family)}
@@ -89,7 +89,7 @@ def check_same_run(workdir: str, config: ml_collections.ConfigDict) -> None:
     _existing(workdir, CONFIG_FILE)
     if changes := changes_of_the_run(workdir, config):
         raise InputError(
-            f"{workdir} was begun with another config: {changes}; give the same values, another --workdir, or "
+            f"{workdir} was started with another config: {changes}; give the same values, another --workdir, or "
             "--accept_changes to continue with the new ones"
         )
 
@@ -100,7 +100,7 @@ def results_of(
     """Returns results.json of a run that has ended with this config; None if something is left to train or test.
 
     Raises:
-      InputError: the workdir was begun with another config, and changes are not accepted.
+      InputError: the workdir was started with another config, and changes are not accepted.
     """
     results = epath.Path(workdir).expanduser() / RESULTS_FILE
     if not results.exists():
@@ -176,8 +176,8 @@ def load(workdir: str, weights: str | None = None) -> Run:
     missing = [name for name in (CONFIG_FILE, CLASSES_FILE) if not (folder / name).exists()]
     if missing:
         below = sorted(str(path.parent) for path in folder.glob(f"*/{CONFIG_FILE}"))
-        mend = f"allowed: {', '.join(below)}" if below else f"start one: {START} --workdir={folder}"
-        raise InputError(f"{folder} is not a training run ({missing[0]} is missing); {mend}")
+        advice = f"allowed: {', '.join(below)}" if below else f"start one: {START} --workdir={folder}"
+        raise InputError(f"{folder} is not a training run ({missing[0]} is missing); {advice}")
     config = read_config(workdir)
     family = family_of(config.model)
     *before, _ = stage_configs(config, family)

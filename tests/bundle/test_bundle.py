@@ -34,7 +34,7 @@ def _head(tree):
     return tree["variables"]["params"]["head"]
 
 
-def test_load_bundle_returns_what_flax_wrote(tmp_path):
+def test_load_bundle_returns_the_bundle_that_flax_wrote(tmp_path):
     tree = bundle_tree()
     draw = np.random.default_rng(1)
     tree["variables"] = jax.tree.map(lambda leaf: draw.standard_normal(leaf.shape, np.float32), tree["variables"])

@@ -155,7 +155,7 @@ def test_unknown_split_to_evaluate_is_refused(trained, capsys):
 
 
 @pytest.mark.parametrize("what", ["below a file", "no permission"])
-def test_unwritable_workdir_is_one_line(what, toyfaces_dir, tmp_path, capsys, monkeypatch):
+def test_unwritable_workdir_is_reported_in_one_line(what, toyfaces_dir, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("")
     workdir = tmp_path / ("file/run" if what == "below a file" else "run")
     if what == "no permission":
@@ -173,7 +173,7 @@ def test_unwritable_workdir_is_one_line(what, toyfaces_dir, tmp_path, capsys, mo
     assert f"--workdir={workdir} cannot be written to" in message and "give another one" in message
 
 
-def test_paths_with_spaces_quotes_and_other_scripts(toyfaces_dir, trained, tmp_path, capsys):
+def test_commands_take_paths_with_spaces_quotes_and_other_scripts(toyfaces_dir, trained, tmp_path, capsys):
     folder = tmp_path / 'my "best" run\'s 学習 é'
     folder.mkdir()
     workdir, data_dir = folder / "run, 1", folder / "data [x]"

@@ -29,7 +29,7 @@ def test_overrides_set_fields_of_every_type():
     assert config.is_locked and config.warmup_epochs is None
 
 
-def test_a_boolean_is_switched_off_with_no():
+def test_load_config_sets_a_boolean_to_false_by_noconfig():
     assert load_config(MODERN, ["--config.skip_broken", "--noconfig.skip_broken"]).skip_broken is False
 
 
@@ -58,7 +58,7 @@ def test_overrides_set_fields_of_a_sweep():
         ("stages[1].epochs=many", "--config.stages[1].epochs=many: "),
     ],
 )
-def test_a_bad_override_is_one_line(override, message):
+def test_load_config_reports_a_bad_override_in_one_line(override, message):
     with pytest.raises(InputError) as caught:
         load_config(MODERN, [f"--config.{override}"])
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
@@ -74,13 +74,13 @@ def test_a_bad_override_is_one_line(override, message):
         ("from configs import common\ndef get_config():\n c = common.get_config()\n c.epoch = 3\n return c", "epoch"),
     ],
 )
-def test_a_faulty_config_file_is_one_line(text, words, tmp_path):
+def test_load_config_reports_a_faulty_config_file_in_one_line(text, words, tmp_path):
     with pytest.raises(InputError) as caught:
         load_config(_file(tmp_path, text))
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_missing_config_file_names_the_current_folder(tmp_path, monkeypatch):
+def test_load_config_of_a_missing_file_names_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=rf"no config file none\.py in {tmp_path}; allowed: a Python file"):
         load_config("none.py")

@@ -152,12 +152,12 @@ def test_train_on_a_folder_then_evaluate_export_and_predict(built, tmp_path, cap
     draw_image(folder / "ai" / "new.png", 99)
     assert main(["animesion", *train]) == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert f"the images in {folder} have changed since {workdir} was begun" in message
+    assert f"the images in {folder} have changed since {workdir} was started" in message
     test_files = sorted(folder / name for name in TEST_NAMES)
     kept = [shutil.copy(file, tmp_path / f"{i}.png") for i, file in enumerate(test_files)]
     shutil.rmtree(folder)
     assert main(["animesion", *train]) == 2
-    assert f"{folder} is no folder" in capsys.readouterr().err
+    assert f"{folder} is not a folder" in capsys.readouterr().err
 
     assert main(["animesion", "evaluate", f"--workdir={workdir}", "--weights=last"]) == 0
     assert json.loads(capsys.readouterr().out)["loss"] == pytest.approx(results["last"]["loss"], rel=1e-6)
@@ -175,11 +175,11 @@ def test_train_on_a_folder_then_evaluate_export_and_predict(built, tmp_path, cap
     assert -np.log(likelihoods).mean() == pytest.approx(results["last"]["loss"], rel=1e-4)
 
 
-def test_bad_settings_are_one_line(tmp_path, capsys):
+def test_bad_folder_settings_are_reported_in_one_line(tmp_path, capsys):
     command = ["animesion", f"--config={ROOT}/configs/folder.py:shallownet", f"--workdir={tmp_path / 'run'}"]
     for flags, words in [
         ([], "config.folder is ''; needed"),
-        (["--config.folder=nowhere"], "nowhere is no folder; expected"),
+        (["--config.folder=nowhere"], "nowhere is not a folder; expected"),
         (["--config.folder=.", "--config.min_images=-1"], "config.min_images is -1; allowed: 0 or more"),
     ]:
         assert main([*command, *flags]) == 2

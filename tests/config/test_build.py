@@ -20,13 +20,13 @@ def test_default_config_is_locked():
             section.other = 1
 
 
-def test_default_configs_share_nothing():
+def test_default_configs_share_no_state():
     first, second = configs.default_config(), configs.default_config()
     first.learning_rate, first.stages[0].epochs, first.augment.flip = 7.0, 7, 1.0
     assert (second.learning_rate, second.stages[0].epochs, second.augment.flip) == (1e-3, None, 0.5)
 
 
-def test_a_null_field_keeps_its_type():
+def test_default_config_null_field_keeps_its_type():
     config = configs.default_config()
     config.learning_rate = None
     with pytest.raises(TypeError):
@@ -61,7 +61,7 @@ def test_json_keeps_nulls_tuples_and_stages():
         (lambda tree: tree["stages"][0].update(seed=1), "unknown field 'seed' of a stage; allowed: augment.flip, "),
     ],
 )
-def test_from_tree_names_what_does_not_fit(change, words):
+def test_from_tree_names_the_invalid_field(change, words):
     tree = json.loads(_typical().to_json())
     change(tree)
     with pytest.raises(InputError, match=words):

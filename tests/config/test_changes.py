@@ -10,7 +10,7 @@ def _flat(**values):
     return flatten(to_tree(config))
 
 
-def test_fields_that_never_change_a_result():
+def test_changes_result_is_false_for_fields_without_effect_in_any_config():
     neutral = {name for name in FIELDS if not changes_result(name, _flat(pretrained="x", schedule="cosine"))}
     assert neutral - {"decay_epochs", "decay_factor"} == {
         "data_dir", "data.cache", "eval_batch_size", "log_every_steps", "checkpoint_every_steps",
@@ -31,7 +31,7 @@ def test_fields_that_never_change_a_result():
         ("stages[0].warmup_epochs", {"stages": (stage(warmup_epochs=1), stage(schedule="cosine"))}, False),
     ],
 )
-def test_a_field_changes_the_result_only_where_it_is_used(name, values, changes):
+def test_changes_result_is_true_only_where_the_field_is_used(name, values, changes):
     assert changes_result(name, _flat(**values)) == changes
 
 
@@ -62,5 +62,5 @@ def test_options_of_other_families_change_nothing(model, used):
         ("stages[1].epochs", {"stages": (stage(), stage(epochs=3))}, False),
     ],
 )
-def test_a_second_start_may_change(name, values, allowed):
+def test_may_change_depends_on_field_schedule_and_stage(name, values, allowed):
     assert may_change(name, _flat(**values)) == allowed

@@ -15,7 +15,7 @@ BAD = {
     "seed": -1, "eval_batch_size": 0, "log_every_steps": 0, "checkpoint_every_steps": -1, "keep_last_checkpoints": 0,
     "default_weights": "first", "dataset": "", "data_dir": "", "train_split": "", "model": "", "dtype": "",
 }  # fmt: skip
-# Another room checks them, or their type does.
+# Fields that are checked where they are used, or by their type.
 UNCHECKED = {"validation_split", "test_split", "folder", "pretrained", "skip_broken", "keep_head"} | {
     name for name in FIELDS if name.startswith(("vit.", "resnet."))
 }
@@ -28,7 +28,7 @@ def _with(name, value):
     return config
 
 
-def test_the_default_config_passes(family):
+def test_check_accepts_the_default_config(family):
     check(default_config(), family)
 
 

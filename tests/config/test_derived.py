@@ -57,7 +57,7 @@ def test_modern_recipe_is_two_stages():
     assert first.batch_size == second.batch_size == 64
 
 
-def test_a_stage_overrides_fields_before_nulls_are_worked_out(family):
+def test_stage_configs_override_fields_before_deriving_nulls(family):
     config = default_config()
     config.batch_size, config.learning_rate, config.weight_decay = 128, None, None
     config.stages = (stage(), stage(optimizer="adamw", augment={"hue": 0.0}, warmup_epochs=0.5))
@@ -67,13 +67,13 @@ def test_a_stage_overrides_fields_before_nulls_are_worked_out(family):
     assert (first.warmup_epochs, second.warmup_epochs) == (0.0, 0.5)
 
 
-def test_a_stage_of_no_epochs_is_left_out(family):
+def test_stage_configs_skip_a_stage_of_0_epochs(family):
     config = default_config()
     config.stages = (stage(), stage(epochs=0), stage(epochs=7))
     assert [each.epochs for each in stage_configs(config, family)] == [50, 7]
 
 
-def test_a_stage_config_is_one_stage_without_nulls(family):
+def test_stage_configs_have_one_stage_and_no_nulls(family):
     config = default_config()
     config.stages = (stage(epochs=3), stage(epochs=7))
     (second,) = stage_configs(stage_configs(config, family)[1], family)

@@ -76,7 +76,7 @@ def test_epoch_repeats_no_example_and_epochs_differ(toy_config, dataset, cache):
     assert set(first) != set(second)  # drops another remainder
 
 
-def test_seed_changes_the_order(toy_config, dataset):
+def test_train_data_order_depends_on_the_seed(toy_config, dataset):
     toy_config.data.cache = "decoded"
     one = _take(TrainData(toy_config, dataset), 1)[0]["label"]
     toy_config.seed = 1

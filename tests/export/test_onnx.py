@@ -132,9 +132,9 @@ def test_onnx_graph_has_the_calibration_and_the_enrolled_characters(tmp_path):
     session = _session(file)
     (probabilities,) = session.run(["probabilities"], {"images": images[:3]})
     np.testing.assert_allclose(probabilities, expected[:3], atol=1e-5)
-    told = session.get_modelmeta().custom_metadata_map
-    assert json.loads(told["classes"]) == [*CLASSES, "あ", "new"]
-    assert json.loads(told["calibration"]) == {"temperature": 1.7, "threshold": 0.6}
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["classes"]) == [*CLASSES, "あ", "new"]
+    assert json.loads(metadata["calibration"]) == {"temperature": 1.7, "threshold": 0.6}
 
 
 def test_every_primitive_is_used_by_a_tested_model(monkeypatch):

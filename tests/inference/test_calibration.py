@@ -76,7 +76,7 @@ def test_equal_error_rate_puts_the_threshold_into_the_widest_gap():
 
 
 def test_equal_error_rate_is_within_one_image_of_the_false_reject_rate():
-    """Both rates may change at once where confidences tie."""
+    """Equal confidences of known images and impostors change both rates at once."""
     draw = np.random.default_rng(0)
     for _ in range(300):
         known = np.float64(np.float32(draw.beta(2, 2, 192)))

@@ -90,7 +90,7 @@ def test_enroll_adds_one_logit_and_keeps_the_others(bundle, stripes, tmp_path, c
 
 
 def test_predict_and_explain_name_an_enrolled_character(bundle, stripes, tmp_path, capsys):
-    """With a large offset, so that even images without a face get the enrolled name."""
+    """A large offset gives the enrolled name even to images without a face."""
     files, path = sorted(stripes.iterdir()), str(tmp_path / "b.msgpack")
     calibration = dataclasses.asdict(load_bundle(bundle).calibration) | {"offset": 100.0}
     extend_bundle(bundle, path, calibration=calibration)

@@ -105,7 +105,7 @@ def faces(tmp_path_factory):
     return folder
 
 
-def test_explainer_map_marks_what_the_prediction_needs(bundle_path, faces):
+def test_explainer_map_marks_the_pixels_that_the_prediction_needs(bundle_path, faces):
     explainer = Explainer(load_bundle(str(bundle_path)))
     images = np.stack([resize(Image.open(file).convert("RGB"), 32) for file in find_images([str(faces)])])
     explained = [explainer.explain(image) for image in images]

@@ -119,7 +119,7 @@ def test_predict_takes_files_of_any_name_in_any_locale(odd_files):
     assert [line["path"] for line in csv.DictReader(io.StringIO(written, newline=""))] == expected
 
 
-def test_predict_escapes_what_the_output_encoding_lacks(odd_files, tmp_path):
+def test_predict_escapes_letters_outside_the_output_encoding(odd_files, tmp_path):
     """A name that is not UTF-8, and letters that Latin-1 lacks: JSON keeps the names, the table stays aligned."""
     (tmp_path / "faces").mkdir()
     for name in (b"bad\xff.png", "あ.png".encode(), b"line\nend.png"):

@@ -161,12 +161,12 @@ def test_predict_interrupted_says_how_to_complete_its_output(bundle, faces, tmp_
         ("mine.jsonl", b"\xff"),
     ],
 )
-def test_predict_never_changes_a_file_of_something_else(bundle, faces, tmp_path, capsys, name, content):
+def test_predict_leaves_files_without_predictions_unchanged(bundle, faces, tmp_path, capsys, name, content):
     output = tmp_path / name
     output.write_bytes(content)
     assert _predict(bundle, f"--output={output}", faces) == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert f"--output={output} holds something else than predictions" in message and "allowed: a new name" in message
+    assert f"--output={output} does not hold predictions" in message and "allowed: a new name" in message
     assert output.read_bytes() == content
 
 

@@ -15,7 +15,7 @@ from tests.published import save_google
 
 
 def peer_logits(name: str) -> np.ndarray:
-    """Returns what torchvision or timm gives for a case."""
+    """Returns the logits of torchvision or timm for a case."""
     if name == "resnet18":
         return torch_models.logits(torch_models.torchvision_resnet(18, case_arrays(name), CLASSES), case_images())
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Every array of a file and every variable of a model is accounted for."""
+"""Merging uses or reports every array of a file and every variable of a model."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tests.pretrained.tiny import flatten, refused, tiny_arrays, tiny_vit
 from tests.published import save_google
 
 
-def test_summary_has_a_line_for_each_group(tmp_path, capsys):
+def test_merge_summary_has_a_line_for_each_group(tmp_path, capsys):
     file = save_google(tmp_path / "w.npz", tiny_arrays(32, pre_logits=True))
     load_pretrained(file, *tiny_vit())
     assert capsys.readouterr().err.splitlines() == [
@@ -35,7 +35,7 @@ def test_summary_has_a_line_for_each_group(tmp_path, capsys):
         ("params/cls", "cls"),
     ],
 )
-def test_group_of_ends_at_the_first_number(name, group):
+def test_group_of_cuts_a_name_at_its_first_number(name, group):
     assert group_of(name) == group
 
 
@@ -58,7 +58,7 @@ def test_head_without_its_bias_is_refused_with_keep_head(tmp_path):
     assert not flatten(load_pretrained(file, *tiny_vit()))["head/kernel"].any()
 
 
-def test_offenders_are_all_listed_with_their_shapes(tmp_path):
+def test_merge_lists_all_offenders_with_their_shapes(tmp_path):
     arrays = tiny_arrays()
     del arrays["Transformer/encoder_norm/bias"]
     arrays["Transformer/encoder_norm/scale"] = np.zeros((), np.float32)

@@ -39,7 +39,7 @@ def test_own_files_of_another_size_or_model_are_refused(trained, bundle_path, tm
 
 
 def test_bucket_folder_is_read_as_a_workdir(monkeypatch):
-    """A stub stands for the bucket, which etils reads."""
+    """A stub replaces `read_workdir`, which would read the bucket with etils."""
     asked = []
 
     def read(workdir):

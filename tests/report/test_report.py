@@ -140,7 +140,7 @@ def test_command_refuses_a_missing_or_damaged_run_in_one_line(tmp_path, capsys, 
     assert not (tmp_path / "report").exists()
 
 
-def test_command_prints_the_markdown(tmp_path, capsys):
+def test_report_command_prints_the_markdown(tmp_path, capsys):
     write_run(tmp_path / "run")
     assert main(["animesion", "report", str(tmp_path / "run"), f"--output={tmp_path / 'out'}"]) == 0
     assert capsys.readouterr().out == (tmp_path / "out" / "report.md").read_text()

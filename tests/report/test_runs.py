@@ -25,7 +25,8 @@ def test_folders_without_a_run_are_skipped_while_there_is_one(tmp_path, caplog):
     assert line["runs"] == [str(tmp_path / "runs" / "run")]
     skipped = [message for message in caplog.messages if message.startswith("skipped")]
     assert skipped == [
-        f"skipped {tmp_path / 'runs' / name}: it is no workdir and holds none" for name in ("empty", "older report")
+        f"skipped {tmp_path / 'runs' / name}: not a workdir, and no workdir below it"
+        for name in ("empty", "older report")
     ]
 
 

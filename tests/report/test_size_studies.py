@@ -77,7 +77,7 @@ def _write_size_sweep(folder, model, scaling, top1):
     write_sweep(folder, config.grid.to_dict(), scaling, config.scale_crop_margin, runs=list(configs))
 
 
-def test_lines_of_our_own_sweeps_say_how_rate_and_margin_follow_the_size(tmp_path, monkeypatch):
+def test_sweep_lines_name_the_scaling_of_rate_and_margin(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for scaling, lost in (("none", 0.05), ("linear", 0.02)):
         for model, base in (("vit_b32", 0.2), ("resnet18", 0.5)):

@@ -138,7 +138,7 @@ def test_ids_other_than_18_ascii_digits_are_refused(tmp_path, class_id):
         assert str(error.value).startswith(f"{path} line 2: ") and len(str(error.value).splitlines()) == 1
 
 
-def test_large_ids_take_no_memory(tmp_path):
+def test_large_class_ids_take_no_memory(tmp_path):
     tracemalloc.start()
     largest = "9" * 18
     rows = read_released_split(_file(tmp_path, f"{largest},a.jpg\n"), lambda *row: None, {})

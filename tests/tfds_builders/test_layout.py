@@ -24,7 +24,7 @@ def test_ambiguous_or_empty_layouts_are_refused(tmp_path, folders, words):
 
 
 def test_missing_folder_is_refused(tmp_path):
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         read_layout(tmp_path / "absent")
 
 

@@ -214,7 +214,7 @@ def test_links_may_lead_to_the_faces_but_not_out_of_them(manual, tmp_path):
         build(Builder, manual, tmp_path / "again")
 
 
-def test_zip_and_folder_give_the_sameencoded_examples(manual, tmp_path, caplog):
+def test_zip_and_folder_give_the_same_encoded_examples(manual, tmp_path, caplog):
     builder = build(Builder, manual, tmp_path / "data")
     shutil.make_archive(str(manual / "moeimouto-faces"), "zip", manual, "moeimouto-faces")
     build(Builder, manual, tmp_path / "both")

@@ -74,7 +74,7 @@ def test_other_files_are_left_out_and_counted(tmp_path):
     assert "left out: other files (4): .csv (2); .db (1); .ini (1)" in found.warnings
 
 
-def test_all_problems_are_in_one_message(tmp_path):
+def test_survey_reports_all_problems_in_one_message(tmp_path):
     draw_folder(tmp_path, {"a": 20, "one": 1, "new\nline": 2})
     (tmp_path / "none").mkdir()
     for i in range(12):
@@ -83,7 +83,7 @@ def test_all_problems_are_in_one_message(tmp_path):
         tmp_path,
         "12 of 35 images cannot be read: a/broken00.jpg (not a readable image",
         "a/broken09.jpg",
-        "; ...: mend",
+        "; ...: repair",
         "--config.skip_broken=True",
         "2 characters have fewer than 2 images, one to train on and one to test: 'none' (0); 'one' (1): add",
         "--config.min_images=2",

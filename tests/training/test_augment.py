@@ -96,7 +96,7 @@ def test_normalize_scales_uint8_once():
 
 
 def _published_rectangle(random, size):
-    """Random erasing as in the paper: drawn anew until the rectangle is inside."""
+    """Returns a rectangle of random erasing as in the paper: draws again until the rectangle is inside."""
     while True:
         area = random.uniform(0.02, 0.33)
         aspect = np.exp(random.uniform(np.log(0.3), np.log(3.3)))
@@ -105,7 +105,7 @@ def _published_rectangle(random, size):
             return random.integers(0, size - height + 1), random.integers(0, size - width + 1), height, width
 
 
-def test_erased_rectangles_are_spread_as_published():
+def test_draw_rectangle_has_the_published_distribution():
     size = 1000
     keys = jax.random.split(jax.random.key(0), 6000)
     ours = np.float64(jax.jit(jax.vmap(lambda key: jnp.stack(augmenting.draw_rectangle(key, size))))(keys)).T

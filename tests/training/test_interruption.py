@@ -30,7 +30,7 @@ from animesion_jax.workdir.metrics_log import MetricsLog
 from animesion_jax.workdir.rows import read_rows
 from tests.conftest import ROOT
 
-# What a command line gets to train what `config` trains.
+# Flags that train the same run as the fixture `config`.
 SHORT_RUN = (
     "--config.image_size=16", "--config.crop_margin=8", "--config.learning_rate=0.01", "--config.epochs=12",
     "--config.log_every_steps=7", "--config.checkpoint_every_steps=5", "--config.data.cache=none",
@@ -38,7 +38,7 @@ SHORT_RUN = (
 
 
 def _rows(workdir):
-    """The rows without the rate, the only number that a break may change."""
+    """Returns the rows without images_per_second, the only number that an interruption may change."""
     return [{name: row[name] for name in row if name != "images_per_second"} for row in read_rows(str(workdir))]
 
 
@@ -50,7 +50,7 @@ def _assert_same_run(workdir, whole):
 
 
 def _nth_call(monkeypatch, owner, name, number, action):
-    """Has `action` done before the nth call of a method."""
+    """Calls `action` before the nth call of a method."""
     original, calls = getattr(owner, name), iter(range(1, 10**6))
 
     def method(*arguments, **options):
@@ -76,19 +76,19 @@ def config(toy_config):
     return toy_config
 
 
-# What happens to a run, start after start: (owner and name of a method, which of its calls, what happens in it, the
-# error that ends this start, the step of the newest checkpoint then).
+# The interruption of each start of a run: (owner and name of a method, number of its call, the action before this call,
+# the error that ends the start, the step of the newest checkpoint then).
 INTERRUPTIONS = (
-    # In an update, between two checkpoints: the last one counts.
+    # A crash in an update between two checkpoints: the last checkpoint counts.
     (RunningMetrics, "add", 14, _crash, RuntimeError, 10),
-    # SIGTERM in an update: saves it.
+    # SIGTERM in an update: the run saves a checkpoint after the update.
     (RunningMetrics, "add", 2, _terminate, Stopped, 12),
-    # Before a save: the last one counts.
+    # A crash before a save: the last checkpoint counts.
     (Checkpoints, "save", 2, _crash, RuntimeError, 15),
-    # Evaluating an epoch that is saved: resumes with the evaluation.
+    # In the evaluation of a saved epoch: the next start begins with the evaluation.
     (train, "evaluate_split", 1, _terminate, Stopped, 22),
     (train, "evaluate_split", 1, _crash, RuntimeError, 22),
-    # After the row of an epoch that is saved.
+    # A crash after the row of a saved epoch, before the next row.
     (MetricsLog, "write", 2, _crash, RuntimeError, 25),
     # In the test at the end.
     (train, "evaluate_split", 2, _terminate, Stopped, 44),
@@ -189,8 +189,8 @@ def test_damaged_best_weights_fall_back_to_the_next_best(trained, tmp_path, capl
 
 
 @pytest.mark.slow
-def test_full_disk_gives_one_line_and_leaves_checkpoints_whole(trained, tmp_path, capsys):
-    """A limit on the size of files stands for it: the system refuses to write in the same places."""
+def test_full_disk_gives_one_line_and_leaves_checkpoints_intact(trained, tmp_path, capsys):
+    """A limit on file sizes simulates the full disk: writes fail in the same places."""
     workdir = shutil.copytree(trained[0], tmp_path / "run")
     config = run.read_config(str(workdir))
     fields = ["image_size=32", "crop_margin=8", "learning_rate=0.02", "epochs=4", f"data_dir={config.data_dir}"]
@@ -204,7 +204,9 @@ def test_full_disk_gives_one_line_and_leaves_checkpoints_whole(trained, tmp_path
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     message = capsys.readouterr().err
     assert "Traceback" not in message
-    assert "a checkpoint cannot be written to" in message and "(File too large); those before are whole" in message
+    assert (
+        "a checkpoint cannot be written to" in message and "(File too large); earlier checkpoints are intact" in message
+    )
     assert latest_step(str(workdir)) == 66
     assert main(["animesion", *command]) == 0
     assert latest_step(str(workdir)) == 88
@@ -243,7 +245,7 @@ def test_nonfinite_loss_stops_the_run_and_names_the_files(cache, config, tmp_pat
         train.train(config, str(tmp_path / "run"), jax.devices()[:1])
     report = json.loads((tmp_path / "run" / "nonfinite_batch.json").read_text())
     assert report["step"] == 2 and latest_step(str(tmp_path / "run")) == 1
-    # toyfaces' files lie in folders named after their characters.
+    # toyfaces' files are in folders named after their characters.
     dataset = load_dataset(config.dataset, config.data_dir)
     batches = TrainData(config, dataset).batches()
     next(batches)
@@ -313,7 +315,7 @@ def test_ten_kills_and_a_sigterm_at_random_moments_change_nothing(toyfaces_dir, 
 @pytest.mark.slow
 def test_ctrl_c_during_compilation_ends_with_status_130(toyfaces_dir, tmp_path):
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": ""}
-    # Whoever runs the tests in the background may have them, and so their children, ignore the signal.
+    # Tests in the background may ignore SIGINT, and so do their children: restore the handler.
     heeding = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     command = [
         sys.executable, "-c", f"{heeding}; runpy.run_module('animesion_jax.main', run_name='__main__', alter_sys=True)",

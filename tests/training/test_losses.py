@@ -50,7 +50,7 @@ def test_balanced_weights_give_every_class_the_same_total_weight():
 
 
 def _slope(loss, logits):
-    """The gradient of the expected loss on `JOINT` by free logits of every image."""
+    """Returns the largest gradient of the expected loss on `JOINT` by the logits of every image."""
     images, labels = (each.ravel() for each in np.indices(JOINT.shape))
 
     def expected_loss(logits):
@@ -61,7 +61,9 @@ def _slope(loss, logits):
 
 @pytest.mark.parametrize("remedy", ["logit adjustment", "balanced weights"])
 def test_remedies_are_minimal_at_the_balanced_classifier(remedy):
-    """Where the logits are log P(x | y), the best ones by the mean of the classes' accuracies; else at log P(y | x)."""
+    """The remedies are minimal at log P(x | y), best by the mean of the classes' accuracies; the plain loss is at
+    log P(y | x).
+    """
     counts = JOINT.sum(0) * 1000
     loss = {
         "logit adjustment": make_loss(_config(logit_adjustment=1.0), counts),
@@ -70,5 +72,5 @@ def test_remedies_are_minimal_at_the_balanced_classifier(remedy):
     balanced, plain = np.log(JOINT / JOINT.sum(0)), np.log(JOINT / JOINT.sum(1, keepdims=True))
     assert _slope(loss, balanced) < 1e-6 < 1e-3 < _slope(loss, plain)
     assert _slope(Loss(), plain) < 1e-6 < 1e-3 < _slope(Loss(), balanced)
-    # And they are not the same classifier.
+    # The two classifiers differ.
     assert (balanced.argmax(1) != plain.argmax(1)).any()

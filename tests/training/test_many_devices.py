@@ -75,7 +75,7 @@ def _started(arguments, num_processes, compiled, folder):
             command += ["--distributed", f"--coordinator_address=localhost:{port}"]
             command += [f"--num_processes={num_processes}", f"--process_id={process_id}"]
         environment = _environment(4 // num_processes, compiled)
-        # To files: nobody reads a pipe while the other process is waited for.
+        # Write to files: a full pipe would block a process while the test waits for the other.
         with (folder / f"{process_id}.out").open("w") as out, (folder / f"{process_id}.err").open("w") as err:
             processes.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=out, stderr=err))
     try:
@@ -86,7 +86,7 @@ def _started(arguments, num_processes, compiled, folder):
 
 
 def _wait(processes, folder, seconds=240):
-    """Waits until all have ended well."""
+    """Waits until all processes have ended with exit status 0."""
     deadline = time.monotonic() + seconds
     while any(process.poll() is None for process in processes):
         assert time.monotonic() < deadline and not any(process.poll() for process in processes), _logs(folder)
@@ -105,7 +105,7 @@ def _main(arguments, num_processes, compiled):
         with _started(arguments, num_processes, compiled, folder) as processes:
             _wait(processes, folder)
         printed = [(folder / f"{process_id}.out").read_text() for process_id in range(num_processes)]
-    # CPU's collectives, Gloo, print to stdout too, and not whole lines at a time.
+    # Gloo, the CPU's collectives, also prints to stdout, parts of lines included.
     return [re.sub(r"^[^{]*", "", each) for each in printed]
 
 
@@ -128,7 +128,7 @@ def _assert_same_rows(workdir, other):
             assert same[name] == pytest.approx(row[name], rel=1e-5), (name, row, same)
 
 
-def test_two_processes_equal_one(toyfaces_dir, tmp_path, compiled):
+def test_two_processes_train_like_one(toyfaces_dir, tmp_path, compiled):
     """Training, evaluation, checkpoint and resume, with two devices each."""
     (printed,) = _train(tmp_path / "one", toyfaces_dir, 2, 1, compiled)
     _train(tmp_path / "two", toyfaces_dir, 1, 2, compiled)
@@ -138,7 +138,7 @@ def test_two_processes_equal_one(toyfaces_dir, tmp_path, compiled):
     assert one["last"]["examples"] == two["last"]["examples"] == 420
     assert two["last"] == {**one["last"], "loss": pytest.approx(one["last"]["loss"], rel=1e-5)}
     _assert_same_rows(tmp_path / "one", tmp_path / "two")
-    # And two processes evaluate what one has trained.
+    # Two processes evaluate a run that one process has trained.
     first, second = _main(["evaluate", f"--workdir={tmp_path / 'one'}", "--per_class"], 2, compiled)
     assert second == ""
     again = json.loads(first)

@@ -10,7 +10,7 @@ SIZE = 24
 
 
 def _black_and_white():
-    """Images 0 and 1 of a pair: what is mixed into the first is its brightness."""
+    """Returns a black and a white image: the first one's brightness is then the share of the second."""
     return np.stack([np.zeros((SIZE, SIZE, 3), np.float32), np.ones((SIZE, SIZE, 3), np.float32)])
 
 
@@ -82,5 +82,5 @@ def test_mix_takes_mixup_or_cutmix_for_half_of_the_pairs_each():
     both, shares = jax.jit(mix, static_argnums=(2, 3))(KEYS[:1000], pairs, 1.0, 1.0)
     blended = ((np.asarray(both) > 0) & (np.asarray(both) < 1)).all((1, 2, 3))
     assert blended[::2].mean() == pytest.approx(0.5, abs=0.05)
-    # Either way the share is that of an image in its place.
+    # With both ways, the share is that of the example's own image.
     np.testing.assert_allclose(np.asarray(both)[::2].mean((1, 2, 3)), 1 - np.asarray(shares)[::2], atol=1e-5)

@@ -33,7 +33,7 @@ def _config():
 
 
 def make_batches(count):
-    # The same whichever tests ran before.
+    # A generator of its own: the batches must not depend on other tests.
     draw = np.random.default_rng(1)
     return [
         {
@@ -53,7 +53,7 @@ def _small_batch():
 
 
 def _on(devices, state):
-    """Puts the state where training does: from elsewhere, the second step would be compiled anew."""
+    """Returns the state on the devices, placed as in training; otherwise the second step would compile again."""
     return jax.device_put(state, distributed.replicated(devices))
 
 
@@ -72,13 +72,13 @@ def train_steps(name, devices, batches, config=None, train_mode=True):
 
 
 def _modern(config):
-    """Every option at once; the batch's 16 examples are 8 pairs."""
+    """Returns a config with every option; the batch's 16 examples are 8 pairs."""
     config.augment.erasing, config.mixup, config.cutmix, config.label_smoothing = 0.5, 0.4, 1.0, 0.1
     config.ema_decay, config.weight_decay = 0.9, 0.01
     return config
 
 
-# The transformer, dropout included: in the test of accumulation, and with eight devices among the slow ones.
+# Another test covers the transformer and dropout: test_train_step_is_the_same_in_four_parts_on_two_devices.
 @pytest.mark.parametrize(
     ("name", "recipe"),
     [
@@ -95,8 +95,8 @@ def test_train_step_is_the_same_on_one_and_four_devices(name, recipe):
     assert int(one.step) == int(four.step) == 5
     start = init_variables(model, 32, 0)
     for kind in ("params", "batch_stats"):
-        # By array, for a unit whose sign hangs on rounding moves single numbers, more or fewer by machine. Where each
-        # device takes its own statistics, the usual array is 30% and more of what it moved away.
+        # Compare norms of arrays: rounding flips the sign of some ReLU inputs and so moves single numbers. With
+        # separate BatchNorm statistics on each device, most arrays would differ by 30% or more of their change.
         for a, b, before in zip(
             *(jax.tree.leaves(each) for each in (getattr(one, kind), getattr(four, kind), start[kind])), strict=True
         ):
@@ -112,7 +112,7 @@ def test_train_step_is_the_same_on_one_and_four_devices(name, recipe):
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", [lambda config: config, _modern], ids=["paper", "modern"])
 def test_train_step_is_the_same_in_four_parts_on_two_devices(recipe):
-    """Augmentation and dropout included; the models without batch statistics."""
+    """Covers augmentation and dropout, for a model without batch statistics."""
     config = recipe(_config())
     batches = make_batches(3)
     whole, whole_sums, _ = train_steps("vit_ti16", jax.local_devices()[:1], batches, config)
@@ -121,10 +121,10 @@ def test_train_step_is_the_same_in_four_parts_on_two_devices(recipe):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), whole, parts)
     for a, b in zip(whole_sums, parts_sums, strict=True):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), a, b)
-    # Every place in the batch draws for itself: other places, other crops and colours.
+    # Random numbers depend on the place in the batch: a reversed batch gets other crops and colours.
     reversed_batches = [{name: array[::-1] for name, array in batch.items()} for batch in batches]
     other, _, _ = train_steps("vit_ti16", jax.local_devices()[:2], reversed_batches, config)
-    # From zeros, so that these are what three updates made of them.
+    # The classifiers started at zero, so they equal the sum of three updates.
     heads = [state.params["head"]["kernel"] for state in (whole, parts, other)]
     accumulated, reordered = (np.linalg.norm(head - heads[1]) / np.linalg.norm(heads[1]) for head in heads[::2])
     assert accumulated < 0.01 and reordered > 0.05, (accumulated, reordered)
@@ -138,7 +138,7 @@ def _without_augmentation(config):
 
 
 def test_accumulation_updates_batch_statistics_once_per_part():
-    """What differs for BatchNorm: the running averages take in the statistics of one part after the other."""
+    """BatchNorm's running averages take in the statistics of one part after the other."""
     config = _without_augmentation(_config())
     config.grad_accumulation, config.learning_rate = 4, 1e-9
     batch, images = _small_batch()
@@ -156,7 +156,7 @@ def test_accumulation_updates_batch_statistics_once_per_part():
 
 
 def test_evaluation_mode_step_descends_the_evaluated_loss():
-    """No dropout, BatchNorm on its running statistics, which stay as they are."""
+    """There is no dropout, and BatchNorm uses its running statistics without changing them."""
     config = _without_augmentation(_config())
     batch, images = _small_batch()
     state, _, model = train_steps("shallownet", jax.local_devices(), [batch], config, train_mode=False)
@@ -269,7 +269,7 @@ def test_mixed_step_descends_the_loss_of_mixed_labels():
     batch = {"image": images, "label": labels, "mask": np.ones(16, np.float32)}
     state, sums = jax.device_get(step(state, next(on_devices([batch], jax.local_devices()))))
     np.testing.assert_allclose(state.params["head"]["kernel"], expected, rtol=1e-4, atol=1e-6)
-    # After one update a tenth of the average is the start.
+    # After one update, the average has 1/10 of the initial weights.
     averaged = state.evaluated["params"]["head"]["kernel"]
     np.testing.assert_allclose(averaged, 0.1 * kernel + 0.9 * expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(sums["loss"], -(targets * np.log(probabilities)).sum(), rtol=1e-4)
@@ -333,7 +333,7 @@ def test_second_stage_trains_the_classifier_of_the_evaluated_weights_by_the_bala
             jax.tree.map(np.testing.assert_array_equal, after.evaluated[kind][name], before.evaluated[kind][name])
 
 
-def test_batch_check_wants_equal_parts_and_whole_pairs_on_every_device():
+def test_check_batch_size_needs_equal_parts_and_whole_pairs_on_every_device():
     config = _config()
     config.batch_size, config.grad_accumulation = 24, 2
     steps.check_train_batch(config, 4)

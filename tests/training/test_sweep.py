@@ -38,7 +38,7 @@ def test_expand_makes_every_combination_and_scales_the_crop_margin():
 
 
 @pytest.mark.parametrize(("scaling", "expected"), [("none", 1e-3), ("linear", 16e-3), ("sqrt", 4e-3)])
-def test_learning_rate_scaling_by_batch_size(scaling, expected):
+def test_expand_scales_the_learning_rate_by_batch_size(scaling, expected):
     config = sweep_size.get_config("shallownet")
     config.learning_rate_scaling = scaling
     config.scale_crop_margin = False
@@ -76,7 +76,7 @@ def test_missing_validation_split_fails_before_training(toy_config, tmp_path):
 
 
 def test_failed_run_does_not_stop_the_others(toy_config, tmp_path, monkeypatch):
-    """Nor does a config.json that another config left without a checkpoint."""
+    """A config.json of another config without a checkpoint does not stop the sweep either."""
     tried = []
 
     def fake(each, folder, **_):
@@ -138,7 +138,7 @@ def test_models_of_a_grid_have_the_values_of_their_families():
         ),
     ],
 )
-def test_rules_that_exclude_each_other_are_named(argument, grid, words):
+def test_expand_refuses_rules_that_exclude_each_other(argument, grid, words):
     config = sweep_size.get_config(argument).unlock()
     config.grid = grid
     config.learning_rate_scaling = "none" if "pretrained" in argument else "linear"
@@ -154,7 +154,7 @@ def test_ended_run_without_test_split_is_not_trained_again(ended, tmp_path, monk
     assert sweep(config, str(tmp_path)) == [{"run": "batch_size_64", "status": "had ended", "results": {}}]
 
 
-def test_bad_base_is_named_before_it_divides():
+def test_expand_refuses_a_bad_base_before_dividing_by_it():
     config = sweep_size.get_config("shallownet")
     config.learning_rate_scaling = "sqrt"
     for field in ("batch_size", "image_size"):

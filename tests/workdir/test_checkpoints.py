@@ -15,7 +15,7 @@ DEVICES = jax.devices()[:1]
 
 
 def _items(step, width=1000):
-    """Items whose every number is `step` or between it and the next."""
+    """Returns items whose numbers are in [step, step + 1), halved in the optimizer state."""
     values = jax.random.uniform(jax.random.key(step), (width,)) + step
     return {
         "weights": {"params": {"head": {"kernel": values, "bias": values[:3]}}},
@@ -68,7 +68,7 @@ def test_checkpoints_keep_the_last_and_the_best_across_restarts(tmp_path):
 
 
 def test_restore_forgets_scores_of_later_steps(tmp_path):
-    """A kill came after the validation row of step 4 and before its checkpoint was whole."""
+    """The run was killed after the validation row of step 4 and before its checkpoint was complete."""
     workdir = _saved(tmp_path / "run", {1: 0.8, 2: None, 3: None})
     with (workdir / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": 4, "epoch": 2, "split": "validation", "top1_accuracy": 0.9}) + "\n")
@@ -80,7 +80,7 @@ def test_restore_forgets_scores_of_later_steps(tmp_path):
     assert Checkpoints(str(workdir), read_only=True).steps() == [1, 3, 4]
 
 
-def test_best_is_from_the_last_stage_once_it_has_begun(tmp_path):
+def test_best_is_from_the_last_stage_once_it_has_started(tmp_path):
     first = {2: 0.5, 4: 0.9, 6: 0.8}
     workdir = _saved(tmp_path / "run", first | {8: 0.6, 10: 0.7, 12: 0.4, 14: 0.3}, last_stage_epoch=3)
     checkpoints = Checkpoints(str(workdir), read_only=True, last_stage_epoch=3)
@@ -109,11 +109,11 @@ def two_checkpoints(tmp_path_factory):
     return _saved(tmp_path_factory.mktemp("whole") / "run", {1: None, 2: None})
 
 
-# Orbax reads both items at once, and forgets the second error.
+# Orbax reads both items in parallel and never retrieves the second error.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", ["removed", "emptied", "cut", "overwritten"])
 def test_damaged_newest_checkpoint_falls_back_to_the_one_before(damage, two_checkpoints, tmp_path, caplog):
-    """Damage any one of its files: restoring returns one of the two checkpoints, unaltered."""
+    """Damages each file of the newest checkpoint in turn: restoring returns one of the two checkpoints, unaltered."""
     newest = two_checkpoints / FOLDER / "2"
     files = sorted(path.relative_to(newest) for path in newest.rglob("*") if path.is_file())
     fell_back = set()
@@ -174,7 +174,7 @@ def test_restore_reads_the_weights_alone(two_checkpoints, tmp_path):
 
 
 @pytest.mark.parametrize("message", ["UNAVAILABLE: try again", "RESOURCE_EXHAUSTED: too many open files", "a bug"])
-def test_error_that_is_no_damage_is_raised_and_moves_nothing(message, two_checkpoints, tmp_path, monkeypatch):
+def test_restore_newest_raises_other_errors_and_moves_no_checkpoint(message, two_checkpoints, tmp_path, monkeypatch):
     workdir = shutil.copytree(two_checkpoints, tmp_path / "run")
     checkpoints = Checkpoints(str(workdir))
 
@@ -188,7 +188,7 @@ def test_error_that_is_no_damage_is_raised_and_moves_nothing(message, two_checkp
     assert checkpoints.steps() == [1, 2] and not (workdir / DAMAGED_FOLDER).exists()
 
 
-def test_save_error_that_is_no_file_system_error_is_raised_unchanged(tmp_path, monkeypatch):
+def test_save_raises_errors_other_than_the_file_systems_unchanged(tmp_path, monkeypatch):
     checkpoints = Checkpoints(str(tmp_path))
 
     def fail(*_, **__):

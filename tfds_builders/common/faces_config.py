@@ -15,7 +15,7 @@ class FacesConfig(tfds.core.BuilderConfig):
         failing.
 
     Raises:
-      ValueError: a field of another type, or a name that is no folder name.
+      ValueError: a field of another type, or a name that is not a folder name.
     """
 
     skip_broken: bool = False

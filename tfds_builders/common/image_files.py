@@ -1,4 +1,4 @@
-"""Checks on the images of a manual folder: each must lie in it and be complete, RGB and in the right format."""
+"""Checks on the images of a manual folder: each must be inside it, complete, RGB and in the right format."""
 
 import functools
 import io
@@ -17,7 +17,7 @@ from tfds_builders.common.manual_data import is_id
 
 # Broken images named in an error.
 MAX_NAMES = 10
-# Start of the fault of an image that is readable but grey, palette, CMYK or with alpha.
+# Prefix of the fault of a readable image that is grey, palette, CMYK or with alpha.
 NOT_RGB = "not RGB but "
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def report_broken(
       images: all images.
       faults: by index into `images`.
       skip: the config's `skip_broken`.
-      unfit: words for faults other than missing and broken.
+      unfit: how the message calls faults other than missing and broken.
     """
     if not faults:
         return

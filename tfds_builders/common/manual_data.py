@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# Longest excerpt of a line in an error message; a file that is no label file may have endless lines.
+# Longest excerpt of a line in an error message; a file of another kind may have very long lines.
 MAX_EXCERPT = 200
 # Longest line, with its end. The longest line of the released files has about 200 characters.
 MAX_CHARACTERS = 2**14
@@ -42,7 +42,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
 
 @contextlib.contextmanager
 def naming(where: str, line: str) -> Iterator[None]:
-    """Prepends file, line and content to the message of a ValueError raised within."""
+    """Prepends file, line and content to the message of a ValueError raised in the block."""
     try:
         yield
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The released label files (CSV) of DAF:re and moeimouto; anything malformed is a ValueError."""
+"""The released label files (CSV) of DAF:re and moeimouto; a malformed file raises ValueError."""
 
 from collections.abc import Callable, Mapping, Sized
 from pathlib import Path

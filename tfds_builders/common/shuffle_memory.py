@@ -11,7 +11,7 @@ MAX_BYTES = 64 * 2**20
 
 @contextlib.contextmanager
 def limited() -> Iterator[None]:
-    """Limits TFDS to 64 MiB for the examples written within."""
+    """Limits TFDS to 64 MiB for the examples written in the block."""
     default = shuffle.MAX_MEM_BUFFER_SIZE
     shuffle.MAX_MEM_BUFFER_SIZE = MAX_BYTES
     try:

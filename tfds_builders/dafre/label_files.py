@@ -1,4 +1,4 @@
-"""The label files (TSV) of raw DAF; anything malformed is a ValueError."""
+"""The label files (TSV) of raw DAF; a malformed file raises ValueError."""
 
 import math
 import re
@@ -47,7 +47,7 @@ def clip_box(box: Box) -> Box:
     """Returns a box clipped to the image, as TFDS requires; the detector's may exceed it slightly.
 
     Raises:
-      ValueError: the box lies outside of the image.
+      ValueError: the box is outside of the image.
     """
     left, top, right, bottom = (min(max(side, 0.0), 1.0) for side in box[:4])
     if left >= right or top >= bottom:

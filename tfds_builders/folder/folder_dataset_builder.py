@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(eq=False)
 class FolderConfig(FacesConfig):
-    """What to leave out.
+    """The images to leave out.
 
     Attributes:
       skip_broken: leave out images that cannot be read instead of failing.

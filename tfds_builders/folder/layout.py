@@ -10,7 +10,7 @@ from typing import NamedTuple
 from animesion_jax.errors import InputError
 from animesion_jax.images import EXPLAINED, is_image_name
 
-# Split by folder name in lower case. These names mean splits only where one of them is train.
+# Split by folder name in lower case. These names mean splits only if one of the folders is train.
 SPLIT_FOLDERS = {
     "train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test",
 }  # fmt: skip
@@ -66,7 +66,7 @@ def read_layout(folder: Path) -> FolderLayout:
       InputError: no such folder, no character's folder in it, or folders that may be both splits and characters.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; {EXPECTED}")
+        raise InputError(f"{folder} is not a folder; {EXPECTED}")
     splits = _split_folders(folder)
     roots = [(split, folder / name) for name, split in splits.items()] or [(None, folder)]
     images, characters, loose, others = [], set(), [], Counter()

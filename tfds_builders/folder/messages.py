@@ -45,7 +45,7 @@ LEFT_OUT: dict[str, tuple[str, Callable[[Any], Iterable[str]]]] = {
 def find_problems(
     layout: FolderLayout, by_character: dict[str, dict[str, int]], unreadable: dict[str, str], min_images: int
 ) -> list[str]:
-    """Returns the reasons why a folder cannot be trained on; empty if there are none.
+    """Returns the problems that keep a folder from training; empty for none.
 
     Args:
       layout: of the folder.
@@ -56,8 +56,8 @@ def find_problems(
     problems = []
     if unreadable:
         problems.append(
-            f"{len(unreadable)} of {len(layout.images)} images cannot be read: {_list(_with_notes(unreadable))}: mend "
-            "or remove them, or leave them out with --config.skip_broken=True"
+            f"{len(unreadable)} of {len(layout.images)} images cannot be read: {_list(_with_notes(unreadable))}: "
+            "repair or remove them, or leave them out with --config.skip_broken=True"
         )
     untrained = {name: sum(counts.values()) for name, counts in by_character.items() if not counts["train"]}
     if untrained and layout.has_splits:

@@ -25,7 +25,7 @@ class Inspection(NamedTuple):
     Attributes:
       digest: SHA-256 of size and pixels, equal for files that differ in metadata or encoding only.
       keep_bytes: whether the file is stored unchanged.
-      fault: why the image cannot be read; empty if it can.
+      fault: the error of an image that cannot be read, else empty.
     """
 
     digest: str

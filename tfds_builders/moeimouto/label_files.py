@@ -36,12 +36,12 @@ class Labels(NamedTuple):
 def read_labels(manual: Path) -> Labels | None:
     """Returns the labels in the released files, or None without such files.
 
-    Class names come from classid_classname.csv, else from the folders of the images. Every image must lie in the
-    folder of its class.
+    Class names come from classid_classname.csv, else from the folders of the images. Every image must be in the folder
+    of its class.
 
     Raises:
       FileNotFoundError: one of the split files is missing.
-      ValueError: see `released_labels`; or an image lies in another folder.
+      ValueError: see `released_labels`; or an image is in another folder.
     """
     files = (*SPLIT_FILES.values(), NAMES_FILE)
     folders = [folder for folder in (manual / "labels", manual) if any((folder / file).exists() for file in files)]

@@ -14,8 +14,9 @@ def max_pool(x: jax.Array) -> jax.Array:
 def max_pool_by_places(x: jax.Array) -> jax.Array:
     """Returns `max_pool`, whose gradient goes to the place that was the largest in the forward pass.
 
-    JAX's gradient of `jnp.maximum` compares the numbers again in the backward pass. Where the compiler recomputes the
-    input and rounds it otherwise, nothing compares equal and the gradient is lost, by half in unoptimized programs.
+    JAX's gradient of `jnp.maximum` compares the numbers again in the backward pass. If the compiler recomputes the
+    input and rounds it differently, no number compares equal and the gradient is lost: half of it in unoptimized
+    programs.
     """
     return _max_and_place(x)[0]
 

@@ -13,7 +13,7 @@ def add(tokens: jax.Array, table: jax.Array) -> jax.Array:
 def add_by_product(tokens: jax.Array, table: jax.Array) -> jax.Array:
     """Returns `add`, whose gradient by the table is a matrix product with ones instead of a sum over the batch.
 
-    For that sum XLA would lay out the activations of all layers with the batch last on a GPU, and transpose them for
+    For that sum, XLA would store the activations of all layers with the batch last on a GPU, and transpose them for
     every other operation.
     """
     return add(tokens, table)
