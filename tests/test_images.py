@@ -144,7 +144,7 @@ def test_read_image_allows_more_pixels_for_larger_files(tmp_path, monkeypatch):
 
 
 def test_read_image_and_resize_hold_no_float_copy_of_the_whole_image(tmp_path):
-    """In a process limited to 100 MB: 16 megapixels take 64 MB as one float channel, 192 MB as three."""
+    """A process limited to 100 MB reads 16 megapixels, which take 64 MB as one float channel, 192 MB as three."""
     path = tmp_path / "x.jpg"
     Image.effect_noise((4096, 4096), 50).convert("RGB").save(path, quality=50)
     code = (

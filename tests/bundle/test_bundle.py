@@ -1,4 +1,4 @@
-"""Reading bundles: whole, inconsistent, damaged and hostile ones."""
+"""Reading bundles: valid, inconsistent, damaged and hostile ones."""
 
 import bisect
 import subprocess
@@ -188,7 +188,7 @@ def test_load_bundle_refuses_every_depth_of_nesting(tmp_path):
 
 
 def test_load_bundle_allocates_no_declared_lengths(tmp_path):
-    """In a process limited to 50 MB more than it has after reading a valid bundle."""
+    """A process reads them with 50 MB more memory than it has after reading a valid bundle."""
     good = _write(tmp_path / "good.msgpack", bundle_tree())
     bombs = [_write(tmp_path / f"{name}.msgpack", bomb) for name, bomb in BOMBS.items()]
     code = (

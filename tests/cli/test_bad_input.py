@@ -113,7 +113,7 @@ def test_bad_labels_are_refused_before_the_workdir_is_made(name, labels, words, 
 
 
 def test_labels_outside_the_range_stop_an_evaluation(store, toy_config):
-    """Such labels would count as wrong answers."""
+    """Labels outside the range would count as wrong answers."""
     from animesion_jax.data.datasets import load_dataset
     from animesion_jax.data.eval_data import EvalData
     from animesion_jax.errors import InputError
@@ -159,7 +159,7 @@ def test_unwritable_workdir_is_reported_in_one_line(what, toyfaces_dir, tmp_path
     (tmp_path / "file").write_text("")
     workdir = tmp_path / ("file/run" if what == "below a file" else "run")
     if what == "no permission":
-        # Tests in containers run as root, whom permissions do not stop.
+        # Tests in containers run as root, which ignores permissions.
         from etils.epath import backend
 
         def refuse(self, path, *_, **__):

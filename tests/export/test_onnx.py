@@ -37,7 +37,7 @@ CASES = {
     "hybrid": ("r50_vit_b16", 32, TINY | {"stem_sizes": (1, 1)}),
 }
 CLASSES = ("yui", "あかり", "mio", "azusa", "ritsu")
-# Each channel has its own, so that a wrong order of the channels shows.
+# Values differ by channel, so that a wrong order of the channels is detected.
 MEAN, STD = (0.6, 0.5, 0.3), (0.2, 0.3, 0.25)
 
 
@@ -104,7 +104,7 @@ def test_onnx_probabilities_equal_ours_for_any_batch_size(case, tmp_path):
     expected = Recognizer(bundle, batch_size=8).probabilities(images)
     # Probabilities that are flat, saturated or the same for every image would hide a difference.
     assert 0.4 < expected.max(1).mean() < 0.95 and len(set(expected.argmax(1))) > 2, expected
-    # Normalisation does not depend on the model, so two models are enough for that of the caller.
+    # Normalisation does not depend on the model: two models are enough to test it outside the graph.
     ways = {True: images} | ({False: _normalised(images)} if case in ("shallownet", "vit") else {})
     for inside, inputs in ways.items():
         (file,) = write_onnx(bundle, str(tmp_path / "model.onnx"), inside)

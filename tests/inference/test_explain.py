@@ -77,7 +77,7 @@ def test_grad_cam_of_shallownet_equals_the_gradient_of_the_likeliest_class_by_ha
     hidden = flat @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
     last = FAMILIES["shallownet"].explain.features(model)
     logits, maps = jax.jit(lambda variables: grad_cam(last, lambda: model.apply(variables, images)))(variables)
-    # Backwards by hand.
+    # The backward pass by hand.
     chosen = params["head"]["kernel"][:, np.argmax(logits, axis=1)].T
     gradient = (hidden > 0) * chosen @ params["Dense_0"]["kernel"].T
     gradient = gradient.reshape(pooled.shape) * (pooled > 0)

@@ -116,7 +116,7 @@ def test_output_that_has_images_already_gets_only_the_others(bundle, faces, tmp_
     before = output.read_bytes()
     assert _predict(bundle, f"--output={output}", "--top_k=2", *first) == 0
     assert output.read_bytes() == before and f"{output} has all images already" in caplog.text
-    _predict(bundle, f"--output={output}", faces / "c.png")  # five rows of an image, where the others have two
+    _predict(bundle, f"--output={output}", faces / "c.png")  # this image has five rows, the others have two
     assert output.read_bytes().startswith(before)
     _predict(bundle, f"--output={output}", "--top_k=1", faces)
     others = [name for name in sorted(NAMES) if name not in ("a b.png", "b.png", "broken.png", "c.png")]

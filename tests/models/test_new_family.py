@@ -81,7 +81,7 @@ def test_new_family_goes_through_every_command(run, tmp_path, capsys):
     file = tmp_path / "tiny.msgpack"
     _main(capsys, "export", f"--workdir={workdir}", f"--output={file}")
     bundle = load_bundle(str(file))
-    # The record's values took the place of the nulls.
+    # The record's values replaced the nulls.
     assert (bundle.mean, bundle.std) == (MEAN, STD)
 
     write_new_faces(tmp_path / "faces", 1)

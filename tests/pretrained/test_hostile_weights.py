@@ -64,7 +64,7 @@ def test_archive_that_declares_more_than_it_holds_is_refused(bombs):
 
 
 def test_hostile_archives_take_no_memory(bombs):
-    """A process reads them that is limited to 100 MB above its memory after the imports."""
+    """A process reads them with 100 MB more memory than it has after the imports."""
     code = (
         "import pathlib, resource, sys\n"
         "from animesion_jax.pretrained import google\n"

@@ -37,7 +37,7 @@ def test_study_of_a_sweep_has_a_table_and_two_panels(tmp_path):
     accuracies = {(64, 16, 0): 0.25, (64, 16, 1): 0.5, (128, 16, 0): 0.5, (64, 32, 0): 0.75}
     for (size, batch, seed), top1 in accuracies.items():
         write_run(folder / f"{size}-{batch}-{seed}", image_size=size, batch_size=batch, seed=seed, top1=top1)
-    # Belongs to no sweep.
+    # This run belongs to no sweep.
     write_run(tmp_path / "runs" / "alone", image_size=64, batch_size=64, top1=1.0)
     names = [f"{size}-{batch}-{seed}" for size, batch, seed in accuracies]
     write_sweep(folder, {"image_size": [64, 128], "batch_size": [16, 32], "seed": [0, 1]}, runs=names)
@@ -90,7 +90,7 @@ def test_sweep_lines_name_the_scaling_of_rate_and_margin(tmp_path, monkeypatch):
     assert set(by_batch) == {
         f"{model}, {size} px, {rate}" for model in models for size in sizes for rate in ("lr 0.001", "lr ∝ batch")
     }
-    # The runs with the base's batch size are equal in both sweeps, which tells their lines apart.
+    # Both sweeps have the same runs at the base's batch size: only the folders in the labels distinguish their lines.
     expected = {
         f"{model}, batch 64, {crop}, lr 0.001, in runs/{scaling}/{model}"
         for model in models
