@@ -171,7 +171,7 @@ def test_calibrate_warns_about_a_high_false_reject_rate(trained, bundle_path, tm
     ("arguments", "words"),
     [
         (["--false_accept_rate=1.5"], ["1.5", "above 0 and below 1"]),
-        (["--split=train"], ["train", "trained on"]),
+        (["--split=train"], ["--split=train", "training split"]),
         (["--split=toast"], ["toast", "validation"]),
         (["--data_dir=nowhere"], ["nowhere", "not built"]),
         (["--unknown=none.png"], ["--unknown", "none of 1 images"]),
