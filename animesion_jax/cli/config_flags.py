@@ -60,6 +60,8 @@ def _parse(define: Callable[..., Any], arguments: Sequence[str], *defaults: Any)
 def _check_field(config: ml_collections.ConfigDict, name: str) -> None:
     """Raises InputError unless the config has the field, and no fields below it."""
     try:
+        if "[-" in name:
+            raise IndexError("a negative index")
         value = config_path.get_value(name, config)
     except (*FAULTS, IndexError) as error:
         near = difflib.get_close_matches(name, _field_names(config), 1)

@@ -62,6 +62,8 @@ def parse_with_config(parser: Parser, argv: Sequence[str]) -> argparse.Namespace
     )
     add_process_flags(parser)
     args, overrides = parser.parse_known_args(argv)
+    if not args.workdir:
+        parser.error("--workdir is empty; allowed: a folder, such as --workdir=runs/mine")
     from animesion_jax.cli.config_flags import load_config
 
     try:

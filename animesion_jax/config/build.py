@@ -93,16 +93,17 @@ def _kind(field: Field) -> type:
 
 def _set(config: ml_collections.ConfigDict, values: Mapping[str, Any], owner: str) -> None:
     for name, value in values.items():
+        known = FIELDS if owner == "config" else STAGE_FIELDS
+        if name not in known:
+            raise InputError(f"unknown field '{name}' of a {owner}; allowed: {', '.join(known)}")
         section, _, leaf = name.rpartition(".")
+        kind, nullable = _kind(known[name]), owner == "stage" or known[name].kind is not None
         try:
+            if value is None and not nullable:
+                raise TypeError("null")
             (config[section] if section else config)[leaf] = value
-        except (KeyError, AttributeError) as error:
-            known = [known for known in FIELDS if owner == "config" or known in STAGE_FIELDS]
-            raise InputError(f"unknown field '{name}' of a {owner}; allowed: {', '.join(known)}") from error
         except TypeError as error:
-            raise InputError(
-                f"{owner}.{name} is {value!r}; allowed: a value of type {_kind(FIELDS[name]).__name__}"
-            ) from error
+            raise InputError(f"{owner}.{name} is {value!r}; allowed: a value of type {kind.__name__}") from error
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -17,6 +17,15 @@ def check(config: ml_collections.ConfigDict, family: Any) -> None:
       config: as `default_config` makes it.
       family: the `models.Family` of its model.
     """
+    check_values(config)
+    if config.dataset == "folder" and not config.folder:
+        raise InputError("config.folder is ''; needed: the folder of your images, such as --config.folder=PATH")
+    for each in stage_configs(config, family):
+        _check_warmup(each)
+
+
+def check_values(config: ml_collections.ConfigDict) -> None:
+    """Raises InputError for the first field whose value is invalid by itself, whatever the model."""
     for name, field in FIELDS.items():
         if not (config[name] is None and field.kind):
             _check_value(f"config.{name}", config[name], field.allowed)
@@ -25,13 +34,8 @@ def check(config: ml_collections.ConfigDict, family: Any) -> None:
             # A stage may have 0 epochs: it is skipped.
             if each[name] is not None and (name, each[name]) != ("epochs", 0):
                 _check_value(f"config.stages[{index}].{name}", each[name], field.allowed)
-    if config.dataset == "folder" and not config.folder:
-        raise InputError("config.folder is ''; needed: the folder of your images, such as --config.folder=PATH")
-    stages = stage_configs(config, family)
-    if not stages:
+    if all(each.epochs == 0 for each in config.stages):
         raise InputError("every stage of config.stages has 0 epochs; allowed: one with 1 or more")
-    for each in stages:
-        _check_warmup(each)
 
 
 def _check_value(name: str, value: Any, allowed: Any) -> None:
@@ -45,5 +49,5 @@ def _check_warmup(config: ml_collections.ConfigDict) -> None:
     if config.schedule == "cosine" and config.warmup_epochs >= config.epochs:
         raise InputError(
             f"warmup_epochs {config.warmup_epochs:g} does not fit into epochs {config.epochs}; allowed: 0 up to less "
-            f"than {config.epochs}, --config.warmup_epochs=0 for example"
+            f"than {config.epochs}, such as --config.warmup_epochs=0 or --config.stages[1].warmup_epochs=0"
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from etils import epath
 
-from animesion_jax.config import changes_result, flatten, from_tree, to_tree
+from animesion_jax.config import changes_result, check_values, flatten, from_tree, to_tree
 from animesion_jax.errors import InputError
 from animesion_jax.files import read_json
 from animesion_jax.workdir.names import CLASSES_FILE, CONFIG_FILE, RESULTS_FILE
@@ -136,9 +136,11 @@ def flat_config(tree: dict[str, Any]) -> dict[str, Any]:
     like are values of further stages that differ from the first.
 
     Raises:
-      InputError: a field is missing, unknown or of another type.
+      InputError: a field is missing, unknown or invalid.
     """
-    tree = to_tree(from_tree(tree))
+    config = from_tree(tree)
+    check_values(config)
+    tree = to_tree(config)
     stages = [flatten(each) for each in tree.pop("stages") if each["epochs"] != 0]
     base = flatten(tree)
     first, *others = (base | {name: value for name, value in each.items() if value is not None} for each in stages)

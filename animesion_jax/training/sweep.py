@@ -11,7 +11,7 @@ import ml_collections
 from etils import epath
 
 from animesion_jax import distributed
-from animesion_jax.config import FIELDS, check
+from animesion_jax.config import FIELDS, check, stage_configs
 from animesion_jax.data.datasets import load_dataset
 from animesion_jax.data.splits import select_examples
 from animesion_jax.errors import InputError, first_line
@@ -180,5 +180,6 @@ def _check_run(config: ml_collections.ConfigDict) -> None:
     for split in filter(None, (config.train_split, config.validation_split, config.test_split)):
         select_examples(config, dataset, split)
     run.build_model(config, len(dataset.class_names))
-    steps.check_train_batch(config, jax.device_count())
+    for stage in stage_configs(config, family_of(config.model)):
+        steps.check_train_batch(stage, jax.device_count())
     steps.check_batch_size("eval_batch_size", config.eval_batch_size, jax.device_count())

@@ -63,7 +63,7 @@ class Checkpoints:
         self._last_stage_epoch = last_stage_epoch
         self._failure: InputError | None = None
         for row in read_rows(workdir):
-            if row["split"] == "validation":
+            if row["split"] == "validation" and BEST_METRIC in row:
                 self.score(row["step"], row["epoch"], row)
         options = ocp.CheckpointManagerOptions(
             create=not read_only,
@@ -199,9 +199,8 @@ class Checkpoints:
     def _restore(self, step: int, like: Items, devices: Sequence[jax.Device] | None) -> Items:
         wanted = {item: distributed.abstract_global(tree, devices) for item, tree in like.items()}
         with reading():
-            described = self._manager.item_metadata(step)
             for item, tree in like.items():
-                check_shapes(f"checkpoint {step} of {self._workdir}", described[item], tree)
+                check_shapes(self._workdir / FOLDER / str(step) / item, tree)
             args = ocp.args.Composite(**{item: ocp.args.StandardRestore(tree) for item, tree in wanted.items()})
             items = self._manager.restore(step, args=args)
         return {item: distributed.to_local(items[item], devices) for item in like}

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
 from animesion_jax.errors import InputError, first_line
 
@@ -29,7 +30,7 @@ def reading() -> Iterator[None]:
     """Turns errors about missing or unreadable bytes into `Damaged`; raises every other error unchanged."""
     try:
         yield
-    except (FileNotFoundError, json.JSONDecodeError) as error:
+    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise Damaged(first_line(error)[:MAX_REASON]) from error
     except InputError:
         raise
@@ -61,18 +62,24 @@ def os_error(error: BaseException) -> str | None:
     return os.strerror(int(found.group(1))) if found else None
 
 
-def check_shapes(checkpoint: str, described: Any, like: Any) -> None:
-    """Raises InputError if an item's arrays, by Orbax's metadata, differ in names or shapes from those of `like`.
+def check_shapes(item: epath.Path, like: Any) -> None:
+    """Raises InputError if an item's arrays differ in names or shapes from those of `like`.
 
-    Other shapes mean another model, not damage. Missing metadata mean damage: FileNotFoundError.
+    Other shapes mean another model, not damage.
+
+    Args:
+      item: folder of one item of a checkpoint; metadata of other items is not read.
+      like: a tree of arrays, abstract or not.
     """
-    if described is None:
-        raise FileNotFoundError("its metadata is missing")
-    saved, wanted = _shapes(described.tree), _shapes(ocp.tree.serialize_tree(like, keep_empty_nodes=True))
+    try:
+        tree = ocp.StandardCheckpointHandler().metadata(item).tree
+    except (AttributeError, KeyError, TypeError) as error:
+        raise Damaged("_METADATA is malformed") from error
+    saved, wanted = _shapes(tree), _shapes(ocp.tree.serialize_tree(like, keep_empty_nodes=True))
     for name in sorted(saved | wanted):
         if saved.get(name) != wanted.get(name):
             raise InputError(
-                f"{checkpoint} is of another model or optimizer: {name} is {saved.get(name, 'absent')} there, "
+                f"{item} is of another model or optimizer: {name} is {saved.get(name, 'absent')} there, "
                 f"{wanted.get(name, 'absent')} by the config; allowed: the model and the trainable part it was saved "
                 "with, or another --workdir"
             )

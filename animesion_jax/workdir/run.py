@@ -10,7 +10,7 @@ import ml_collections
 from etils import epath
 
 from animesion_jax import distributed
-from animesion_jax.config import flatten, from_tree, may_change, resolve, stage_configs, to_tree
+from animesion_jax.config import check, flatten, from_tree, may_change, resolve, stage_configs, to_tree
 from animesion_jax.errors import InputError
 from animesion_jax.files import read_json, write_json
 from animesion_jax.models import abstract_variables, create_model, family_of
@@ -50,7 +50,9 @@ def read_config(workdir: str) -> ml_collections.ConfigDict:
     path = epath.Path(workdir).expanduser() / CONFIG_FILE
     tree = read_json(path)
     try:
-        return from_tree(tree)
+        config = from_tree(tree)
+        check(config, family_of(config.model))
+        return config
     except InputError as error:
         raise InputError(f"{path}: {error}; restore it or take another --workdir") from error
 

@@ -165,12 +165,32 @@ def test_checkpoint_of_another_model_is_not_damaged(two_checkpoints, tmp_path):
     assert not (workdir / DAMAGED_FOLDER).exists()
 
 
-def test_restore_reads_the_weights_alone(two_checkpoints, tmp_path):
+@pytest.mark.parametrize("damage", ["removed", "junk"])
+def test_restore_reads_the_weights_alone(damage, two_checkpoints, tmp_path):
     workdir = shutil.copytree(two_checkpoints, tmp_path / "run")
-    shutil.rmtree(workdir / FOLDER / "2" / "rest")
+    rest = workdir / FOLDER / "2" / "rest"
+    if damage == "removed":
+        shutil.rmtree(rest)
+    else:
+        for file in [path for path in rest.rglob("*") if path.is_file()]:
+            file.write_bytes(b"\xff junk")
     checkpoints = Checkpoints(str(workdir), read_only=True)
     weights = checkpoints.restore(2, {"weights": _like(2)["weights"]})
     _assert_equal(weights, {"weights": _items(2)["weights"]})
+
+
+@pytest.mark.parametrize("item", ["weights", "rest"])
+@pytest.mark.parametrize("content", [None, b"\xff\xfe junk", b"{}", b"null"])
+def test_item_without_readable_metadata_falls_back_to_the_checkpoint_before(item, content, two_checkpoints, tmp_path):
+    workdir = shutil.copytree(two_checkpoints, tmp_path / "run")
+    folder = workdir / FOLDER / "2" / item
+    if content is None:
+        shutil.rmtree(folder)
+    else:
+        (folder / "_METADATA").write_bytes(content)
+    restored, left = _restore_newest(workdir)
+    _assert_equal(restored.items, _items(1))
+    assert left == [1] and (workdir / DAMAGED_FOLDER / "2").is_dir()
 
 
 @pytest.mark.parametrize("message", ["UNAVAILABLE: try again", "RESOURCE_EXHAUSTED: too many open files", "a bug"])
@@ -197,3 +217,4 @@ def test_save_raises_errors_other_than_the_file_systems_unchanged(tmp_path, monk
     monkeypatch.setattr(checkpoints._manager, "save", fail)
     with pytest.raises(ValueError, match="a bug"):
         checkpoints.save(1, _items(1), {})
+    checkpoints.close()
