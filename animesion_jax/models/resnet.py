@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from animesion_jax.models.batch_norm import make_batch_norm
 from animesion_jax.models.dropout import Dropout
 from animesion_jax.models.family import HEAD, Family, GradCam, Shapes, count_units
 from animesion_jax.models.kernels import convolve
@@ -107,14 +108,7 @@ class ResNet(nn.Module):
         """Returns (batch, num_classes) float32 logits of normalised (batch, S, S, 3) images."""
         conv_init, head_init = INITIALIZERS[self.initializer]
         conv = partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=conv_init, conv_general_dilated=convolve)
-        norm = partial(
-            nn.BatchNorm,
-            use_running_average=not train,
-            momentum=0.9,
-            epsilon=1e-5,
-            dtype=self.dtype,
-            axis_name=self.axis_name if train and not self.is_initializing() else None,
-        )
+        norm = make_batch_norm(self, train)
         x = conv(64, (7, 7), strides=(2, 2), padding=3, name="conv1")(images.astype(self.dtype))
         x = nn.relu(norm(name="bn1")(x))
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # pads with -inf

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from animesion_jax.models.batch_norm import make_batch_norm
 from animesion_jax.models.dropout import Dropout
 from animesion_jax.models.family import HEAD, Family, GradCam
 from animesion_jax.models.kernels import max_pool
@@ -46,15 +47,10 @@ class ShallowNet(nn.Module):
     def __call__(self, images: jax.Array, train: bool = False, positions: jax.Array | None = None) -> jax.Array:
         """Returns (batch, num_classes) float32 logits of normalised (batch, S, S, 3) images."""
         x = images.astype(self.dtype)
+        norm = make_batch_norm(self, train)
         for width in self.features:
             x = nn.Conv(width, (5, 5), padding="VALID", dtype=self.dtype, kernel_init=KERNEL_INIT)(x)
-            x = nn.BatchNorm(
-                use_running_average=not train,
-                momentum=0.9,
-                epsilon=1e-5,
-                dtype=self.dtype,
-                axis_name=self.axis_name if train and not self.is_initializing() else None,
-            )(x)
+            x = norm()(x)
             x = nn.relu(max_pool(x))  # max-pooling and ReLU commute; this order costs a quarter
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(nn.Dense(self.hidden_size, dtype=self.dtype, kernel_init=KERNEL_INIT)(x))
