@@ -62,6 +62,11 @@ class Components:
         """Number of updates of the whole run."""
         return self.stages[-1].last_step
 
+    @property
+    def epochs(self) -> int:
+        """Number of epochs of the whole run."""
+        return self.total_steps // self.steps_per_epoch
+
     def initial_variables(self) -> dict[str, Any]:
         """Returns the variables before the first update: those of `config.pretrained`, or random ones."""
         config = self.config
@@ -129,7 +134,7 @@ class TrainBatches:
         """Opens the split and fills its cache; `streamed` as in `caches.choose_cache`."""
         self._devices, self._steps_per_epoch = components.devices, components.steps_per_epoch
         config, dataset = components.config, components.dataset
-        epochs = components.total_steps // components.steps_per_epoch
+        epochs = components.epochs
         self.data = TrainData(config, dataset, epochs=epochs, streamed=streamed, **distributed.shard())
         if distributed.any_process(self.data.streamed) and not self.data.streamed:
             # All processes need the same order, and the memory of one does not suffice for a cache.

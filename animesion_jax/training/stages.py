@@ -44,7 +44,7 @@ class Stage:
     steps_per_epoch: int
     first_step: int
     last_step: int
-    _programs: dict[bool, TrainStep] = field(default_factory=dict)
+    _programs: dict[bool, TrainStep] = field(default_factory=dict, init=False)
 
     @functools.cached_property
     def schedule(self) -> optax.Schedule:
@@ -75,20 +75,16 @@ class Stage:
         devices = distributed.local_devices(self.devices)
         return jax.device_put(self.create_state(variables), distributed.replicated(devices))
 
-    def trains_layers(self, step: int) -> bool:
-        """Returns whether layers are in training mode for the update after `step` others."""
-        epochs = self.config.eval_mode_after_epochs
-        return not epochs or step < epochs * self.steps_per_epoch
-
     def train_step(self, step: int) -> TrainStep:
         """Returns the program of the update after `step` others; its first call compiles it."""
-        train_mode = self.trains_layers(step)
+        eval_mode_after = self.config.eval_mode_after_epochs
+        train_mode = not eval_mode_after or step < eval_mode_after * self.steps_per_epoch
         if train_mode not in self._programs:
-            step = make_train_step(
+            program = make_train_step(
                 self.model, self.optimizer, self.config, self.loss, self.devices,
                 train_mode=train_mode, first_step=self.first_step,
             )  # fmt: skip
-            self._programs[train_mode] = _announcing(step, "training" if train_mode else "evaluation mode")
+            self._programs[train_mode] = _announcing(program, "training" if train_mode else "evaluation mode")
         return self._programs[train_mode]
 
 

@@ -120,16 +120,14 @@ def _restore(parts: Components, checkpoints: Checkpoints, config: ml_collections
     """Returns where an interrupted run resumes; the end of the run if only its test is missing."""
     restored = checkpoints.restore_newest(parts.abstract_items, parts.devices)
     if restored.step > parts.total_steps:
-        allowed = parts.total_steps // parts.steps_per_epoch
         raise InputError(
-            f"{workdir} has trained {restored.step / parts.steps_per_epoch:g} epochs, the config has {allowed} "
+            f"{workdir} has trained {restored.step / parts.steps_per_epoch:g} epochs, the config has {parts.epochs} "
             "(config.epochs, or those of config.stages); allowed: as many or more, or another --workdir"
         )
-    changes = run.changes_of_the_run(workdir, config)
-    if restored.step == parts.total_steps and changes:
+    if restored.step == parts.total_steps and (changes := run.changes_of_the_run(workdir, config)):
         raise InputError(
-            f"{workdir} has trained all {parts.total_steps // parts.steps_per_epoch} epochs, with another config: "
-            f"{changes}; allowed: more epochs, or another --workdir"
+            f"{workdir} has trained all {parts.epochs} epochs, with another config: {changes}; allowed: more epochs, "
+            "or another --workdir"
         )
     log.info("resuming %s at step %d", workdir, restored.step)
     return Start(restored.step, from_items(restored.items), restored.progress)
@@ -146,8 +144,8 @@ def _log_summary(parts: Components, start: Start, batches: TrainBatches) -> None
     log.info(
         "%s (%s parameters) on %s (%d classes), %d epochs of %d steps, %d %s, input cache: %s",
         parts.config.model, f"{sum(leaf.size for leaf in jax.tree.leaves(start.state.params)):,}",
-        parts.config.dataset, len(parts.dataset.class_names), parts.total_steps // parts.steps_per_epoch,
-        parts.steps_per_epoch, len(parts.devices), parts.devices[0].platform, batches.data.cache,
+        parts.config.dataset, len(parts.dataset.class_names), parts.epochs, parts.steps_per_epoch,
+        len(parts.devices), parts.devices[0].platform, batches.data.cache,
     )  # fmt: skip
 
 
