@@ -1,5 +1,6 @@
 """Data sets that tests build and read back."""
 
+import pytest
 import tensorflow_datasets as tfds
 
 
@@ -8,6 +9,15 @@ def build(builder_class, manual, data_dir, config=None):
     builder = builder_class(config=config, data_dir=data_dir)
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual))
     return builder
+
+
+def assert_build_is_refused(builder_class, manual, data_dir, match, words):
+    """Asserts that a build fails with an error that matches and has all the words, and leaves no data set."""
+    with pytest.raises(ValueError, match=match) as error:
+        build(builder_class, manual, data_dir)
+    for each in words:
+        assert each in str(error.value)
+    assert not list(data_dir.rglob("dataset_info.json"))
 
 
 def encoded_examples(builder, split, **options):
