@@ -1,6 +1,7 @@
 """Errors that the user can fix, and text that is safe to print on one line."""
 
 import re
+import shlex
 
 # Line ends, terminal escapes and undecodable bytes, which file names and contents may have.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -22,6 +23,19 @@ class InputError(ValueError):
 def escape(text: str) -> str:
     r"""Returns a text as one printable line: control characters become escapes such as "\n"."""
     return UNPRINTABLE.sub(lambda found: ascii(found.group())[1:-1], text)
+
+
+def command(name: str, *arguments: str, **flags: object) -> str:
+    """Returns a command of ours to copy into a shell: `command("calibrate", bundle="a b.msgpack")`.
+
+    Args:
+      name: the command; "" for train.
+      arguments: positional arguments.
+      flags: values by flag, in order; True for a flag without a value. A placeholder such as RUN is not quoted.
+    """
+    words = [f"--{flag}" if value is True else f"--{flag}={shlex.quote(str(value))}" for flag, value in flags.items()]
+    parts = ["python -m animesion_jax.main", name, *words, *map(shlex.quote, arguments)]
+    return " ".join(filter(None, parts))
 
 
 def encodable(text: str) -> str:

@@ -1,7 +1,11 @@
-"""Atomic writes of local files and of files on gs://; JSON files."""
+"""Paths that users give; locks; atomic writes of local files and of files on gs://; JSON files, in UTF-8."""
 
 import contextlib
+import errno
+import fcntl
 import json
+import logging
+import os
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +16,59 @@ from etils import epath
 from animesion_jax.errors import InputError, first_line
 
 AnyPath = TypeVar("AnyPath", Path, epath.Path)
+
+log = logging.getLogger(__name__)
+
+
+def expand_home(path: str | os.PathLike) -> str:
+    """Returns a path that a user gave with `~` and `~NAME` at its start replaced by the home folder.
+
+    Raises:
+      InputError: the home folder is unknown, as in a container whose user has no entry in /etc/passwd.
+    """
+    path = os.fspath(path)
+    expanded = os.path.expanduser(path)
+    if path.startswith("~") and expanded == path and not os.path.lexists(path):
+        raise InputError(f"{path}: the home folder of '~' is unknown; set HOME, or give a path without '~'")
+    return expanded
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, message: str) -> Iterator[None]:
+    """Holds an exclusive lock on an existing file or folder; a kill releases it too.
+
+    The lock holds between processes of one machine, and on most file systems between machines. A file system without
+    locks, and gs://, are used without one.
+
+    Args:
+      path: local or gs://.
+      message: of the error.
+
+    Raises:
+      InputError: another process, or this one, holds the lock.
+    """
+    if "://" in os.fspath(path):
+        yield
+        return
+    while True:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            _lock(descriptor, path, message)
+            # An atomic write may have replaced the file between open and lock.
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, path: str | os.PathLike, message: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            raise InputError(message) from error
+        log.warning("%s cannot be locked (%s); do not use it from two processes at once", path, error.strerror)
 
 
 @contextlib.contextmanager
@@ -34,7 +91,7 @@ def replacing(path: AnyPath) -> Iterator[AnyPath]:
 def read_json(path: epath.Path, kind: type = dict) -> Any:
     """Returns the content of a JSON file; InputError if it is damaged or not of the type `kind`."""
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, kind):
             raise ValueError(f"it holds no {kind.__name__}")
     except ValueError as error:
@@ -47,7 +104,7 @@ def read_json(path: epath.Path, kind: type = dict) -> Any:
 def write_json(path: epath.Path, value: Any) -> None:
     """Writes a file of indented JSON atomically."""
     with replacing(path) as fresh:
-        fresh.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        fresh.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_whole(output: str, parts: Iterable[bytes]) -> epath.Path:
@@ -66,7 +123,7 @@ def write_whole(output: str, parts: Iterable[bytes]) -> epath.Path:
 
 def check_output(output: str) -> epath.Path:
     """Returns the path of a file to write; InputError if it is a folder."""
-    path = epath.Path(output).expanduser()
+    path = epath.Path(expand_home(output))
     if path.is_dir():
         raise InputError(f"--output={output} is a folder; allowed: a file, such as {path / 'model.msgpack'}")
     return path

@@ -15,7 +15,7 @@ from etils import epath
 from tqdm import tqdm
 
 from animesion_jax.errors import InputError, first_line
-from animesion_jax.files import replacing
+from animesion_jax.files import expand_home, replacing
 
 SCHEMES = ("hf://", "https://", "http://", "gs://")
 BUCKETS = "https://storage.googleapis.com"
@@ -61,7 +61,7 @@ def cache_path(address: str) -> Path:
     """Returns the path of a file in the cache, named by a hash of its address and the last part of the address."""
     url = _url(address)
     name = urllib.parse.unquote(re.split(r"[?#]", url)[0].rpartition("/")[2])
-    folder = os.path.expanduser(os.environ.get(CACHE_VARIABLE) or "~/.cache/animesion_jax")
+    folder = expand_home(os.environ.get(CACHE_VARIABLE) or "~/.cache/animesion_jax")
     return Path(folder) / f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{re.sub(UNSAFE, '_', name)}"
 
 

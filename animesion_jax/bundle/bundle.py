@@ -16,7 +16,7 @@ import animesion_jax
 from animesion_jax.bundle.checks import checked_classes, checked_dict, checked_image_size, checked_variables, is_exactly
 from animesion_jax.bundle.msgpack_reader import read_tree
 from animesion_jax.errors import InputError, first_line
-from animesion_jax.files import write_whole
+from animesion_jax.files import expand_home, write_whole
 from animesion_jax.models import HEAD, abstract_variables, create_model
 from animesion_jax.preprocessing import RESIZE
 
@@ -152,7 +152,7 @@ def extend_bundle(path: str, output: str, **parts: dict[str, Any]) -> epath.Path
 
 def _read_file(path: str) -> dict[str, Any]:
     """Returns the tree in a bundle's file; checks its format and version only."""
-    file = epath.Path(path).expanduser()
+    file = epath.Path(expand_home(path))
     if not file.is_file():
         workdir = file if file.is_dir() else "RUN"
         raise InputError(

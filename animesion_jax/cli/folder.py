@@ -13,7 +13,7 @@ from animesion_jax import distributed
 from animesion_jax.config import check
 from animesion_jax.data.splits import HELD_OUT
 from animesion_jax.errors import InputError
-from animesion_jax.files import read_json
+from animesion_jax.files import expand_home, read_json
 from animesion_jax.models import family_of
 from animesion_jax.workdir import run
 from animesion_jax.workdir.names import CONFIG_FILE
@@ -47,14 +47,14 @@ def build_folder(
       InputError: the folder cannot be trained on, or its images have changed since the workdir's run started.
     """
     check(config, family_of(config.model))
-    folder = Path(config.folder).expanduser().resolve()
+    folder = Path(expand_home(config.folder)).resolve()
     settings = FolderConfig(
         name=_dataset_name(read_layout(folder), config), min_images=config.min_images, skip_broken=config.skip_broken
     )
     dataset = f"{Builder.name}/{settings.name}"
     if workdir and not accept_changes:
         _check_unchanged(workdir, config, str(folder), dataset)
-    builder = Builder(config=settings, data_dir=epath.Path(config.data_dir).expanduser())
+    builder = Builder(config=settings, data_dir=epath.Path(expand_home(config.data_dir)))
     _build_in_first_process(builder, folder)
     report = read_json(epath.Path(builder.data_dir) / REPORT_FILE)
     counts = ", ".join(f"{count} {split}" for split, count in report["splits"].items())
@@ -78,7 +78,7 @@ def _dataset_name(layout: FolderLayout, config: ml_collections.ConfigDict) -> st
 
 def _check_unchanged(workdir: str, config: ml_collections.ConfigDict, folder: str, dataset: str) -> None:
     """Raises InputError if a workdir's run started with other images of the folder, before any image is read."""
-    if not (epath.Path(workdir).expanduser() / CONFIG_FILE).exists():
+    if not (epath.Path(expand_home(workdir)) / CONFIG_FILE).exists():
         return
     begun = run.read_config(workdir)
     same_settings = all(begun[name] == config[name] for name in ("min_images", "skip_broken"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from animesion_jax.cli.flags import add_images, make_parser
 from animesion_jax.errors import InputError
+from animesion_jax.files import expand_home
 from animesion_jax.inference.writers import WRITERS, Row
 
 log = logging.getLogger("animesion_jax")
@@ -80,9 +81,9 @@ def _counted(rows: Iterable[Row], counts: Counter[str]) -> Iterator[Row]:
 
 def _check_outside(folder: str, images: Sequence[str]) -> None:
     """Raises InputError if a second start would predict the copies."""
-    target = Path(folder).expanduser().resolve()
+    target = Path(expand_home(folder)).resolve()
     for name in images:
-        given = Path(name).expanduser().resolve()
+        given = Path(expand_home(name)).resolve()
         if given.is_dir() and target.is_relative_to(given):
             raise InputError(
                 f"--copy_to={folder} is inside {name}, whose images are copied; allowed: a folder outside it"

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from animesion_jax.errors import InputError
+from animesion_jax.files import expand_home
 
 # Our builders, with the flags that `tfds build` needs besides --config and --data_dir.
 BUILDERS = {"dafre": "--manual_dir=MANUAL ", "moeimouto": "--manual_dir=MANUAL ", "toyfaces": "--num_shards=4 "}
@@ -168,7 +169,7 @@ def load_dataset(name: str, data_dir: str) -> Dataset:
     Raises:
       InputError: the data set is not built there, or lacks images or labels.
     """
-    root = epath.Path(data_dir).expanduser()
+    root = epath.Path(expand_home(data_dir))
     folder = root / name
     # A killed build leaves a folder "incomplete.SOMETHING", which may look complete but is not. Do not glob: brackets
     # in `root` would be a pattern.

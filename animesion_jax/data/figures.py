@@ -9,7 +9,7 @@ from etils import epath
 from PIL import Image
 
 from animesion_jax.data.datasets import Dataset, Examples, load_dataset
-from animesion_jax.files import write_json
+from animesion_jax.files import expand_home, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,7 +50,7 @@ def make_figures(name: str, data_dir: str, output: str) -> dict[str, dict[str, A
         split: np.bincount(examples.labels(), minlength=len(dataset.class_names)) for split, examples in splits.items()
     }
     counts["all"] = sum(counts.values())
-    folder = epath.Path(output).expanduser()
+    folder = epath.Path(expand_home(output))
     folder.mkdir(parents=True, exist_ok=True)
     largest = max(splits.values(), key=lambda examples: examples.num_examples)
     _save(draw_samples(dataset, read_samples(largest)), folder / SAMPLES_FILE)

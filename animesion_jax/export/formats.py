@@ -8,6 +8,7 @@ from animesion_jax.bundle import load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.export.run_to_bundle import bundle_of_run, export
 from animesion_jax.export.safetensors import write_safetensors
+from animesion_jax.files import expand_home
 
 # Usual endings of the formats; endings that are not listed are allowed for any.
 ENDINGS = {"msgpack": ".msgpack", "onnx": ".onnx", "safetensors": ".safetensors"}
@@ -48,7 +49,7 @@ def convert(
         raise InputError(f"{bundle} is already a msgpack bundle; allowed with --bundle: --format=onnx, safetensors")
     if form == "msgpack":
         return [export(workdir, output, weights)]
-    if bundle and os.path.realpath(os.path.expanduser(output)) == os.path.realpath(os.path.expanduser(bundle)):
+    if bundle and os.path.realpath(expand_home(output)) == os.path.realpath(expand_home(bundle)):
         raise InputError(f"--output={output} would overwrite the bundle itself; allowed: another file")
     source = load_bundle(bundle) if bundle else bundle_of_run(workdir, weights)
     if form == "onnx":

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from animesion_jax.errors import InputError, encodable
-from animesion_jax.files import replacing
+from animesion_jax.files import expand_home, replacing
 
 
 def _save_npz(path: Path, files: Sequence[str], embeddings: np.ndarray) -> None:
@@ -27,7 +27,7 @@ FORMATS: dict[str, Callable[[Path, Sequence[str], np.ndarray], None]] = {".npz":
 
 def check_output(output: str) -> Path:
     """Returns the path of a file to write; InputError for a format outside `FORMATS` or a missing package."""
-    path = Path(output).expanduser()
+    path = Path(expand_home(output))
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"--output={output}: allowed: a file named {' or '.join(f'*{suffix}' for suffix in FORMATS)}")
     if path.suffix.lower() == ".parquet":

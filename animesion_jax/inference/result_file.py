@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from animesion_jax.errors import InputError, encodable, first_line
+from animesion_jax.files import expand_home
 from animesion_jax.inference.writers import CSV_HEADER, Row, Writer, csv_line, write_csv_rows, write_jsonl
 
 FORMATS: dict[str, Writer] = {".csv": write_csv_rows, ".jsonl": write_jsonl}
@@ -31,7 +32,7 @@ class ResultFile:
         Raises:
           InputError: another ending, or a file that does not hold predictions.
         """
-        self._path = Path(output).expanduser()
+        self._path = Path(expand_home(output))
         suffix = self._path.suffix.lower()
         if suffix not in FORMATS or self._path.is_dir():
             raise InputError(f"--output={output}: allowed: a file named {' or '.join(f'*{name}' for name in FORMATS)}")

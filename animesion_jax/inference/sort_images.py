@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from animesion_jax.files import replacing
+from animesion_jax.files import expand_home, replacing
 from animesion_jax.inference.writers import UNKNOWN, Row
 
 # Characters that some operating system forbids in file names, and "%", which escapes them.
@@ -22,7 +22,7 @@ def copy_into_folders(rows: Iterable[Row], folder: str) -> Iterator[Row]:
     for row in rows:
         if "error" not in row:
             name = UNKNOWN if row["unknown"] else folder_name(row["predictions"][0]["class"])
-            copy_once(Path(row["path"]), Path(folder).expanduser() / name)
+            copy_once(Path(row["path"]), Path(expand_home(folder)) / name)
         yield row
 
 

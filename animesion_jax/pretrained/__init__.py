@@ -11,6 +11,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from animesion_jax.files import expand_home
 from animesion_jax.pretrained import google, own, sources, torchvision
 from animesion_jax.pretrained.merge import Weights, merge
 
@@ -60,7 +61,7 @@ def load_pretrained(
 
 def _read(path: str) -> Weights:
     suffix = os.path.splitext(path)[1]
-    if os.path.isdir(os.path.expanduser(path)) or (path.startswith("gs://") and suffix not in READERS):
+    if os.path.isdir(expand_home(path)) or (path.startswith("gs://") and suffix not in READERS):
         return own.read_workdir(path)
     file = sources.locate(path, READERS)
     return READERS[file.suffix](file)

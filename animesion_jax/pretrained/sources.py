@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from animesion_jax import hub
 from animesion_jax.errors import InputError
+from animesion_jax.files import expand_home
 
 GOOGLE = "https://storage.googleapis.com/vit_models"
 PYTORCH = "https://download.pytorch.org/models"
@@ -67,7 +68,7 @@ def locate(path: str, suffixes: Collection[str]) -> Path:
     """
     address = NAMED[path].url if path in NAMED else path
     remote = hub.is_address(address)
-    file = os.path.expanduser(address)
+    file = expand_home(address)
     if not remote and not os.path.isfile(file):
         near = difflib.get_close_matches(path, NAMED, 3, 0.5) or list(NAMED)[:3]
         raise InputError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from etils import epath
 
-from animesion_jax.files import write_json
+from animesion_jax.files import expand_home, write_json
 from animesion_jax.report.groups import group_runs
 from animesion_jax.report.markdown import render
 from animesion_jax.report.plots import draw_curves, draw_sizes
@@ -62,7 +62,7 @@ def report(workdirs: Sequence[str], output: str, weights: str = "last") -> str:
         "runs": [{"path": path, **metrics} for path, metrics in results.items()],
         "unfinished": [{"path": path, "reached": reached} for path, reached in unfinished.items()],
     }
-    folder = epath.Path(output).expanduser()
+    folder = epath.Path(expand_home(output))
     folder.mkdir(parents=True, exist_ok=True)
     plots = _write_plots(folder, {"curves.png": draw_curves(groups), "sizes.png": draw_sizes(studies, weights)})
     text = render(content, studies, plots)

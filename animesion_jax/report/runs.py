@@ -11,7 +11,7 @@ from etils import epath
 
 from animesion_jax.config import changes_result, check_values, flatten, from_tree, to_tree
 from animesion_jax.errors import InputError
-from animesion_jax.files import read_json
+from animesion_jax.files import expand_home, read_json
 from animesion_jax.workdir.names import CLASSES_FILE, CONFIG_FILE, RESULTS_FILE
 from animesion_jax.workdir.rows import read_rows
 
@@ -79,7 +79,7 @@ def find_runs(paths: Sequence[str]) -> list[epath.Path]:
     """
     found = {}
     for name in paths:
-        path = epath.Path(name).expanduser()
+        path = epath.Path(expand_home(name))
         if not path.exists() and not os.path.islink(path):
             raise InputError(f"no folder {name}; allowed: workdirs of training runs, and folders of them")
         below = list(_workdirs(path)) if path.is_dir() else []

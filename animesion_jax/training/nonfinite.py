@@ -8,7 +8,7 @@ from etils import epath
 
 from animesion_jax import distributed
 from animesion_jax.errors import InputError
-from animesion_jax.files import write_json
+from animesion_jax.files import expand_home, write_json
 from animesion_jax.training.components import Components, TrainBatches
 from animesion_jax.training.stages import stage_after
 from animesion_jax.workdir.checkpoints import Checkpoints
@@ -35,7 +35,7 @@ def explaining(parts: Components, batches: TrainBatches, checkpoints: Checkpoint
     try:
         yield
     except NonFinite as error:
-        file = epath.Path(workdir).expanduser() / NONFINITE_FILE
+        file = epath.Path(expand_home(workdir)) / NONFINITE_FILE
         if not distributed.is_first():
             file = file.with_name(f"{file.stem}_{jax.process_index()}{file.suffix}")
         files = batches.data.file_names(error.step - 1)

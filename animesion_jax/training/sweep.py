@@ -15,7 +15,7 @@ from animesion_jax.config import FIELDS, check, stage_configs
 from animesion_jax.data.datasets import load_dataset
 from animesion_jax.data.splits import select_examples
 from animesion_jax.errors import InputError, first_line
-from animesion_jax.files import write_json
+from animesion_jax.files import expand_home, write_json
 from animesion_jax.models import family_of
 from animesion_jax.training import steps
 from animesion_jax.training.preemption import Preemption
@@ -124,7 +124,7 @@ def sweep(
             _check_run(each)
         except InputError as error:
             raise InputError(f"run {name} of the sweep: {error}") from error
-    folder = epath.Path(workdir).expanduser()
+    folder = epath.Path(expand_home(workdir))
     outcomes: dict[str, dict[str, Any]] = {name: {"status": "waiting"} for name in configs}
     _write_record(config, folder, outcomes)
     for number, (name, each) in enumerate(configs.items(), start=1):

@@ -9,6 +9,7 @@ from etils import epath
 
 from animesion_jax import distributed
 from animesion_jax.errors import first_line
+from animesion_jax.files import expand_home
 from animesion_jax.workdir.metrics_log import MetricsLog
 
 FOLDER = "tensorboard"
@@ -21,7 +22,7 @@ class TensorBoardLog(MetricsLog):
 
     def __init__(self, workdir: str, start_step: int):
         super().__init__(workdir, start_step)
-        folder = epath.Path(workdir).expanduser() / FOLDER
+        folder = epath.Path(expand_home(workdir)) / FOLDER
         self._events = metric_writers.SummaryWriter(str(folder)) if distributed.is_first() else None
 
     def write(self, step: int, epoch: float, split: str, metrics: dict[str, float]) -> None:

@@ -15,7 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from animesion_jax import config as configs
 from animesion_jax import distributed, metrics
 from animesion_jax.errors import InputError, Stopped
-from animesion_jax.files import write_json
+from animesion_jax.files import expand_home, write_json
 from animesion_jax.models import abstract_variables, family_of
 from animesion_jax.training.components import Components, TrainBatches, make_components
 from animesion_jax.training.evaluate import evaluate_split
@@ -135,7 +135,7 @@ def _restore(parts: Components, checkpoints: Checkpoints, config: ml_collections
 
 def _write_results(results: dict[str, Any], workdir: str) -> None:
     if distributed.is_first():
-        folder = epath.Path(workdir).expanduser()
+        folder = epath.Path(expand_home(workdir))
         write_json(folder / RESULTS_FILE, results)
         (folder / NONFINITE_FILE).unlink(missing_ok=True)
 

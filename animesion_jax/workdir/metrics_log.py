@@ -8,7 +8,7 @@ from etils import epath
 
 from animesion_jax import distributed
 from animesion_jax.errors import first_line
-from animesion_jax.files import replacing
+from animesion_jax.files import expand_home, replacing
 from animesion_jax.workdir.names import ROWS_FILE
 from animesion_jax.workdir.rows import read_rows
 
@@ -24,7 +24,7 @@ class MetricsLog:
     """
 
     def __init__(self, workdir: str, start_step: int):
-        self._folder = epath.Path(workdir).expanduser()
+        self._folder = epath.Path(expand_home(workdir))
         self._rows = [
             row for row in read_rows(workdir) if row["step"] <= start_step and not row["split"].startswith("test_")
         ]

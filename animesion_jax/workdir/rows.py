@@ -6,6 +6,7 @@ from typing import Any
 
 from etils import epath
 
+from animesion_jax.files import expand_home
 from animesion_jax.workdir.names import ROWS_FILE
 
 log = logging.getLogger(__name__)
@@ -16,7 +17,7 @@ def read_rows(workdir: str) -> list[dict[str, Any]]:
 
     Skips an incomplete last line, which a kill leaves; logs and skips other damaged lines.
     """
-    path = epath.Path(workdir).expanduser() / ROWS_FILE
+    path = epath.Path(expand_home(workdir)) / ROWS_FILE
     lines = path.read_bytes().decode(errors="replace").split("\n") if path.exists() else []
     if lines and not lines[-1]:
         lines.pop()

@@ -12,7 +12,7 @@ from etils import epath
 from animesion_jax import distributed
 from animesion_jax.config import check, flatten, from_tree, may_change, resolve, stage_configs, to_tree
 from animesion_jax.errors import InputError
-from animesion_jax.files import read_json, write_json
+from animesion_jax.files import expand_home, read_json, write_json
 from animesion_jax.models import abstract_variables, create_model, family_of
 from animesion_jax.workdir.checkpoints import Checkpoints
 from animesion_jax.workdir.faults import writing
@@ -47,7 +47,7 @@ class Run:
 
 def read_config(workdir: str) -> ml_collections.ConfigDict:
     """Returns the config in a workdir; InputError if it is damaged."""
-    path = epath.Path(workdir).expanduser() / CONFIG_FILE
+    path = epath.Path(expand_home(workdir)) / CONFIG_FILE
     tree = read_json(path)
     try:
         config = from_tree(tree)
@@ -63,7 +63,7 @@ def read_classes(workdir: str) -> tuple[str, ...]:
 
 
 def _existing(workdir: str, name: str) -> epath.Path:
-    path = epath.Path(workdir).expanduser() / name
+    path = epath.Path(expand_home(workdir)) / name
     if not path.exists():
         raise InputError(f"{path} is missing, and it describes the run; restore it or take another --workdir")
     return path
@@ -71,7 +71,7 @@ def _existing(workdir: str, name: str) -> epath.Path:
 
 def changed_fields(workdir: str, config: ml_collections.ConfigDict) -> dict[str, tuple[Any, Any]]:
     """Returns (old, new) of every field in which a config differs from the workdir's."""
-    if not (epath.Path(workdir).expanduser() / CONFIG_FILE).exists():
+    if not (epath.Path(expand_home(workdir)) / CONFIG_FILE).exists():
         return {}
     old, new = (flatten(to_tree(each)) for each in (read_config(workdir), config))
     names = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
@@ -104,7 +104,7 @@ def results_of(
     Raises:
       InputError: the workdir was started with another config, and changes are not accepted.
     """
-    results = epath.Path(workdir).expanduser() / RESULTS_FILE
+    results = epath.Path(expand_home(workdir)) / RESULTS_FILE
     if not results.exists():
         return None
     if not accept_changes:
@@ -125,11 +125,11 @@ def save_description(workdir: str, config: ml_collections.ConfigDict, class_name
     """
     if not distributed.is_first():
         return
-    folder = epath.Path(workdir).expanduser()
+    folder = epath.Path(expand_home(workdir))
     described = json.loads(config.to_json())
     if "://" not in config.data_dir:
         # An absolute path, for `evaluate` may start in another current folder.
-        described["data_dir"] = str(epath.Path(config.data_dir).expanduser().resolve())
+        described["data_dir"] = str(epath.Path(expand_home(config.data_dir)).resolve())
     with writing(workdir):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RESULTS_FILE).unlink(missing_ok=True)
@@ -174,7 +174,7 @@ def load(workdir: str, weights: str | None = None) -> Run:
     Raises:
       InputError: the folder holds no run, or one without a checkpoint.
     """
-    folder = epath.Path(workdir).expanduser()
+    folder = epath.Path(expand_home(workdir))
     missing = [name for name in (CONFIG_FILE, CLASSES_FILE) if not (folder / name).exists()]
     if missing:
         below = sorted(str(path.parent) for path in folder.glob(f"*/{CONFIG_FILE}"))
