@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import logging
+import sys
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -71,6 +72,14 @@ def parse_with_config(parser: Parser, argv: Sequence[str]) -> argparse.Namespace
     except InputError as error:
         parser.error(str(error))
     return args
+
+
+def use_utf8_output() -> None:
+    r"""Prints UTF-8 from now on, in any locale; undecodable bytes of file names become escapes such as "\udcff".
+
+    Every command that prints JSON or CSV calls it first.
+    """
+    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def add_process_flags(parser: Parser) -> None:
