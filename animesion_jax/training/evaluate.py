@@ -11,8 +11,7 @@ from animesion_jax import distributed, metrics
 from animesion_jax.data.datasets import Dataset, load_dataset
 from animesion_jax.data.eval_data import EvalData
 from animesion_jax.data.splits import select_examples
-from animesion_jax.errors import InputError
-from animesion_jax.files import expand_home
+from animesion_jax.files import check_output
 from animesion_jax.metrics import ClassResults, count_by_class, summarize, to_csv
 from animesion_jax.training import steps
 from animesion_jax.training.device_data import on_devices
@@ -107,9 +106,7 @@ def evaluate(
 def _per_class_file(saved: run.Run, workdir: str, split: str, output: str | None) -> epath.Path:
     """Returns the CSV to write, in a folder that exists; InputError if it is a folder itself."""
     name = PER_CLASS_FILE if split == saved.config.test_split else f"{split}_{PER_CLASS_FILE}"
-    file = epath.Path(expand_home(output or epath.Path(workdir) / name))
-    if file.is_dir():
-        raise InputError(f"--output={file} is a folder; allowed: a file, such as {file / PER_CLASS_FILE}")
+    file = check_output(output or str(epath.Path(workdir) / name), PER_CLASS_FILE)
     file.parent.mkdir(parents=True, exist_ok=True)
     return file
 

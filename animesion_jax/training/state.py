@@ -1,5 +1,6 @@
 """The state of training: step, parameters, statistics, optimizer state and averages."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import flax.struct
@@ -90,3 +91,18 @@ def _variables(params: Any, batch_stats: Any) -> dict[str, Any]:
 
 def _with_statistics(variables: dict[str, Any]) -> dict[str, Any]:
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where training begins or resumes.
+
+    Attributes:
+      step: number of updates done.
+      state: on the devices.
+      progress: the JSON of the checkpoint; empty at the beginning of a run.
+    """
+
+    step: int
+    state: TrainState
+    progress: dict[str, Any]

@@ -21,6 +21,7 @@ from animesion_jax.training import steps
 from animesion_jax.training.preemption import Preemption
 from animesion_jax.training.train import train
 from animesion_jax.workdir import run
+from animesion_jax.workdir.claim import claimed
 from animesion_jax.workdir.names import SWEEP_FILE
 
 # Factor of the learning rate, by batch size / base batch size.
@@ -116,7 +117,8 @@ def sweep(
       those of `train`. sweep.json has the status and error of each run besides the settings of the sweep.
 
     Raises:
-      InputError: the data set, split, model or batch size of a run is invalid; raised before anything is trained.
+      InputError: the data set, split, model or batch size of a run is invalid, or another sweep runs in the workdir;
+        raised before anything is trained.
     """
     configs = expand(config)
     for name, each in configs.items():
@@ -124,6 +126,17 @@ def sweep(
             _check_run(each)
         except InputError as error:
             raise InputError(f"run {name} of the sweep: {error}") from error
+    with claimed(workdir):
+        return _train_all(config, configs, workdir, accept_changes, preemption)
+
+
+def _train_all(
+    config: ml_collections.ConfigDict,
+    configs: dict[str, ml_collections.ConfigDict],
+    workdir: str,
+    accept_changes: bool,
+    preemption: Preemption | None,
+) -> list[dict[str, Any]]:
     folder = epath.Path(expand_home(workdir))
     outcomes: dict[str, dict[str, Any]] = {name: {"status": "waiting"} for name in configs}
     _write_record(config, folder, outcomes)
@@ -161,7 +174,6 @@ def _write_record(config: ml_collections.ConfigDict, folder: epath.Path, outcome
     """Writes sweep.json: the settings of the sweep, and the status of each run."""
     if not distributed.is_first():
         return
-    folder.mkdir(parents=True, exist_ok=True)
     runs = {
         name: {key: value for key, value in outcome.items() if key != "results"} for name, outcome in outcomes.items()
     }

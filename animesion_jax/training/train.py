@@ -3,7 +3,6 @@
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -23,28 +22,14 @@ from animesion_jax.training.nonfinite import explaining
 from animesion_jax.training.preemption import Preemption
 from animesion_jax.training.running_metrics import RunningMetrics
 from animesion_jax.training.stages import stage_after
-from animesion_jax.training.state import TrainState, from_items
+from animesion_jax.training.state import Start, TrainState, from_items
 from animesion_jax.training.tensorboard import TensorBoardLog
 from animesion_jax.workdir import run
 from animesion_jax.workdir.checkpoints import CHOICES, Checkpoints, latest_step
+from animesion_jax.workdir.claim import claimed
 from animesion_jax.workdir.names import NONFINITE_FILE, RESULTS_FILE
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Start:
-    """Where training begins or resumes.
-
-    Attributes:
-      step: number of updates done.
-      state: on the devices.
-      progress: the JSON of the checkpoint; empty at the beginning of a run.
-    """
-
-    step: int
-    state: TrainState
-    progress: dict[str, Any]
 
 
 def train(
@@ -71,18 +56,29 @@ def train(
       The test metrics by weights, {"last": {...}, "best": {...}}, as in results.json; empty without a test split.
 
     Raises:
-      InputError: an argument is invalid, the workdir cannot be written to, or the loss is not finite.
+      InputError: an argument is invalid, the workdir cannot be written to or another training runs in it, or the
+        loss is not finite.
       Stopped: `preemption` requested a stop; everything is saved.
     """
-    preemption = preemption or Preemption()
-    preemption.check()
     configs.check(config, family_of(config.model))
+    with claimed(workdir):
+        return _train(config, workdir, devices or jax.devices(), accept_changes, preemption or Preemption())
+
+
+def _train(
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    devices: Sequence[jax.Device],
+    accept_changes: bool,
+    preemption: Preemption,
+) -> dict[str, Any]:
+    preemption.check()
     resumes = latest_step(workdir) is not None
     if resumes and not accept_changes:
         run.check_same_run(workdir, config)
 
     # Make the parts and the first state before anything is written: the data or the weights may not fit.
-    parts = make_components(config, devices or jax.devices())
+    parts = make_components(config, devices)
     start = None if resumes else _begin(parts)
     if resumes:
         run.check_classes(run.read_classes(workdir), parts.dataset.class_names, parts.dataset.name)

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
-from etils import epath
 
 from animesion_jax import distributed
 from animesion_jax.errors import InputError, Stopped
-from animesion_jax.files import expand_home
+from animesion_jax.workdir.claim import check_path
 from animesion_jax.workdir.faults import Damaged, check_shapes, os_error, reading, writing
 from animesion_jax.workdir.names import REST, WEIGHTS
 from animesion_jax.workdir.preservation import BEST_METRIC, LatestAndBest
@@ -56,7 +55,7 @@ class Checkpoints:
           read_only: whether to change nothing in the folder.
           last_stage_epoch: number of epochs before the last stage.
         """
-        self._workdir = epath.Path(expand_home(workdir)).resolve()
+        self._workdir = check_path(workdir)
         folder = self._workdir / FOLDER
         if read_only and not folder.exists():
             raise InputError(f"no checkpoint in {self._workdir}; allowed: the --workdir of a training run")
@@ -233,5 +232,5 @@ class Checkpoints:
 
 def latest_step(workdir: str) -> int | None:
     """Returns the step of the newest checkpoint of a workdir, None without any; creates nothing."""
-    folder = epath.Path(expand_home(workdir)) / FOLDER
+    folder = check_path(workdir) / FOLDER
     return max(ocp.utils.checkpoint_steps(folder), default=None) if folder.exists() else None

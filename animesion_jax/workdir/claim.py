@@ -1,0 +1,60 @@
+"""One training at a time in a workdir."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from etils import epath
+
+from animesion_jax import distributed
+from animesion_jax.errors import InputError
+from animesion_jax.files import expand_home, locked
+from animesion_jax.workdir.faults import writing
+
+# Orbax searches a checkpoint's folder with a pattern that starts with its path.
+WILDCARDS = "*?["
+
+
+def check_path(workdir: str) -> epath.Path:
+    """Returns the absolute path of a workdir; InputError if checkpoints in it could not be read back."""
+    path = epath.Path(expand_home(workdir)).resolve()
+    if found := [letter for letter in WILDCARDS if letter in str(path)]:
+        raise InputError(
+            f"--workdir={workdir}: the path {path} has {' '.join(found)}, which Orbax reads as a wildcard; allowed: a "
+            f"path without {' '.join(WILDCARDS)}; rename the folder, or give another one"
+        )
+    return path
+
+
+@contextlib.contextmanager
+def claimed(workdir: str) -> Iterator[None]:
+    """Creates a workdir and locks it for a run; at the end removes a new one that is still empty.
+
+    All processes of a run call this; the first one takes the lock. A kill releases it.
+
+    Raises:
+      InputError: another run is training in the workdir, or it cannot be written to.
+    """
+    path = check_path(workdir)
+    message = f"another training is running in --workdir={workdir}; wait for it, stop it, or give another --workdir"
+    failure: InputError | None = None
+    with contextlib.ExitStack() as stack:
+        if distributed.is_first():
+            try:
+                with writing(workdir):
+                    is_new = not path.exists()
+                    path.mkdir(parents=True, exist_ok=True)
+                    stack.enter_context(locked(path, message))
+                    if is_new:
+                        stack.callback(_remove_if_empty, path)
+            except InputError as error:
+                failure = error
+        if distributed.any_process(failure is not None):
+            raise failure or InputError(message)
+        yield
+
+
+def _remove_if_empty(path: epath.Path) -> None:
+    # Not `path.rmdir`, which looks into the folder first, and then removes what is in it by then.
+    with contextlib.suppress(OSError):
+        os.rmdir(path)
