@@ -2,19 +2,16 @@
 
 import contextlib
 import io
-import logging
 import os
 import stat
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from animesion_jax.errors import InputError, escape, first_line
-
-log = logging.getLogger(__name__)
+from animesion_jax.errors import InputError, first_line
 
 # Allowed formats, by Pillow's names. Pillow reads 30 more; it runs Ghostscript on EPS and unpacks FITS without limits.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -24,8 +21,6 @@ MAX_SIDE = 2**16 - 1
 # more for each byte of it. Photographs and drawings have 2 to 30 pixels per byte. Pillow's own limit is 89 megapixels.
 FREE_PIXELS = 2**24
 PIXELS_PER_BYTE = 100
-# Ending of the overlays that `explain` writes beside images. `find_images` skips them in folders.
-EXPLAINED = ".explained.png"
 
 ALLOWED = f"a whole file of {', '.join(FORMATS)}"
 
@@ -50,13 +45,6 @@ def _pillow_errors() -> Iterator[None]:
         unknown = isinstance(error, UnidentifiedImageError)
         fault = "cannot identify its format" if unknown else first_line(error)
         raise InputError(f"not a readable image: {fault}; allowed: {ALLOWED}; save or download it again") from error
-
-
-def is_image_name(name: str) -> bool:
-    """Returns whether a file name has the ending of one of `FORMATS` and is not an overlay of `explain`."""
-    Image.init()
-    suffix = os.path.splitext(name)[1].lower()
-    return Image.EXTENSION.get(suffix) in FORMATS and not name.endswith(EXPLAINED)
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -167,30 +155,3 @@ def to_image(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
     with _pillow_errors():
         image.load()
         return to_rgb(image)
-
-
-def find_images(paths: Sequence[str]) -> list[Path]:
-    """Returns the given files and, sorted, the images anywhere below the given folders.
-
-    In folders it takes the names that `is_image_name` accepts, and logs a warning for each that it cannot read.
-
-    Raises:
-      InputError: a folder without images.
-    """
-
-    def warn(error: OSError) -> None:
-        log.warning("%s is left out: %s; check its permissions", escape(str(error.filename)), error.strerror)
-
-    found = []
-    for path in map(os.path.expanduser, paths):
-        if not os.path.isdir(path):
-            found.append(Path(path))
-            continue
-        walk = os.walk(path, onerror=warn)
-        named = (Path(parent, name) for parent, _, names in walk for name in names if is_image_name(name))
-        # Keep broken links: their disk may be missing, and reading them reports it.
-        inside = sorted(file for file in named if file.is_file() or file.is_symlink())
-        if not inside:
-            raise InputError(f"folder {path} holds no image; allowed: files or folders of {', '.join(FORMATS)}")
-        found += inside
-    return found

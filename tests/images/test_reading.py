@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from animesion_jax import images, preprocessing
+from animesion_jax import preprocessing
 from animesion_jax.data.decode import decode_and_resize
 from animesion_jax.errors import InputError
-from animesion_jax.images import FORMATS, find_images, read_image, to_image
+from animesion_jax.images import FORMATS, find_images, read_image, reading, to_image
 from animesion_jax.preprocessing import ROUNDING, resize
 from tests.conftest import ROOT
 
@@ -136,7 +136,7 @@ def test_read_image_refuses_a_declared_size_beyond_the_limits(tmp_path, width, h
 
 
 def test_read_image_allows_more_pixels_for_larger_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "FREE_PIXELS", 50)
+    monkeypatch.setattr(reading, "FREE_PIXELS", 50)
     noise = _saved(tmp_path / "noise.png", DRAW.integers(0, 256, (60, 60), np.uint8))
     assert read_image(noise).size == (60, 60)
     flat = _saved(tmp_path / "flat.png", np.zeros((600, 600), np.uint8))
@@ -205,7 +205,7 @@ def test_read_image_reports_a_disk_error_as_such(tmp_path, monkeypatch):
     def fail(*_) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
-    monkeypatch.setattr(images.BoundedFile, "read", fail)
+    monkeypatch.setattr(reading.BoundedFile, "read", fail)
     _refused(lambda: read_image(path), "cannot be read: Input/output error; check its permissions and its disk")
 
 

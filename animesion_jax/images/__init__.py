@@ -1,0 +1,6 @@
+"""Image files: which of a folder's files are images, and safe reading of their pixels."""
+
+from animesion_jax.images.finding import EXPLAINED, find_images, is_image_name
+from animesion_jax.images.reading import FORMATS, read_image, to_image, to_rgb
+
+__all__ = ["EXPLAINED", "FORMATS", "find_images", "is_image_name", "read_image", "to_image", "to_rgb"]
