@@ -121,9 +121,9 @@ def write_whole(output: str, parts: Iterable[bytes]) -> epath.Path:
     return path
 
 
-def check_output(output: str) -> epath.Path:
-    """Returns the path of a file to write; InputError if it is a folder."""
+def check_output(output: str, example: str = "model.msgpack") -> epath.Path:
+    """Returns the path of a file to write; InputError, with an example of a name, if it is a folder."""
     path = epath.Path(expand_home(output))
     if path.is_dir():
-        raise InputError(f"--output={output} is a folder; allowed: a file, such as {path / 'model.msgpack'}")
+        raise InputError(f"--output={output} is a folder; allowed: a file, such as {path / example}")
     return path
