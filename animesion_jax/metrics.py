@@ -76,7 +76,7 @@ class ClassResults:
     """Results of an evaluation per class; each array is (classes,), by class id.
 
     Attributes:
-      train_images: int number of training images.
+      train_images: int number of training images; -1 if unknown.
       test_images: int number of evaluated images.
       top1_accuracy, top5_accuracy: float fractions of test_images, NaN for a class without any.
       confused_with: int class id of the most frequent wrong prediction, the lowest on ties; -1 without wrong ones.
@@ -100,7 +100,7 @@ def count_by_class(
       labels: (n,) int true class ids.
       predicted: (n,) int class ids of the highest logits.
       ranks: (n,) int ranks of the true classes, 0 for the highest logit.
-      train_images: (classes,) int training images by class id.
+      train_images: (classes,) int training images by class id; -1 if unknown.
     """
     num_classes = len(train_images)
     images = np.bincount(labels, minlength=num_classes)
@@ -125,34 +125,36 @@ def summarize(results: ClassResults) -> dict[str, Any]:
       "images": number of test images, "top1_accuracy"}}; an accuracy is None without such classes.
     """
     tested = results.test_images > 0
-    summary: dict[str, Any] = {"macro_accuracy": _mean(results.top1_accuracy[tested])}
+    summary: dict[str, Any] = {"macro_accuracy": mean_or_none(results.top1_accuracy[tested])}
     for name, (minimum, maximum) in SHOTS.items():
         group = tested & (results.train_images >= minimum) & (results.train_images <= maximum)
         summary[name] = {
             "classes": int(group.sum()),
             "images": int(results.test_images[group].sum()),
-            "top1_accuracy": _mean(results.top1_accuracy[group]),
+            "top1_accuracy": mean_or_none(results.top1_accuracy[group]),
         }
     return summary
 
 
-def _mean(values: np.ndarray) -> float | None:
+def mean_or_none(values: np.ndarray) -> float | None:
+    """Returns the mean; None of no values."""
     return float(values.mean()) if len(values) else None
 
 
 def to_csv(results: ClassResults, class_names: Sequence[str]) -> str:
     """Returns a CSV with the header `COLUMNS` and a line per class, by class id.
 
-    The accuracies are empty for a class without test images. The last two columns are empty for a class without wrong
-    predictions.
+    An unknown number of training images is empty, and so are the accuracies of a class without test images. The last
+    two columns are empty for a class without wrong predictions.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for class_id, name in enumerate(class_names):
-        images = (results.train_images[class_id], results.test_images[class_id])
+        train_images, images = results.train_images[class_id], results.test_images[class_id]
         accuracies = (results.top1_accuracy[class_id], results.top5_accuracy[class_id])
         confused_with = results.confused_with[class_id]
         confusions = (class_names[confused_with], results.confusions[class_id]) if confused_with >= 0 else ("", "")
-        writer.writerow([class_id, name, *images, *(accuracies if images[1] else ("", "")), *confusions])
+        counts = ("" if train_images < 0 else train_images, images)
+        writer.writerow([class_id, name, *counts, *(accuracies if images else ("", "")), *confusions])
     return text.getvalue()
