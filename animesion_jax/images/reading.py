@@ -7,11 +7,13 @@ import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from animesion_jax.errors import InputError, first_line
+from animesion_jax.images.content import Content, is_content, read_content
 
 # Allowed formats, by Pillow's names. Pillow reads 30 more; it runs Ghostscript on EPS and unpacks FITS without limits.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -47,8 +49,8 @@ def _pillow_errors() -> Iterator[None]:
         raise InputError(f"not a readable image: {fault}; allowed: {ALLOWED}; save or download it again") from error
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """Returns the RGB image in a file; the first frame of an animation.
+def read_image(source: str | Path | Content) -> Image.Image:
+    """Returns the RGB image in a file, given its path or its content; the first frame of an animation.
 
     Ignores the orientation in EXIF, like TensorFlow in training. Converts other modes with `to_rgb`. Takes 4 bytes of
     memory per pixel for JPEG and PNG, 16 for WebP.
@@ -56,11 +58,22 @@ def read_image(path: str | Path) -> Image.Image:
     Raises:
       InputError: no such file, not a whole image of `FORMATS`, too many pixels, or an unsupported mode.
     """
-    size = _size_of_file(path)
-    with _pillow_errors(), BoundedFile(path, size) as file, Image.open(file, formats=FORMATS) as image:
+    with _pillow_errors(), _open(source) as (file, size), Image.open(file, formats=FORMATS) as image:
         _check_size(*image.size, size)
         image.load()
         return to_rgb(image)
+
+
+@contextlib.contextmanager
+def _open(source: str | Path | Content) -> Iterator[tuple[BinaryIO, int]]:
+    """Yields a file, and its size in bytes."""
+    if is_content(source):
+        content = read_content(source)
+        yield content, content.getbuffer().nbytes
+    else:
+        size = _size_of_file(source)
+        with BoundedFile(source, size) as file:
+            yield file, size
 
 
 class BoundedFile(io.BufferedReader):
@@ -141,9 +154,13 @@ def _from_16_bits(values: np.ndarray) -> Image.Image:
     return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
 
 
-def to_image(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
-    """Returns a path, a Pillow image or an (H, W, 3) uint8 array as an RGB image; InputError if that fails."""
-    if isinstance(image, str | Path):
+def to_image(image: str | Path | Content | Image.Image | np.ndarray) -> Image.Image:
+    """Returns a file's path or content, a Pillow image or an (H, W, 3) uint8 array as an RGB image.
+
+    Raises:
+      InputError: it cannot be read, or has another shape or type.
+    """
+    if isinstance(image, str | Path) or is_content(image):
         return read_image(image)
     if not isinstance(image, Image.Image):
         pixels = np.asarray(image)

@@ -11,12 +11,12 @@ from PIL import Image
 
 from animesion_jax.bundle import Bundle, load_bundle
 from animesion_jax.errors import InputError
-from animesion_jax.images import to_image
+from animesion_jax.images import Content, is_content, to_image
 from animesion_jax.inference.batches import apply_to_files
 from animesion_jax.inference.forward import apply_to_pixels, character_probabilities
 from animesion_jax.preprocessing import resize
 
-ImageLike = str | Path | Image.Image | np.ndarray
+ImageLike = str | Path | Content | Image.Image | np.ndarray
 Prediction = dict[str, Any]
 
 
@@ -58,7 +58,8 @@ class Recognizer:
         """Returns the `top_k` likeliest characters of each image, likeliest first.
 
         Args:
-          images: paths, Pillow images or (H, W, 3) uint8 arrays of any size; a list of them or a single one.
+          images: paths, bytes or binary file objects of image files, Pillow images or (H, W, 3) uint8 arrays, of any
+            size; a list of them or a single one. A file object is read from its start, or, if it cannot seek, as it is.
           top_k: number of characters, at least 1; at most all that the bundle knows are returned.
 
         Returns:
@@ -67,7 +68,7 @@ class Recognizer:
         Raises:
           InputError: an unreadable image.
         """
-        a_list = isinstance(images, Iterable) and not isinstance(images, str | Image.Image)
+        a_list = isinstance(images, Iterable) and not isinstance(images, str | Image.Image) and not is_content(images)
         if not a_list or (isinstance(images, np.ndarray) and images.ndim != 4):
             images = [images]
         size = self.bundle.image_size

@@ -67,12 +67,15 @@ def test_predict_reports_unreadable_images_and_names_the_others(bundle_path, tes
     assert capsys.readouterr().out.startswith(good)
 
 
-def test_recognizer_takes_paths_images_and_arrays(bundle_path, test_faces):
+def test_recognizer_takes_paths_content_images_and_arrays(bundle_path, test_faces):
     recognizer = animesion_jax.load(str(bundle_path))
     path = sorted(test_faces[1])[0]
     image = Image.open(path)
-    results = recognizer.predict([path, image, np.asarray(image)], top_k=3)
-    assert results[0] == results[1] == results[2] and len(results[0]) == 3
+    data = Path(path).read_bytes()
+    alike = [path, Path(path), data, io.BytesIO(data), image, np.asarray(image)]
+    results = recognizer.predict(alike, top_k=3)
+    assert results == [results[0]] * 6 and len(results[0]) == 3
+    assert recognizer.predict(data, 3) == recognizer.predict(io.BytesIO(data), 3) == results[:1]
     assert len(recognizer.predict(image.convert("CMYK"), top_k=99)[0]) == 20
 
 
