@@ -2,27 +2,45 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 
 # Line ends, terminal escapes and undecodable bytes, which file names and contents may have.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # Longest excerpt of another error's text in an error message, in characters.
 MAX_EXCERPT = 300
+# Longest message of an error, in characters: a screen.
+MAX_MESSAGE = 2000
 
 
 class InputError(ValueError):
     """An input is invalid: a flag, a config field, a path or the content of a file.
 
-    The message is one line with the value, the allowed values and the next step. `main` prints it without a traceback.
-    Any other exception is a bug and keeps its traceback.
+    The message is one line with the value, the allowed values and the next step; one that is longer than a screen loses
+    its middle. `main` prints it without a traceback. Any other exception is a bug and keeps its traceback.
     """
 
     def __init__(self, message: str):
-        super().__init__(escape(message))
+        super().__init__(shorten(escape(message), MAX_MESSAGE))
 
 
 def escape(text: str) -> str:
     r"""Returns a text as one printable line: control characters become escapes such as "\n"."""
     return UNPRINTABLE.sub(lambda found: ascii(found.group())[1:-1], text)
+
+
+def shorten(text: str, limit: int) -> str:
+    """Returns a text of at most `limit` characters, 50 or more; a longer one loses its middle."""
+    if len(text) <= limit:
+        return text
+    mark = f" ... ({len(text):,} characters) ... "
+    start = (limit - len(mark)) * 2 // 3
+    return text[:start] + mark + text[len(text) - (limit - len(mark) - start) :]
+
+
+def some(texts: Sequence[str], limit: int = 10, separator: str = ", ") -> str:
+    """Returns the first `limit` texts and the number of the others: "a, b and 3 more"."""
+    more = len(texts) - limit
+    return separator.join(texts[:limit]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def command(name: str, *arguments: str, **flags: object) -> str:
@@ -45,7 +63,7 @@ def encodable(text: str) -> str:
 
 def first_line(error: BaseException) -> str:
     """Returns the first non-empty line of an error's message, or its type; at most `MAX_EXCERPT` characters."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).split("\n") if line.strip()]
     if not lines:
         return type(error).__name__
     return lines[0] if len(lines[0]) <= MAX_EXCERPT else f"{lines[0][:MAX_EXCERPT]}..."
