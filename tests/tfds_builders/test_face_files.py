@@ -70,7 +70,7 @@ def test_zip_with_unsafe_member_name_is_refused(tmp_path, png, name):
 
 def test_zip_with_repeated_face_is_refused(tmp_path, png):
     path = _zip(tmp_path, [(FACE, png), (f"moeimouto-faces/{FACE}", png)])
-    with pytest.raises(ValueError, match=f"^{path} holds {FACE} twice"):
+    with pytest.raises(ValueError, match=f"^{path} holds '{FACE}' twice"):
         find_faces(tmp_path)
 
 

@@ -2,8 +2,9 @@ import tracemalloc
 
 import pytest
 
+from tests.conftest import SHARED
 from tfds_builders.common.manual_data import MAX_CHARACTERS, MAX_EXCERPT, read_lines, relative_path
-from tfds_builders.common.released_labels import check_named, read_class_names, read_released_split
+from tfds_builders.common.released_labels import NAMES_FILE, check_named, read_class_names, read_released_split
 from tfds_builders.dafre.label_files import Box, Row, parse_raw_line, read_faces, read_tag_names
 
 
@@ -11,6 +12,10 @@ def _file(folder, text: str | bytes):
     path = folder / "labels.txt"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
+
+
+def _read_split(path):
+    return read_released_split(path, lambda class_id, image: None, {})
 
 
 @pytest.mark.parametrize(
@@ -68,11 +73,78 @@ def test_class_names_are_utf8_with_or_without_a_byte_order_mark(tmp_path):
         ]
 
 
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ('1,"Saber, Lily"', "Saber, Lily"),
+        ('"1","Saber, Lily"', "Saber, Lily"),
+        ('1, "Saber, Lily" ', "Saber, Lily"),
+        ('1,"Saber, Lily",', "Saber, Lily"),
+        ('1,"say ""hi"""', 'say "hi"'),
+        ('1,"""nene""_neville_solstice"', '"nene"_neville_solstice'),
+        ('1,john_"hannibal"_smith', 'john_"hannibal"_smith'),
+        ("1,yui, the younger", "yui, the younger"),
+        ("1,yui,,", "yui"),
+        ("1,a\u2028b\x85c\x0bd", "a\u2028b\x85c\x0bd"),
+    ],
+)
+def test_class_names_are_read_as_csv(tmp_path, line, name):
+    for mark in ("", "\ufeff"):
+        assert read_class_names(_file(tmp_path, f"{mark}0,akari\r\n\r\n{line}\r\n2,miku\r\n")) == [
+            "akari",
+            name,
+            "miku",
+        ]
+
+
+@pytest.mark.parametrize(
+    "line", ['1,"Saber', '1,"Saber" Lily', '1,"nene"_solstice', '1,"Saber",Lily', '1,a, "b"', '"1,a"']
+)
+def test_misplaced_quotes_are_refused_on_their_line(tmp_path, line):
+    for read, first in ((read_class_names, "0,a"), (_read_split, "0,a.jpg")):
+        path = _file(tmp_path, f'{first}\n\n{line}\n2,"b"\n')
+        with pytest.raises(ValueError, match="expected two columns; put one that has commas") as error:
+            read(path)
+        assert str(error.value).startswith(f"{path} line 3: {line!r}: ")
+
+
+@pytest.mark.parametrize("line", ['3,"0007/a, ""b"".jpg"', '"0007/a, ""b"".jpg",3', '"3","0007\\a, ""b"".jpg",'])
+def test_paths_are_read_as_csv_in_both_orders(tmp_path, line):
+    assert _read_split(_file(tmp_path, f"{line}\r\n")) == [(3, '0007/a, "b".jpg')]
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(("dataset", "classes", "images"), [("dafre", 3263, 94_440), ("moeimouto", 173, 2943)])
+def test_released_rows_are_read_unchanged(dataset, classes, images):
+    """They quote nothing and have one comma."""
+    folder = SHARED / "labels" / dataset
+    names, rows = (
+        [tuple(line.split(",")) for line in (folder / name).read_text().splitlines()]
+        for name in (NAMES_FILE, "test.csv")
+    )
+    assert list(enumerate(read_class_names(folder / NAMES_FILE))) == [(int(class_id), name) for class_id, name in names]
+    assert _read_split(folder / "test.csv") == [(int(class_id), path) for class_id, path in rows]
+    assert (len(names), len(rows)) == (classes, images)
+
+
 def test_error_shows_an_excerpt_of_a_long_line(tmp_path):
     for line in (b"x" * 100_000, b"\xff" * 100_000):
         with pytest.raises(ValueError, match="line 1") as error:
             read_class_names(_file(tmp_path, line))
         assert len(str(error.value)) < len(str(tmp_path)) + 4 * MAX_EXCERPT + 200
+
+
+def test_errors_show_an_excerpt_of_a_long_name(tmp_path):
+    name = "\U000e0001" * 16_000  # repr writes each letter with ten
+    for text, read in {
+        f"0,{name}\n1,{name}\n": read_class_names,
+        f"{name}\t7\nyui\t7\n": lambda path: read_tag_names(path, [7]),
+        f'0,"{name}\n': read_class_names,
+        f"{name * 2}\n": read_class_names,
+    }.items():
+        with pytest.raises(ValueError, match="characters") as error:
+            read(_file(tmp_path, text))
+        assert len(str(error.value)) < len(str(tmp_path)) + 2 * MAX_EXCERPT + 200
 
 
 @pytest.mark.parametrize(
@@ -94,6 +166,13 @@ def test_tag_with_two_names_is_refused(tmp_path):
     assert read_tag_names(path, [12, 30]) == {12: "akari", 30: "yui"}
     with pytest.raises(ValueError, match=r"line 5: 'other\\t45': tag id 45 is named 'rare' before"):
         read_tag_names(path, [12, 45])
+
+
+def test_quotation_marks_of_tag_names_are_kept(tmp_path):
+    """tagIds.tsv is no CSV: tag 26742 is named so in it."""
+    assert read_tag_names(_file(tmp_path, '"nene"_neville_solstice\t26742\n'), [26742]) == {
+        26742: '"nene"_neville_solstice'
+    }
 
 
 @pytest.mark.parametrize(
@@ -127,7 +206,7 @@ def test_blank_lines_are_skipped_but_numbered(tmp_path):
 def test_ids_other_than_18_ascii_digits_are_refused(tmp_path, class_id):
     files = {
         f"{class_id},a\n": read_class_names,
-        f"{class_id},a.jpg\n": lambda path: read_released_split(path, lambda *row: None, {}),
+        f"{class_id},a.jpg\n": _read_split,
         f"a.jpg\t{class_id}\t0,0,1,1 0.9\n": read_faces,
         f"yui\t{class_id}\n": lambda path: read_tag_names(path, [12]),
     }
@@ -141,7 +220,7 @@ def test_ids_other_than_18_ascii_digits_are_refused(tmp_path, class_id):
 def test_large_class_ids_take_no_memory(tmp_path):
     tracemalloc.start()
     largest = "9" * 18
-    rows = read_released_split(_file(tmp_path, f"{largest},a.jpg\n"), lambda *row: None, {})
+    rows = _read_split(_file(tmp_path, f"{largest},a.jpg\n"))
     assert rows == [(10**18 - 1, "a.jpg")]
     with pytest.raises(ValueError, match=r"class id 9{18} has no name in .*; allowed: 0 to 1"):
         check_named(rows[0][0], ["a", "b"])
@@ -153,9 +232,9 @@ def test_large_class_ids_take_no_memory(tmp_path):
 
 def test_only_folders_of_ascii_digits_compare_as_numbers(tmp_path):
     """٠٠٧ and 7 are different folders."""
-    assert len(read_released_split(_file(tmp_path, "0,7/1.jpg\n0,٠٠٧/1.jpg\n"), lambda *row: None, {})) == 2
+    assert len(_read_split(_file(tmp_path, "0,7/1.jpg\n0,٠٠٧/1.jpg\n"))) == 2
     with pytest.raises(ValueError, match="the image is listed twice"):
-        read_released_split(_file(tmp_path, "0,7/1.jpg\n0,007/1.jpg\n"), lambda *row: None, {})
+        _read_split(_file(tmp_path, "0,7/1.jpg\n0,007/1.jpg\n"))
 
 
 @pytest.mark.parametrize("byte", [b"a", b"\xff", b" "])

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from animesion_jax.errors import shorten
+
 # Longest excerpt of a line in an error message; a file of another kind may have very long lines.
 MAX_EXCERPT = 200
 # Longest line, with its end. The longest line of the released files has about 200 characters.
@@ -33,9 +35,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
                 content = line.rstrip("\r\n").encode(errors="surrogateescape")[:MAX_EXCERPT]
                 raise ValueError(f"{where}: {content!r}: not UTF-8; save the file as UTF-8") from None
             if len(line) == MAX_CHARACTERS and not line.endswith("\n"):
-                raise ValueError(
-                    f"{where}: {line[:MAX_EXCERPT]!r}: over {MAX_CHARACTERS - 1} characters; give a text file"
-                )
+                raise ValueError(f"{where}: {excerpt(line)}: over {MAX_CHARACTERS - 1} characters; give a text file")
             if line.strip():
                 yield where, line.rstrip("\r\n")
 
@@ -46,8 +46,12 @@ def naming(where: str, line: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        shown = line if len(line) <= MAX_EXCERPT else f"{line[:MAX_EXCERPT]}..."
-        raise ValueError(f"{where}: {shown!r}: {error}") from None
+        raise ValueError(f"{where}: {excerpt(line)}: {error}") from None
+
+
+def excerpt(text: str) -> str:
+    """Returns a text in quotation marks, with escapes; a long one without its middle."""
+    return shorten(repr(text), MAX_EXCERPT)
 
 
 def is_id(text: str) -> bool:
@@ -86,5 +90,5 @@ def check_distinct(path: Path, names: Iterable[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise ValueError(f"{path}: the class name {name!r} stands for two classes; names must differ")
+            raise ValueError(f"{path}: the class name {excerpt(name)} stands for two classes; names must differ")
         seen.add(name)

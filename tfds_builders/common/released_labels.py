@@ -1,21 +1,48 @@
 """The released label files (CSV) of DAF:re and moeimouto; a malformed file raises ValueError."""
 
+import csv
+import re
 from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
 
 from tfds_builders.common.manual_data import check_distinct, is_id, naming, note_image, read_lines, relative_path
 
 NAMES_FILE = "classid_classname.csv"
+# Other quotation marks are part of a name.
+OPENING_QUOTE = re.compile(r'(^|,) *"')
+
+
+def split_columns(line: str) -> list[str]:
+    """Returns the columns of a line of CSV, without the empty ones at its end.
+
+    The released files quote nothing. In a line without quoted columns, a name or path may have commas: join its columns
+    with commas.
+
+    Raises:
+      ValueError: a quoted column is not closed, or a line with one has other than two columns.
+    """
+    line = line.rstrip(", \t")
+    if not OPENING_QUOTE.search(line):
+        return line.split(",")
+    try:
+        (columns,) = csv.reader([line], strict=True, skipinitialspace=True)
+    except csv.Error:
+        columns = []
+    if len(columns) != 2:
+        raise ValueError(
+            "expected two columns; put one that has commas or quotation marks in quotation marks, close them on the "
+            'same line, and double those within: 0,"Lily ""Saber"", the first"'
+        )
+    return columns
 
 
 def parse_released_line(line: str) -> tuple[int, str]:
     """Returns (class id, path) of a line `class_id,path`, or `path,class_id` in older releases."""
-    first, _, rest = line.partition(",")
-    if is_id(first.strip()) and rest.strip() and not is_id(rest.strip()):
-        return int(first), relative_path(rest)
-    rest, _, last = line.rpartition(",")
-    if is_id(last.strip()) and rest.strip() and not is_id(rest.strip()):
-        return int(last), relative_path(rest)
+    columns = split_columns(line)
+    for class_id, path in ((columns[0], columns[1:]), (columns[-1], columns[:-1])):
+        text = ",".join(path).strip()
+        if is_id(class_id.strip()) and text and not is_id(text):
+            return int(class_id), relative_path(text)
     raise ValueError("expected class_id,path or path,class_id")
 
 
@@ -55,10 +82,11 @@ def read_class_names(path: Path) -> list[str]:
     names: dict[int, str] = {}
     for where, line in read_lines(path):
         with naming(where, line):
-            class_id, _, name = line.partition(",")
-            if not is_id(class_id.strip()) or not name.strip() or int(class_id) in names:
+            class_id, *columns = split_columns(line)
+            name = ",".join(columns).strip()
+            if not is_id(class_id.strip()) or not name or int(class_id) in names:
                 raise ValueError("expected class_id,class_name with a new class id")
-            names[int(class_id)] = name.strip()
+            names[int(class_id)] = name
     if not names:
         raise ValueError(f"{path} names no class; expected lines class_id,class_name")
     return order_names(path, names)

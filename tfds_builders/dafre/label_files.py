@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tfds_builders.common.manual_data import check_distinct, is_id, naming, note_image, read_lines, relative_path
+from tfds_builders.common.manual_data import (
+    check_distinct,
+    excerpt,
+    is_id,
+    naming,
+    note_image,
+    read_lines,
+    relative_path,
+)
 
 MIN_CONFIDENCE = 0.85
 
@@ -87,7 +95,9 @@ def read_tag_names(path: Path, tags: Sequence[int]) -> dict[int, str]:
             if not is_id(tag.strip()) or not name.strip():
                 raise ValueError("expected tag name <TAB> tag id")
             if int(tag) in wanted and names.setdefault(int(tag), name.strip()) != name.strip():
-                raise ValueError(f"tag id {int(tag)} is named {names[int(tag)]!r} before; remove one of the lines")
+                raise ValueError(
+                    f"tag id {int(tag)} is named {excerpt(names[int(tag)])} before; remove one of the lines"
+                )
     unnamed = [tag for tag in tags if tag not in names]
     if unnamed:
         raise ValueError(f"{path} has no name for tag id {unnamed[0]} ({len(unnamed)} tags have none)")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfds_builders.common.image_files import ImageFolder
-from tfds_builders.common.manual_data import naming, relative_path
+from tfds_builders.common.manual_data import excerpt, naming, relative_path
 
 TREE = "moeimouto-faces"
 # The tree's own zip, and the names that Kaggle's command and web page give the whole archive.
@@ -124,7 +124,7 @@ class ZipFaces:
             if not is_face(folder, name) or info.is_dir():
                 continue
             if face in self._members:
-                raise ValueError(f"{path} holds {face} twice; {SOURCE}")
+                raise ValueError(f"{path} holds {excerpt(face)} twice; {SOURCE}")
             self._members[face] = info
         self.paths = sorted(self._members, key=lambda face: face.split("/"))
 

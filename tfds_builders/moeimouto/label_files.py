@@ -61,7 +61,9 @@ def read_labels(manual: Path) -> Labels | None:
         if named:
             check_named(class_id, names)
         if names.setdefault(class_id, character) != character:
-            raise ValueError(f"class id {class_id} is {names[class_id]!r}; expected an image in that folder")
+            raise ValueError(
+                f"class id {class_id} is {manual_data.excerpt(names[class_id])}; expected an image in that folder"
+            )
 
     seen: dict[str, str] = {}
     rows = {split: read_released_split(folder / file, check, seen) for split, file in SPLIT_FILES.items()}
