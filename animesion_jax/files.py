@@ -88,6 +88,24 @@ def replacing(path: AnyPath) -> Iterator[AnyPath]:
         raise
 
 
+@contextlib.contextmanager
+def creating(path: Path) -> Iterator[Path]:
+    """Like `replacing`, but raises FileExistsError if there is a file at the end, also one of another process."""
+    fresh = path.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        yield fresh
+        try:
+            os.link(fresh, path)
+        except FileExistsError:
+            raise
+        except OSError:  # not every file system has hard links
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+            fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
 def read_json(path: epath.Path, kind: type = dict) -> Any:
     """Returns the content of a JSON file; InputError if it is damaged or not of the type `kind`."""
     try:

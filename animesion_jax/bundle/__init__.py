@@ -12,6 +12,7 @@ from animesion_jax.bundle.bundle import (
     metadata,
     write_bundle,
 )
+from animesion_jax.bundle.updating import updating
 
 __all__ = [
     "FORMAT",
@@ -23,5 +24,6 @@ __all__ = [
     "extend_bundle",
     "load_bundle",
     "metadata",
+    "updating",
     "write_bundle",
 ]

@@ -20,17 +20,20 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--split", help="split to calibrate on; default: config.validation_split of the run")
     add_calibration_flags(parser)
     args = parser.parse_args(argv)
+    from animesion_jax.bundle import updating
     from animesion_jax.export.calibrate import calibrate
     from animesion_jax.images import find_images
 
-    path, calibration = calibrate(
-        args.bundle,
-        args.workdir,
-        args.output,
-        split=args.split,
-        data_dir=args.data_dir,
-        false_accept_rate=args.false_accept_rate,
-        unknown=find_images(args.unknown),
-    )
+    unknown = find_images(args.unknown)
+    with updating(args.bundle, args.output or args.bundle):
+        path, calibration = calibrate(
+            args.bundle,
+            args.workdir,
+            args.output,
+            split=args.split,
+            data_dir=args.data_dir,
+            false_accept_rate=args.false_accept_rate,
+            unknown=unknown,
+        )
     print(json.dumps({"bundle": str(path), **calibration}, indent=2))
     return 0

@@ -1,9 +1,8 @@
 """The command `enroll`."""
 
-import json
 from collections.abc import Sequence
 
-from animesion_jax.cli.flags import add_images, make_parser
+from animesion_jax.cli.flags import add_images, make_parser, use_utf8_output
 
 
 def main(argv: Sequence[str]) -> int:
@@ -19,9 +18,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--name", required=True, help="the character; an enrolled one of that name is replaced")
     parser.add_argument("--output", required=True, help="file to write, may be the bundle itself; local or gs://")
     args = parser.parse_args(argv)
+    from animesion_jax.bundle import updating
     from animesion_jax.images import find_images
     from animesion_jax.inference.enroll import enroll
+    from animesion_jax.inference.writers import json_line
 
-    path, enrolled = enroll(args.bundle, args.name, find_images(args.images), args.output)
-    print(json.dumps({"bundle": str(path), **enrolled}, ensure_ascii=False))
+    files = find_images(args.images)
+    with updating(args.bundle, args.output):
+        path, enrolled = enroll(args.bundle, args.name, files, args.output)
+    use_utf8_output()
+    print(json_line({"bundle": str(path), **enrolled}))
     return 0

@@ -1,14 +1,12 @@
 """The command `explain`."""
 
-import json
-import sys
 from collections.abc import Sequence
 
-from animesion_jax.cli.flags import add_images, make_parser
+from animesion_jax.cli.flags import add_images, make_parser, use_utf8_output
 
 
 def main(argv: Sequence[str]) -> int:
-    """Writes saliency maps of images; exit status 1 if a file was unreadable."""
+    """Writes saliency maps of images; exit status 1 if a file was unreadable or an overlay's name too long."""
     parser = make_parser(
         "explain",
         "Writes IMAGE.explained.png: the image with a map of the regions that decided the prediction. The map is "
@@ -23,11 +21,12 @@ def main(argv: Sequence[str]) -> int:
     from animesion_jax.bundle import load_bundle
     from animesion_jax.images import find_images
     from animesion_jax.inference.explain import Explainer, explain_files
+    from animesion_jax.inference.writers import json_line
 
     explainer = Explainer(load_bundle(args.bundle))
     failed = False
-    sys.stdout.reconfigure(errors="backslashreplace")
+    use_utf8_output()
     for row in explain_files(explainer, find_images(args.images), args.class_name, args.output):
         failed = failed or "error" in row
-        print(json.dumps(row, ensure_ascii=False), flush=True)
+        print(json_line(row), flush=True)
     return 1 if failed else 0

@@ -1,21 +1,72 @@
 """The command `predict`."""
 
+import argparse
+import contextlib
 import logging
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from animesion_jax.cli.flags import add_images, make_parser
+from animesion_jax.cli.flags import add_images, make_parser, use_utf8_output
 from animesion_jax.errors import InputError
 from animesion_jax.files import expand_home
+from animesion_jax.inference.sidecars import FORMATS as SIDECARS
 from animesion_jax.inference.writers import WRITERS, Row
 
 log = logging.getLogger("animesion_jax")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Names the characters on image files; exit status 1 if a file was unreadable."""
+    """Names the characters on image files; exit status 1 if a file was unreadable or the name of a result too long."""
+    args = _parse(argv)
+    from tqdm import tqdm
+
+    from animesion_jax.images import find_images
+    from animesion_jax.inference.recognizer import load
+    from animesion_jax.inference.result_file import open_result_file
+    from animesion_jax.inference.sidecars import Sidecars
+    from animesion_jax.inference.sort_images import copy_into_folders
+
+    files = left = find_images(args.images)
+    if args.copy_to:
+        _check_outside(args.copy_to, args.images)
+    if args.sidecar:
+        sidecars = Sidecars(files, args.images, args.sidecar, args.sidecar_to, args.overwrite)
+    with open_result_file(args.output) if args.output else contextlib.nullcontext() as result_file:
+        recognizer = load(args.bundle, min(args.batch_size, len(files)))
+        if args.output:
+            left = result_file.missing(files, min(args.top_k, len(recognizer.bundle.names)))
+            if len(left) < len(files):
+                log.info("%s has %d of the %d images, which are skipped", args.output, len(files) - len(left), len(files))
+        rows: Iterable[Row] = recognizer.predict_files(left, args.top_k)
+        if args.copy_to:
+            rows = copy_into_folders(rows, args.copy_to)
+        if args.sidecar:
+            rows = sidecars.write(rows)
+        counts: Counter[str] = Counter()
+        done = len(files) - len(left)
+        bar = tqdm(rows, initial=done, total=len(files), unit="img", desc="predicting", disable=None, leave=False)
+        rows = _counted(bar, counts)
+        if args.output:
+            try:
+                result_file.write(rows, left)
+            except KeyboardInterrupt:
+                log.info("%s keeps the rows written so far; the same command adds the others", args.output)
+                raise
+        else:
+            _print(rows, args.format, left)
+    if args.output or args.copy_to or args.sidecar:
+        summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        log.info("%s", summary or f"{args.output} has all images already")
+    if args.sidecar:
+        written, kept = sidecars.counts["written"], sidecars.counts["kept"]
+        hint = "; --overwrite replaces them" if kept and not args.overwrite else ""
+        log.info("text files: %d written, %d that were there with other content kept%s", written, kept, hint)
+    return 1 if counts["with an error"] else 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = make_parser(
         "predict", "Names the characters on images.", "--bundle=demo.msgpack --format=json face.jpg folder/"
     )
@@ -26,56 +77,53 @@ def main(argv: Sequence[str]) -> int:
         "--output", help="write to this file instead, *.csv or *.jsonl; images that it already has are skipped"
     )
     parser.add_argument("--copy_to", help="also copy each image to FOLDER/CHARACTER", metavar="FOLDER")
+    parser.add_argument(
+        "--sidecar",
+        nargs="?",
+        choices=tuple(SIDECARS),
+        metavar="FORMAT",
+        help="also write the character of each known image to IMAGE.txt beside it; --sidecar=hydrus writes "
+        "character:NAME instead of NAME",
+    )
+    parser.add_argument("--sidecar_to", help="write the text files below this folder instead", metavar="FOLDER")
+    parser.add_argument("--overwrite", action="store_true", help="replace text files that are there")
     parser.add_argument("--top_k", type=int, default=5, help="characters per image; default: 5")
     parser.add_argument("--batch_size", type=int, default=32, help="images per forward pass; default: 32")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(_with_format(argv))
     if args.format and args.output:
         raise InputError(
             f"--format={args.format} is for printing and --output={args.output} has its own format; give one of them"
         )
-    from tqdm import tqdm
+    if not args.sidecar and (args.sidecar_to or args.overwrite):
+        flag = "--overwrite" if args.overwrite else f"--sidecar_to={args.sidecar_to}"
+        raise InputError(f"{flag} is for --sidecar; give both")
+    return args
 
-    from animesion_jax.images import find_images
-    from animesion_jax.inference.recognizer import load
-    from animesion_jax.inference.result_file import ResultFile
-    from animesion_jax.inference.sort_images import copy_into_folders
 
-    files = find_images(args.images)
-    if args.copy_to:
-        _check_outside(args.copy_to, args.images)
-    recognizer = load(args.bundle, min(args.batch_size, len(files)))
-    left = files
-    if args.output:
-        result_file = ResultFile(args.output, files, min(args.top_k, len(recognizer.bundle.names)))
-        left = result_file.left
-        if len(left) < len(files):
-            log.info("%s has %d of the %d images", args.output, len(files) - len(left), len(files))
-    rows: Iterable[Row] = recognizer.predict_files(left, args.top_k)
-    if args.copy_to:
-        rows = copy_into_folders(rows, args.copy_to)
-    counts: Counter[str] = Counter()
-    bar = tqdm(
-        rows, initial=len(files) - len(left), total=len(files), unit="img", desc="predicting", disable=None, leave=False
-    )
-    if args.output:
-        try:
-            result_file.write(_counted(bar, counts))
-        except KeyboardInterrupt:
-            log.info("%s keeps the rows written so far; the same command adds the others", args.output)
-            raise
-    else:
+def _with_format(argv: Sequence[str]) -> list[str]:
+    """Gives --sidecar its default format, or argparse would take the path of an image after it for the format."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    following = [*argv[1:end], ""]
+    default = f"--sidecar={next(iter(SIDECARS))}"
+    flags = [
+        default if word == "--sidecar" and after not in SIDECARS else word
+        for word, after in zip(argv[:end], following, strict=False)
+    ]
+    return [*flags, *argv[end:]]
+
+
+def _print(rows: Iterable[Row], form: str | None, files: Sequence[Path]) -> None:
+    if form in (None, "table"):
         # Print names that have undecodable bytes, or letters that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
-        WRITERS[args.format or "table"](_counted(bar, counts), sys.stdout, left)
-    if args.output or args.copy_to:
-        summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-        log.info("%s", summary or f"{args.output} has all images already")
-    return 1 if counts["unreadable"] else 0
+    else:
+        use_utf8_output()
+    WRITERS[form or "table"](rows, sys.stdout, files)
 
 
 def _counted(rows: Iterable[Row], counts: Counter[str]) -> Iterator[Row]:
     for row in rows:
-        counts["unreadable" if "error" in row else "unknown" if row["unknown"] else "named"] += 1
+        counts["with an error" if "error" in row else "unknown" if row["unknown"] else "named"] += 1
         yield row
 
 

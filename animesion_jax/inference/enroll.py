@@ -8,7 +8,7 @@ import numpy as np
 from etils import epath
 
 from animesion_jax.bundle import extend_bundle, load_bundle
-from animesion_jax.errors import InputError
+from animesion_jax.errors import InputError, command
 from animesion_jax.inference.recognizer import Recognizer
 from animesion_jax.inference.writers import UNKNOWN
 
@@ -39,7 +39,7 @@ def enroll(bundle: str, name: str, files: Sequence[Path], output: str) -> tuple[
     if known.calibration is None or known.calibration.scale is None:
         raise InputError(
             f"{bundle} has no calibration for enrolled characters; calibrate it on two or more images of a character: "
-            f"python -m animesion_jax.main calibrate --bundle={bundle} --workdir=RUN"
+            + command("calibrate", bundle=bundle, workdir="RUN")
         )
     if name.strip().lower() in ("", UNKNOWN) or name in known.classes:
         raise InputError(

@@ -14,9 +14,10 @@ from PIL import Image
 
 from animesion_jax.bundle import Bundle
 from animesion_jax.errors import InputError
-from animesion_jax.files import replacing
+from animesion_jax.files import expand_home, replacing
 from animesion_jax.images import EXPLAINED, read_image
 from animesion_jax.inference.forward import apply_to_pixels, character_logits
+from animesion_jax.inference.named_files import RefusedName, writing
 from animesion_jax.models import Rollout, family_of
 from animesion_jax.preprocessing import resize
 
@@ -173,21 +174,21 @@ def explain_files(
 
     Args:
       explainer: of a bundle.
-      files: images; the overlay of face.jpg is face.jpg.explained.png.
+      files: images; the overlay of face.jpg is face.jpg.explained.png. An image has an error if that name is too long.
       class_name: character of the map; None for the likeliest of each image.
       output: folder of the overlays; None to write each beside its image.
 
     Raises:
-      InputError: unknown character, a character for a transformer, or two overlays with one name.
+      InputError: unknown character, a character for a transformer, two overlays with one name, or a folder that cannot
+        be written to.
     """
     bundle = explainer.bundle
     class_id = _class_id(explainer, class_name)
-    targets = [(Path(output) if output else file.parent) / f"{file.name}{EXPLAINED}" for file in files]
+    folder = Path(expand_home(output)) if output else None
+    targets = [(folder or file.parent) / f"{file.name}{EXPLAINED}" for file in files]
     target, times = Counter(targets).most_common(1)[0]
     if times > 1:
         raise InputError(f"{times} images have the same overlay {target}; allowed: different names, or no --output")
-    if output:
-        Path(output).mkdir(parents=True, exist_ok=True)
     for file, target in zip(files, targets, strict=True):
         try:
             image = read_image(file)
@@ -196,14 +197,24 @@ def explain_files(
             continue
         probabilities, heat = explainer.explain(resize(image, bundle.image_size), class_id)
         named = int(probabilities.argmax()) if class_id is None else class_id
-        with replacing(target) as fresh:
-            overlay(image, heat).save(fresh, format="PNG")
+        try:
+            _save(overlay(image, heat), target)
+        except RefusedName as error:
+            yield {"path": str(file), "error": str(error)}
+            continue
         yield {
             "path": str(file),
             "overlay": str(target),
             "class": bundle.names[named],
             "probability": float(probabilities[named]),
         }
+
+
+def _save(drawn: Image.Image, target: Path) -> None:
+    with writing(target, "--output=FOLDER"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as fresh:
+            drawn.save(fresh, format="PNG")
 
 
 def _class_id(explainer: Explainer, name: str | None) -> int | None:

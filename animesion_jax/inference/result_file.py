@@ -1,74 +1,97 @@
 """A CSV or JSON lines file of predictions; a second start adds the missing images."""
 
+import contextlib
 import csv
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from animesion_jax.errors import InputError, encodable, first_line
-from animesion_jax.files import expand_home
+from animesion_jax.files import expand_home, locked
 from animesion_jax.inference.writers import CSV_HEADER, Row, Writer, csv_line, write_csv_rows, write_jsonl
 
 FORMATS: dict[str, Writer] = {".csv": write_csv_rows, ".jsonl": write_jsonl}
 HEADER = csv_line(CSV_HEADER).encode()
 
 
-class ResultFile:
-    """A file of predictions. Each row is on disk as soon as it is written.
+@contextlib.contextmanager
+def open_result_file(output: str) -> Iterator["ResultFile"]:
+    """Yields the file of predictions at a local path, new or existing; no other process can open it meanwhile.
 
-    Attributes:
-      left: the images without a row in the file, in the order given.
+    Raises:
+      InputError: not a file named *.csv or *.jsonl, or another process has opened it.
     """
+    path = Path(expand_home(output))
+    if path.suffix.lower() not in FORMATS or (path.exists() and not path.is_file()):
+        raise InputError(f"--output={output}: allowed: a file named {' or '.join(f'*{name}' for name in FORMATS)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.open("ab").close()
+    message = f"--output={output} is written by another predict; give another file, or wait until that one has ended"
+    with locked(path, message):
+        try:
+            yield ResultFile(output, path)
+        finally:
+            if not path.stat().st_size:
+                path.unlink()
 
-    def __init__(self, output: str, files: Sequence[Path], ranks: int):
-        """Creates the file, or reads which images it has and cuts off an incomplete last row.
+
+class ResultFile:
+    """A file of predictions. Each row is on disk as soon as it is written."""
+
+    def __init__(self, output: str, path: Path):
+        self._output, self._path = output, path
+        self._suffix = path.suffix.lower()
+
+    def missing(self, files: Sequence[Path], ranks: int) -> list[Path]:
+        """Returns the images without a row in the file, each once; cuts off an incomplete last row.
+
+        An image is known by its absolute path: the file may have it relative to the working directory.
 
         Args:
-          output: local path, *.csv or *.jsonl.
           files: images to predict.
           ranks: rows of an image in CSV.
 
         Raises:
-          InputError: another ending, or a file that does not hold predictions.
+          InputError: the file does not hold predictions.
         """
-        self._path = Path(expand_home(output))
-        suffix = self._path.suffix.lower()
-        if suffix not in FORMATS or self._path.is_dir():
-            raise InputError(f"--output={output}: allowed: a file named {' or '.join(f'*{name}' for name in FORMATS)}")
-        self._write = FORMATS[suffix]
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a+b") as stream:
-            stream.seek(0)
+        by_key = {_key(str(file)): file for file in files}
+        with self._path.open("r+b") as stream:
             try:
-                done, size = _read_csv(stream, files, ranks) if suffix == ".csv" else _read_jsonl(stream)
+                done, size = _read_csv(stream, set(by_key), ranks) if self._suffix == ".csv" else _read_jsonl(stream)
             except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
                 raise InputError(
-                    f"--output={output} does not hold predictions ({first_line(error)}); allowed: a new name, or a "
-                    "file that predict wrote"
+                    f"--output={self._output} does not hold predictions ({first_line(error)}); allowed: a new name, or "
+                    "a file that predict wrote"
                 ) from error
-            stream.truncate(size)
-            if suffix == ".csv" and not size:
+            stream.seek(size)
+            stream.truncate()
+            if self._suffix == ".csv" and not size:
                 stream.write(HEADER)
-        self.left = [file for file in files if encodable(str(file)) not in done]
+        return [file for key, file in by_key.items() if key not in done]
 
-    def write(self, rows: Iterable[Row]) -> None:
-        """Appends the rows of the images in `left`."""
+    def write(self, rows: Iterable[Row], files: Sequence[Path]) -> None:
+        """Appends the rows of `files`."""
         with self._path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as stream:
-            self._write(rows, stream, self.left)
+            FORMATS[self._suffix](rows, stream, files)
+
+
+def _key(path: str) -> str:
+    return os.path.abspath(encodable(path))
 
 
 def _read_jsonl(stream: BinaryIO) -> tuple[set[str], int]:
     """Returns the images of the complete lines, and the length of these lines in bytes."""
     _check_start(stream, b'{"path": ')
     lines = list(_whole_rows(stream, quotes=False))
-    return {encodable(json.loads(line)["path"]) for line in lines}, sum(map(len, lines))
+    return {_key(json.loads(line)["path"]) for line in lines}, sum(map(len, lines))
 
 
-def _read_csv(stream: BinaryIO, files: Sequence[Path], ranks: int) -> tuple[set[str], int]:
+def _read_csv(stream: BinaryIO, expected: set[str], ranks: int) -> tuple[set[str], int]:
     """Returns the images of the complete rows, and the length of these rows in bytes.
 
-    An image has several rows. If the last image is one of `files` and has fewer than `ranks`, its rows do not count.
+    An image has several rows. If the last image is `expected` and has fewer than `ranks`, its rows do not count.
     """
     _check_start(stream, HEADER)
     rows = _whole_rows(stream, quotes=True)
@@ -82,9 +105,9 @@ def _read_csv(stream: BinaryIO, files: Sequence[Path], ranks: int) -> tuple[set[
             last, count, start = path, 0, size
         count += 1
         size += len(row)
-        done.add(path)
-    if count < ranks and not error and last in {encodable(str(file)) for file in files}:
-        return done - {last}, start
+        done.add(_key(path))
+    if last is not None and count < ranks and not error and _key(last) in expected:
+        return done - {_key(last)}, start
     return done, size
 
 

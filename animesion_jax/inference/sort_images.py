@@ -2,11 +2,13 @@
 
 import filecmp
 import itertools
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from animesion_jax.files import expand_home, replacing
+from animesion_jax.files import creating, expand_home
+from animesion_jax.inference.named_files import RefusedName, writing
 from animesion_jax.inference.writers import UNKNOWN, Row
 
 # Characters that some operating system forbids in file names, and "%", which escapes them.
@@ -17,12 +19,16 @@ def copy_into_folders(rows: Iterable[Row], folder: str) -> Iterator[Row]:
     """Copies the image of each row to FOLDER/CHARACTER/NAME and then yields the row.
 
     Images of unknown characters go to FOLDER/unknown; unreadable files are not copied. A different image of the same
-    name becomes "NAME (2)". An image that was copied before is not copied again.
+    name becomes "NAME (2)". An image that was copied before is not copied again. If the name of a copy is too long, the
+    row becomes {"path", "error"}.
     """
     for row in rows:
         if "error" not in row:
             name = UNKNOWN if row["unknown"] else folder_name(row["predictions"][0]["class"])
-            copy_once(Path(row["path"]), Path(expand_home(folder)) / name)
+            try:
+                copy_once(Path(row["path"]), Path(expand_home(folder)) / name)
+            except RefusedName as error:
+                row = {"path": row["path"], "error": str(error)}
         yield row
 
 
@@ -43,13 +49,22 @@ def folder_name(character: str) -> str:
 
 
 def copy_once(image: Path, folder: Path) -> None:
-    """Copies an image atomically into a folder, unless the same image is there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Copies an image atomically into a folder, unless the same image is there. Several processes may copy at once.
+
+    Raises:
+      RefusedName: the file system refuses the name of the copy or of the folder.
+      InputError: the folder is not writable.
+    """
     for number in itertools.count(1):
         target = folder / (image.name if number == 1 else f"{image.stem} ({number}){image.suffix}")
-        if not target.exists():
-            break
-        if filecmp.cmp(image, target, shallow=False):
-            return
-    with replacing(target) as fresh:
-        shutil.copy2(image, fresh)
+        with writing(target, "--copy_to=FOLDER"):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.path.lexists(target):
+                try:
+                    with creating(target) as fresh:
+                        shutil.copy2(image, fresh)
+                    return
+                except FileExistsError:
+                    pass  # another process has copied an image of this name meanwhile
+            if target.is_file() and filecmp.cmp(image, target, shallow=False):
+                return

@@ -1,9 +1,9 @@
 """Formats for predictions. A row is {"path", "unknown", "predictions"} or {"path", "error"} and is written at once.
 
-Streams must have errors="backslashreplace": it writes undecodable bytes of file names as JSON does, "\\udcff".
+Streams must have errors="backslashreplace", which writes undecodable bytes of file names as JSON does, "\\udcff"; all
+but the table need UTF-8.
 """
 
-import codecs
 import csv
 import io
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 from unicodedata import combining, east_asian_width
 
-from animesion_jax.errors import escape
+from animesion_jax.errors import UNPRINTABLE, escape
 
 Row = dict[str, Any]
 # Name in the output for characters that a bundle does not know.
@@ -41,7 +41,7 @@ def write_json(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> No
     """Writes a JSON array of one object per image."""
     separator = "["
     for row in rows:
-        text = json.dumps(row, indent=2, ensure_ascii=_lacks_letters(stream)).replace("\n", "\n  ")
+        text = json.dumps(row, indent=2, ensure_ascii=False).replace("\n", "\n  ")
         print(f"{separator}\n  {text}", end="", file=stream, flush=True)
         separator = ","
     print("\n]" if separator == "," else "[]", file=stream)
@@ -50,11 +50,12 @@ def write_json(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> No
 def write_jsonl(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:
     """Writes a JSON object per line and image."""
     for row in rows:
-        print(json.dumps(row, ensure_ascii=_lacks_letters(stream)), file=stream, flush=True)
+        print(json_line(row), file=stream, flush=True)
 
 
-def _lacks_letters(stream: TextIO) -> bool:
-    return codecs.lookup(stream.encoding).name != "utf-8"
+def json_line(row: Row) -> str:
+    """Returns one line of JSON; U+2028 and the like, at which many readers split lines, become escapes."""
+    return UNPRINTABLE.sub(lambda found: f"\\u{ord(found.group()):04x}", json.dumps(row, ensure_ascii=False))
 
 
 def write_csv(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:

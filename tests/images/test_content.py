@@ -13,7 +13,6 @@ from PIL import Image
 from animesion_jax.errors import InputError
 from animesion_jax.images import content, read_image
 
-
 PIXELS = np.random.default_rng(4).integers(0, 256, (9, 7, 3), np.uint8)
 
 

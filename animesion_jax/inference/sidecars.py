@@ -1,0 +1,93 @@
+"""Text files with the character of each image, one tag a line, for other programs."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from animesion_jax.errors import InputError, encodable
+from animesion_jax.files import creating, expand_home, replacing
+from animesion_jax.inference.named_files import RefusedName, writing
+from animesion_jax.inference.writers import Row
+
+# Tags by format. Hydrus splits a tag at its first colon into a namespace and a name, which may have colons.
+FORMATS = {"tags": "{}", "hydrus": "character:{}"}
+
+
+class Sidecars:
+    """The text files of images: IMAGE.txt, as in face.jpg.txt, beside each image or below a folder.
+
+    Attributes:
+      counts: files "written", and files "kept" because they were there with another content.
+    """
+
+    def __init__(self, files: Sequence[Path], given: Sequence[str], form: str, folder: str | None, overwrite: bool):
+        """Chooses the names of the text files.
+
+        Args:
+          files: the images.
+          given: the files and folders among which the images were found.
+          form: a key of `FORMATS`.
+          folder: where to write; an image keeps its path below the folder of `given`. None for beside each image.
+          overwrite: whether to replace files that are there.
+
+        Raises:
+          InputError: two images have the same text file.
+        """
+        self.counts: Counter[str] = Counter()
+        self._form, self._overwrite = FORMATS[form], overwrite
+        self._folder = folder and expand_home(folder)
+        self._roots = [os.path.join(os.path.abspath(expand_home(path)), "") for path in given]
+        images = {os.path.abspath(file) for file in files}
+        target, times = Counter(map(self._target, images)).most_common(1)[0]
+        if times > 1:
+            raise InputError(f"{times} images have the same text file {target}; allowed: different names")
+
+    def write(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Writes the text file of each row and then yields the row.
+
+        An unknown image has no text file; if there is one and it may be replaced, it becomes empty. If a name is too
+        long, the row becomes {"path", "error"}.
+        """
+        for row in rows:
+            if "error" not in row:
+                name = "" if row["unknown"] else row["predictions"][0]["class"]
+                try:
+                    self._write(Path(self._target(row["path"])), self._content(name))
+                except RefusedName as error:
+                    row = {"path": row["path"], "error": str(error)}
+            yield row
+
+    def _target(self, image: str) -> str:
+        if not self._folder:
+            return f"{image}.txt"
+        whole = os.path.abspath(image)
+        root = next((root for root in self._roots if whole.startswith(root)), os.path.join(os.path.dirname(whole), ""))
+        return os.path.join(self._folder, f"{whole.removeprefix(root)}.txt")
+
+    def _content(self, name: str) -> bytes:
+        # Hydrus and others end a line at every separator of Unicode.
+        tag = " ".join(encodable(name).splitlines()).strip()
+        return f"{self._form.format(tag)}\n".encode() if tag else b""
+
+    def _write(self, target: Path, content: bytes) -> None:
+        with writing(target, "--sidecar_to=FOLDER"):
+            if not os.path.lexists(target):
+                if not content:
+                    return
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    with creating(target) as fresh:
+                        fresh.write_bytes(content)
+                    self.counts["written"] += 1
+                    return
+                except FileExistsError:
+                    pass  # another process has written it meanwhile
+            if target.is_file() and target.stat().st_size == len(content) and target.read_bytes() == content:
+                return
+            if not self._overwrite or target.is_dir():
+                self.counts["kept"] += 1
+                return
+            with replacing(target) as fresh:
+                fresh.write_bytes(content)
+            self.counts["written"] += 1
