@@ -296,6 +296,11 @@ def test_ten_kills_and_a_sigterm_at_random_moments_change_nothing(toyfaces_dir, 
             before = latest_step(str(workdir)) or 0
             _wait_until(lambda before=before: (latest_step(str(workdir)) or 0) > before, log, process)
             time.sleep(choice.uniform(0, 0.4))
+        if number == 0:
+            second = subprocess.run(
+                [*command, f"--workdir={workdir}"], cwd=ROOT, env=environment, capture_output=True, text=True
+            )
+            assert second.returncode == 2 and "another training is running in" in second.stderr, second.stderr
         process.kill()
         assert process.wait() == -signal.SIGKILL, log.read_text()
         resumed += [int(line.split()[-1]) for line in log.read_text().splitlines() if "resuming" in line]
