@@ -19,7 +19,7 @@ from animesion_jax.files import expand_home, replacing
 
 SCHEMES = ("hf://", "https://", "http://", "gs://")
 BUCKETS = "https://storage.googleapis.com"
-# Overrides ~/.cache/animesion_jax. Files from Hugging Face are in the cache of huggingface_hub instead.
+# Overrides `cache_folder` for downloads. Files from Hugging Face are in the cache of huggingface_hub instead.
 CACHE_VARIABLE = "ANIMESION_CACHE"
 TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 1 << 16
@@ -32,6 +32,18 @@ def is_address(path: str) -> bool:
     return path.startswith(SCHEMES)
 
 
+def cache_folder() -> Path:
+    """Returns the folder of this program's caches, by default ~/.cache/animesion_jax.
+
+    Raises:
+      InputError: the home folder is unknown, as in a container whose user has no entry in /etc/passwd.
+    """
+    try:
+        return Path(expand_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "animesion_jax"
+    except InputError as error:
+        raise InputError("the home folder is unknown; set HOME or XDG_CACHE_HOME") from error
+
+
 def fetch(address: str) -> Path:
     """Returns the local file behind an address; downloads it on first use.
 
@@ -39,7 +51,7 @@ def fetch(address: str) -> Path:
       address: hf://OWNER/REPO[@REVISION]/FILE, https://HOST/FILE, http://HOST/FILE or gs://BUCKET/FILE.
 
     Raises:
-      InputError: the address is malformed, or the file cannot be downloaded.
+      InputError: the address is malformed, the file cannot be downloaded, or the folder for downloads is unknown.
     """
     if address.startswith("hf://"):
         return _fetch_from_hugging_face(address)
@@ -61,16 +73,21 @@ def cache_path(address: str) -> Path:
     """Returns the path of a file in the cache, named by a hash of its address and the last part of the address."""
     url = _url(address)
     name = urllib.parse.unquote(re.split(r"[?#]", url)[0].rpartition("/")[2])
-    folder = expand_home(os.environ.get(CACHE_VARIABLE) or "~/.cache/animesion_jax")
-    return Path(folder) / f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{re.sub(UNSAFE, '_', name)}"
+    folder = os.environ.get(CACHE_VARIABLE)
+    unique = f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{re.sub(UNSAFE, '_', name)}"
+    return (Path(expand_home(folder)) if folder else cache_folder()) / unique
 
 
 def _fetch_from_hugging_face(address: str) -> Path:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
 
     parts = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)", address)
     if not parts:
         raise InputError(f"{address} is not an address; allowed: hf://OWNER/REPO[@REVISION]/FILE")
+    # huggingface_hub would make a folder named "~" where the home folder is unknown.
+    for folder in (constants.HF_HOME, constants.HF_HUB_CACHE):
+        if folder.startswith("~"):
+            raise InputError(f"cannot download {address} to {folder}, the home folder is unknown; set HOME or HF_HOME")
     repo, revision, file = parts.groups()
     try:
         return Path(hf_hub_download(repo, file, revision=revision, library_name="animesion_jax"))

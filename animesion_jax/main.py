@@ -4,11 +4,12 @@ import errno
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from animesion_jax.cli import COMMANDS
-from animesion_jax.cli.compilation_cache import set_compilation_cache
 from animesion_jax.errors import InputError, Stopped, first_line
 
 # Their messages are shown from INFO on.
@@ -28,7 +29,8 @@ def main(argv: Sequence[str]) -> int:
     # Orbax logs a traceback of every error that it raises, and asyncio those of parallel writes.
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    set_compilation_cache()
+    # Print names with undecodable bytes, or with letters that the terminal's encoding lacks.
+    sys.stdout.reconfigure(errors="backslashreplace")
     arguments = list(argv[1:])
     command = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "train"
     try:
@@ -52,11 +54,9 @@ def main(argv: Sequence[str]) -> int:
         fix = "free some space" if error.errno in DISK_FULL else "check the path and its permissions"
         return _report(command, f"error: {where}{error.strerror}; {fix}, and try again", 2)
     except Exception as error:
-        # TensorFlow's file system reads gs:// paths. Compare names: to compare types would import TensorFlow.
-        if not type(error).__module__.startswith("tensorflow.python.framework.errors"):
-            raise
-        fix = "check the address, the network and the credentials, and try again"
-        return _report(command, f"error: {first_line(error)}; {fix}", 2)
+        if message := _explain(error):
+            return _report(command, f"error: {message}", 2)
+        raise
 
 
 def _report(command: str, message: str, status: int) -> int:
@@ -64,8 +64,46 @@ def _report(command: str, message: str, status: int) -> int:
     return status
 
 
+def _explain(error: Exception) -> str | None:
+    """Returns one line for an error of a library that the user can fix; None for a bug."""
+    # TensorFlow's file system reads gs:// paths. Compare names: to compare types would import TensorFlow.
+    if type(error).__module__.startswith("tensorflow.python.framework.errors"):
+        return f"{first_line(error)}; check the address, the network and the credentials, and try again"
+    if isinstance(error, RuntimeError | AssertionError) and (why := _missing_device(error)):
+        given = os.environ.get("JAX_PLATFORMS")
+        return (
+            f"JAX has no device to compute on ({why}); JAX_PLATFORMS is {given!r}; allowed: cpu, cuda with the extra "
+            "[cuda], tpu with the extra [tpu], or unset for any that is there"
+        )
+    return None
+
+
+def _missing_device(error: Exception) -> str | None:
+    """Returns why JAX found no device; None if the error has another cause."""
+    if str(error).startswith("Unable to initialize backend"):
+        return first_line(error)
+    try:
+        # JAX only asserts that a device of JAX_PLATFORMS is there. Ask again, for its traceback is shortened.
+        sys.modules["jax"].devices()
+    except AssertionError:
+        return "none of the named kind on this machine"
+    except (KeyError, RuntimeError):
+        pass
+    return None
+
+
+def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Repeats Ctrl+C: Python drops a KeyboardInterrupt in a destructor or a callback of its garbage collection."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        main_thread = threading.main_thread().ident
+        threading.Timer(0.1, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
 def run() -> None:
     """Runs the console script `animesion`."""
+    sys.unraisablehook = _interrupt_again
     status = main(sys.argv)
     if status == INTERRUPTED:
         # XLA's threads may still compile and would crash the interpreter during its normal exit.

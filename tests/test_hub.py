@@ -192,6 +192,34 @@ def test_cache_path_differs_between_addresses():
 
 
 @pytest.mark.parametrize(
+    ("variables", "folder"),
+    [
+        ({}, "/home/me/.cache/animesion_jax"),
+        ({"XDG_CACHE_HOME": "/caches"}, "/caches/animesion_jax"),
+        ({"XDG_CACHE_HOME": "/caches", "ANIMESION_CACHE": "~/weights [1]"}, "/home/me/weights [1]"),
+    ],
+)
+def test_cache_path_is_in_the_users_cache_folder(monkeypatch, variables, folder):
+    for name in ("XDG_CACHE_HOME", hub.CACHE_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": "/home/me", **variables}.items():
+        monkeypatch.setenv(name, value)
+    assert str(hub.cache_path("https://h/a.npz").parent) == folder
+
+
+def test_fetch_without_a_home_folder_says_what_to_set(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(hub.CACHE_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "~nobody-of-this-name")
+    _fail("https://127.0.0.1:1/w.npz", "the home folder is unknown; set HOME or XDG_CACHE_HOME")
+    monkeypatch.setattr(constants, "HF_HOME", "~/.cache/huggingface")
+    _fail("hf://owner/repo/w.npz", "hf://owner/repo/w.npz", "the home folder is unknown; set HOME or HF_HOME")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
     ("path", "words"),
     [
         ("file:///etc/passwd.npz", ["no weights at", "allowed"]),

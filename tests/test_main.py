@@ -151,7 +151,44 @@ def test_errors_become_exit_statuses(error, status, printed, monkeypatch, capsys
     assert capsys.readouterr().err == printed
 
 
-@pytest.mark.parametrize("error", [ValueError("a fault"), OSError("without a file")])
+@pytest.mark.parametrize("platforms", ["cuda", "nonsense"])
+def test_missing_device_is_one_line(platforms, bundle_path):
+    command = [sys.executable, "-m", "animesion_jax.main", "predict", f"--bundle={bundle_path}", "docs/figures"]
+    environment = os.environ | {"JAX_PLATFORMS": platforms}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+    assert result.returncode == 2 and not result.stdout, result
+    message = result.stderr.splitlines()[-1]
+    assert message.startswith("animesion predict: error: JAX has no device to compute on (")
+    assert f"JAX_PLATFORMS is '{platforms}'; allowed: cpu, cuda" in message and "Traceback" not in result.stderr
+
+
+INTERRUPTED_IN_A_DESTRUCTOR = """
+import signal, sys, time
+from animesion_jax import main
+from animesion_jax.cli import figures
+
+class Interrupted:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+def work(argv):
+    Interrupted()
+    time.sleep(20)
+
+figures.main = work
+sys.argv = ["animesion", "figures"]
+main.run()
+"""
+
+
+def test_interrupt_in_a_destructor_is_not_lost():
+    """Python prints "Exception ignored" there and continues."""
+    command = [sys.executable, "-c", INTERRUPTED_IN_A_DESTRUCTOR]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=15)
+    assert (result.returncode, result.stderr) == (130, "animesion figures: interrupted\n")
+
+
+@pytest.mark.parametrize("error", [ValueError("a fault"), OSError("without a file"), AssertionError(), RuntimeError()])
 def test_bugs_keep_their_traceback(error, monkeypatch):
     def fail(argv):
         raise error

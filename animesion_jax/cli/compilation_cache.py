@@ -1,10 +1,14 @@
 """JAX's compilation cache on disk: a second start of a command does not compile its programs again."""
 
-import contextlib
 import hashlib
+import logging
 import os
 import platform
 from pathlib import Path
+
+from animesion_jax.errors import InputError, first_line
+from animesion_jax.files import expand_home
+from animesion_jax.hub import cache_folder
 
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
 # JAX reads these when it is imported. Its default skips programs that compile within a second; a command has dozens.
@@ -16,19 +20,41 @@ SETTINGS = {
 # Lines of /proc/cpuinfo that describe the instructions of a processor, on x86 and ARM.
 CPU_LINES = ("vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU part", "Features")
 
+log = logging.getLogger(__name__)
+
 
 def set_compilation_cache() -> None:
-    """Sets the cache folder, below the user's cache folder, unless the user has set one; "" means no cache."""
-    caches = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    folder = Path(caches) / "animesion_jax" / "compiled" / processor()
+    """Sets the cache folder unless the user has set one, "" for no cache; call it before JAX is imported.
+
+    Without a usable folder there is no cache, which a message says.
+
+    Raises:
+      InputError: the user's folder starts with `~`, and the home folder is unknown.
+    """
     if FOLDER in os.environ:
+        os.environ[FOLDER] = expand_home(os.environ[FOLDER])
         return
-    # Without write permission in the home folder there is no cache.
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        os.environ[FOLDER] = str(folder)
-        for name, value in SETTINGS.items():
-            os.environ.setdefault(name, value)
+    try:
+        folder = _make_folder()
+    except (InputError, OSError) as error:
+        log.info(
+            "compiled programs are not kept for the next start: %s (%s=FOLDER keeps them)", first_line(error), FOLDER
+        )
+        return
+    os.environ[FOLDER] = str(folder)
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+
+
+def _make_folder() -> Path:
+    """Returns the new or existing folder; InputError or OSError if JAX cannot keep programs in it."""
+    folder = cache_folder() / "compiled" / processor()
+    if set("*?[") & set(str(folder)):
+        raise InputError(f"JAX does not limit the size of a cache in {folder}, a path with one of * ? [")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{folder} cannot be written to")
+    return folder
 
 
 def processor() -> str:
@@ -37,6 +63,6 @@ def processor() -> str:
     Programs for a CPU contain its instructions, which JAX's cache key leaves out, and machines may share a home folder.
     """
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
     described = "\n".join([platform.processor(), *sorted({line for line in lines if line.startswith(CPU_LINES)})])
     return f"{platform.machine()}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"

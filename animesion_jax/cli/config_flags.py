@@ -12,6 +12,7 @@ from ml_collections import config_flags
 from ml_collections.config_flags import config_path
 
 from animesion_jax.errors import InputError, first_line
+from animesion_jax.files import expand_home
 
 # Errors of a config file or a value. All others are bugs of the program.
 FAULTS = (flags.Error, AttributeError, ImportError, KeyError, NameError, SyntaxError, TypeError, ValueError)
@@ -27,15 +28,17 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> ml_collections.Co
     Raises:
       InputError: no such file or field, an error in the file, or an invalid value.
     """
-    file = config.partition(":")[0]
+    file, *argument = config.split(":", 1)
+    file = expand_home(file)
     if not os.path.isfile(file):
         where = "" if os.path.isabs(file) else f" in {os.getcwd()}"
         raise InputError(f"no config file {file}{where}; allowed: a Python file, such as configs/demo.py")
     # Config files import their neighbours as `from configs import common`, from any current folder.
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(file))))
-    loaded = _parse(config_flags.DEFINE_config_file, [f"--config={config}"])
-    for override in filter(lambda argument: argument.startswith("--"), overrides):
-        _check_field(loaded, override.partition("=")[0].partition(".")[2])
+    loaded = _parse(config_flags.DEFINE_config_file, [f"--config={':'.join([file, *argument])}"])
+    for index, override in enumerate(overrides):
+        if override.startswith("--"):
+            _check_override(loaded, override, overrides[index + 1 : index + 2])
     return _parse(config_flags.DEFINE_config_dict, overrides, loaded) if overrides else loaded
 
 
@@ -55,6 +58,17 @@ def _parse(define: Callable[..., Any], arguments: Sequence[str], *defaults: Any)
     if unparsed:
         raise InputError(f"unexpected argument '{unparsed[0]}'")
     return values.config
+
+
+def _check_override(config: ml_collections.ConfigDict, override: str, following: Sequence[str]) -> None:
+    """Raises InputError for an unknown field, or a field without a value, here or in the next argument, if any."""
+    flag, equals, _ = override.partition("=")
+    name = flag.partition(".")[2]
+    _check_field(config, name)
+    if equals or config_path.get_type(name, config) is bool:
+        return
+    if not following or following[0].startswith("--"):
+        raise InputError(f"{flag} has no value; allowed: {flag}=VALUE")
 
 
 def _check_field(config: ml_collections.ConfigDict, name: str) -> None:

@@ -12,6 +12,7 @@ def main(argv: Sequence[str]) -> int:
         "figures",
         "Writes samples.png, histogram.png and statistics.json of a built data set, and prints the statistics.",
         "--dataset=toyfaces --data_dir=runs/demo/data --output=figures/",
+        compiles=False,
     )
     parser.add_argument("--dataset", required=True, help="TFDS name, such as dafre/released")
     parser.add_argument("--data_dir", required=True, help="folder of the data set; local or gs://")

@@ -8,6 +8,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from animesion_jax import __version__
+from animesion_jax.cli.compilation_cache import set_compilation_cache
 from animesion_jax.errors import InputError
 
 # ml_collections parses the flags with these prefixes; the parser ignores them.
@@ -15,7 +17,14 @@ OVERRIDES = ("--config.", "--noconfig.")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that reports an error in one line, without the usage."""
+    """The argument parser of a command; reports an error in one line, without the usage.
+
+    Attributes:
+      compiles: whether the command compiles programs. Then successful parsing sets JAX's compilation cache; --help and
+        wrong flags do not make its folder.
+    """
+
+    compiles = True
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
         """Parses like argparse, but reports a misspelt flag before a required flag that is missing."""
@@ -27,22 +36,35 @@ class Parser(argparse.ArgumentParser):
             if name.startswith("--") and name not in flags and not name.startswith(OVERRIDES):
                 near = difflib.get_close_matches(name, flags, 1)
                 self.error(f"unrecognized arguments: {argument}{f', did you mean {near[0]}?' if near else ''}")
-        return super().parse_known_args(args, namespace)
+        parsed = super().parse_known_args(args, namespace)
+        if self.compiles:
+            set_compilation_cache()
+        return parsed
 
     def error(self, message: str) -> None:
         """Raises InputError with the message and how to get help."""
         raise InputError(f"{message}; see {self.prog} --help")
 
 
-def make_parser(command: str, description: str, example: str) -> Parser:
-    """Returns the parser of a command, with an example in its help; an empty line separates paragraphs."""
-    return Parser(
+def make_parser(command: str, description: str, example: str, *, compiles: bool = True) -> Parser:
+    """Returns the parser of a command.
+
+    Args:
+      command: its name.
+      description: an empty line separates paragraphs.
+      example: arguments, shown in the help.
+      compiles: whether the command compiles programs with JAX.
+    """
+    parser = Parser(
         prog=f"animesion {command}",
         description="\n\n".join(textwrap.fill(text, 100) for text in description.split("\n\n")),
         epilog=f"example:\n  python -m animesion_jax.main {command} {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.compiles = compiles
+    parser.add_argument("--version", action="version", version=f"animesion_jax {__version__}")
+    return parser
 
 
 def parse_with_config(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:

@@ -11,6 +11,7 @@ def main(argv: Sequence[str]) -> int:
         "report",
         "Compares training runs with the paper's tables: mean and standard deviation over seeds, and curves.",
         "runs/* --output=report",
+        compiles=False,
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="workdir, or a folder with workdirs in it")
     parser.add_argument("--output", default="report", help="folder to write to; local or gs://; default: report")

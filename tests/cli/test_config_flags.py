@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from animesion_jax.cli.config_flags import load_config
@@ -27,6 +29,27 @@ def test_overrides_set_fields_of_every_type():
     assert (config.epochs, config.learning_rate, config.mean) == (7, 0.5, (0.1, 0.2, 0.3))
     assert (config.skip_broken, config.augment.hue) == (True, 0.0)
     assert config.is_locked and config.warmup_epochs is None
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["--config.folder"],
+        ["--config.folder", "--config.epochs=3"],
+        ["--config.epochs=3", "--config.mean"],
+        ["--config.stages[0].epochs"],
+    ],
+)
+def test_load_config_names_the_field_without_a_value(overrides):
+    (flag,) = [each for each in overrides if "=" not in each]
+    with pytest.raises(InputError, match=rf"^{re.escape(flag)} has no value; allowed: {re.escape(flag)}=VALUE$"):
+        load_config(MODERN, overrides)
+
+
+def test_load_config_takes_a_value_from_the_next_argument():
+    overrides = ["--config.seed", "7", "--config.folder", "-x", "--config.skip_broken", "--config.epochs", "3"]
+    config = load_config(MODERN, overrides)
+    assert (config.seed, config.folder, config.skip_broken, config.epochs) == (7, "-x", True, 3)
 
 
 def test_load_config_sets_a_boolean_to_false_by_noconfig():
@@ -89,3 +112,8 @@ def test_load_config_of_a_missing_file_names_the_current_folder(tmp_path, monkey
 def test_config_files_import_their_neighbours_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_config(f"{ROOT}/configs/demo.py").image_size == 48
+
+
+def test_config_file_in_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(ROOT))
+    assert load_config("~/configs/dafre_128.py:resnet18").model == "resnet18"

@@ -1,7 +1,11 @@
+import io
+import sys
+
 import pytest
 
+import animesion_jax
 from animesion_jax.cli import COMMANDS
-from animesion_jax.cli.flags import make_parser
+from animesion_jax.cli.flags import make_parser, use_utf8_output
 from animesion_jax.cli.train import parse_args
 from animesion_jax.errors import InputError
 from animesion_jax.main import main
@@ -18,6 +22,14 @@ def test_help_lists_flags_and_has_an_example(command, capsys):
     printed = capsys.readouterr().out
     assert f"usage: animesion {command} " in printed and "--help" in printed
     assert f"example:\n  python -m animesion_jax.main {command} " in printed
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
+def test_version_needs_no_other_flag(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["animesion", *command, "--version"])
+    assert not stop.value.code
+    assert capsys.readouterr().out == f"animesion_jax {animesion_jax.__version__}\n"
 
 
 def test_help_of_train_names_the_other_commands(capsys):
@@ -52,3 +64,11 @@ def test_parser_suggests_the_nearest_flag_before_a_missing_one():
         parser.parse_args(["--hight=3"])
     with pytest.raises(InputError, match="required: --height; see animesion fly --help"):
         parser.parse_args([])
+
+
+def test_use_utf8_output_prints_utf8_in_any_locale(monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO(), "latin-1")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    use_utf8_output()
+    print("é か \udce9", flush=True)
+    assert stdout.buffer.getvalue() == "é か \\udce9\n".encode()
