@@ -37,15 +37,15 @@ def main(argv: Sequence[str]) -> int:
         recognizer = load(args.bundle, min(args.batch_size, len(files)))
         if args.output:
             left = result_file.missing(files, min(args.top_k, len(recognizer.bundle.names)))
-            if len(left) < len(files):
-                log.info("%s has %d of the %d images, which are skipped", args.output, len(files) - len(left), len(files))
+        done = len(files) - len(left)
+        if done:
+            log.info("%s has %d of the %d images, which are skipped", args.output, done, len(files))
         rows: Iterable[Row] = recognizer.predict_files(left, args.top_k)
         if args.copy_to:
             rows = copy_into_folders(rows, args.copy_to)
         if args.sidecar:
             rows = sidecars.write(rows)
         counts: Counter[str] = Counter()
-        done = len(files) - len(left)
         bar = tqdm(rows, initial=done, total=len(files), unit="img", desc="predicting", disable=None, leave=False)
         rows = _counted(bar, counts)
         if args.output:

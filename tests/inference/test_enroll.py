@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import special
 
-from animesion_jax.bundle import extend_bundle, load_bundle
+from animesion_jax.bundle import extend_bundle, load_bundle, updating
 from animesion_jax.images import to_image
 from animesion_jax.inference.explain import Explainer
 from animesion_jax.inference.recognizer import load
@@ -126,6 +128,24 @@ def test_enroll_adds_characters_and_replaces_them_by_name(bundle, stripes, tmp_p
     np.testing.assert_allclose(enrolled.embeddings[1], expected[0], atol=1e-6)
     mean = expected[1] + expected[2]
     np.testing.assert_allclose(enrolled.embeddings[0], mean / np.linalg.norm(mean), atol=1e-6)
+
+
+def test_commands_that_replace_a_bundle_refuse_to_run_at_once(bundle, stripes, tmp_path, capsys):
+    """Each writes what it has read and changed, so one of two changes would be lost."""
+    path, link = str(tmp_path / "b.msgpack"), str(tmp_path / "link.msgpack")
+    shutil.copy(bundle, path)
+    os.symlink(path, link)
+    with updating(path, path):
+        for arguments in (
+            ["enroll", f"--bundle={path}", "--name=A", f"--output={link}", str(stripes)],
+            ["calibrate", f"--bundle={path}", "--workdir=absent"],
+        ):
+            assert main(["animesion", *arguments]) == 2
+            assert f"{path} is being changed by another command; wait for its end" in capsys.readouterr().err
+        with updating(path, str(tmp_path / "copy.msgpack")):  # only reads this bundle
+            pass
+    assert _enroll(path, path, stripes, name="A") == _enroll(path, path, stripes, name="B") == 0
+    assert load_bundle(path).enrolled.names == ("A", "B")
 
 
 def test_enroll_refuses_invalid_input(bundle, bundle_path, stripes, tmp_path, capsys):

@@ -1,6 +1,8 @@
 """The maps of `explain` against the published formulas, and against predictions of partly covered images."""
 
+import io
 import json
+import sys
 
 import jax
 import numpy as np
@@ -136,6 +138,35 @@ def test_explain_writes_overlays_beside_images_and_find_images_skips_them(bundle
     assert main([*command, f"--class_name={name}", f"--output={tmp_path / 'new'}", str(first)]) == 0
     (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert (row["class"], row["overlay"]) == (name, str(tmp_path / "new" / f"{first.name}.explained.png"))
+
+
+def test_explain_goes_on_after_an_overlay_whose_name_is_too_long(bundle_path, tmp_path, monkeypatch):
+    """Prints JSON in UTF-8 where the terminal's encoding lacks letters."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="latin-1"))
+    names = [f"{'あ' * 79}.png", f"{'あ' * 80}.png", "ん\u2028é.png"]  # the overlay's name takes 14 bytes more
+    for name in names:
+        Image.new("RGB", (40, 40)).save(tmp_path / name)
+    assert main(["animesion", "explain", f"--bundle={bundle_path}", "--output=~/x", str(tmp_path)]) == 1
+    rows = [json.loads(line) for line in printed.getvalue().decode().splitlines()]
+    assert [row["path"].rpartition("/")[2] for row in rows] == names
+    assert ["error" in row for row in rows] == [False, True, False]
+    assert "File name too long; shorten or change the name" in rows[1]["error"]
+    expected = {f"{name}.explained.png" for name in names[::2]}
+    assert {file.name for file in (tmp_path / "x").iterdir()} == expected
+
+
+def test_explain_in_a_read_only_folder_names_the_flag(bundle_path, tmp_path, monkeypatch):
+    Image.new("RGB", (40, 40)).save(tmp_path / "face.png")
+
+    def refuse(self, path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    explainer = Explainer(load_bundle(str(bundle_path)))
+    monkeypatch.setattr(Image.Image, "save", refuse)
+    with pytest.raises(InputError, match=r"cannot be written to: Permission denied; .*--output=FOLDER"):
+        next(explain_files(explainer, [tmp_path / "face.png"]))
 
 
 def test_explain_files_refuses_invalid_input(bundle_path, tmp_path):
