@@ -3,6 +3,7 @@
 from animesion_jax.images.content import Content, is_content
 from animesion_jax.images.finding import EXPLAINED, find_images, is_image_name
 from animesion_jax.images.reading import FORMATS, read_image, to_image, to_rgb
+from animesion_jax.images.streams import without_metadata
 
 __all__ = [
     "EXPLAINED",
@@ -14,4 +15,5 @@ __all__ = [
     "read_image",
     "to_image",
     "to_rgb",
+    "without_metadata",
 ]

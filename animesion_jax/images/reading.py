@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from animesion_jax.errors import InputError, first_line
 from animesion_jax.images.content import Content, is_content, read_content
+from animesion_jax.images.streams import BoundedFile, without_metadata
 
 # Allowed formats, by Pillow's names. Pillow reads 30 more; it runs Ghostscript on EPS and unpacks FITS without limits.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -58,7 +59,11 @@ def read_image(source: str | Path | Content) -> Image.Image:
     Raises:
       InputError: no such file, not a whole image of `FORMATS`, too many pixels, or an unsupported mode.
     """
-    with _pillow_errors(), _open(source) as (file, size), Image.open(file, formats=FORMATS) as image:
+    with (
+        _pillow_errors(),
+        _open(source) as (file, size),
+        Image.open(without_metadata(file), formats=FORMATS) as image,
+    ):
         _check_size(*image.size, size)
         image.load()
         return to_rgb(image)
@@ -72,24 +77,8 @@ def _open(source: str | Path | Content) -> Iterator[tuple[BinaryIO, int]]:
         yield content, content.getbuffer().nbytes
     else:
         size = _size_of_file(source)
-        with BoundedFile(source, size) as file:
+        with BoundedFile(io.FileIO(source), size) as file:
             yield file, size
-
-
-class BoundedFile(io.BufferedReader):
-    """A file whose `read` never asks for more than the file's size.
-
-    Python allocates the requested size before it reads, and a PNG chunk may declare 4 GiB.
-    """
-
-    def __init__(self, path: str | Path, size: int):
-        super().__init__(io.FileIO(path))
-        self._size = size
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Returns the next `size` bytes, or the remaining ones if there are fewer."""
-        left = max(self._size - self.tell(), 0)
-        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def _size_of_file(path: str | Path) -> int:

@@ -16,7 +16,7 @@ from PIL import Image
 from animesion_jax import preprocessing
 from animesion_jax.data.decode import decode_and_resize
 from animesion_jax.errors import InputError
-from animesion_jax.images import FORMATS, find_images, read_image, reading, to_image
+from animesion_jax.images import FORMATS, find_images, read_image, reading, streams, to_image
 from animesion_jax.preprocessing import ROUNDING, resize
 from tests.conftest import ROOT
 
@@ -205,7 +205,7 @@ def test_read_image_reports_a_disk_error_as_such(tmp_path, monkeypatch):
     def fail(*_) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
-    monkeypatch.setattr(reading.BoundedFile, "read", fail)
+    monkeypatch.setattr(streams.BoundedFile, "read", fail)
     _refused(lambda: read_image(path), "cannot be read: Input/output error; check its permissions and its disk")
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from animesion_jax.images import without_metadata
 from tfds_builders.common.manual_data import is_id
 
 # Broken images named in an error.
@@ -79,7 +80,8 @@ def image_fault(image: ImageFile, encoding: str = "JPEG") -> str | None:
     """
     try:
         # Read from memory: a damaged PNG can ask for 4 GiB, which Python would allocate for a file.
-        with io.BytesIO(image.read_bytes()) as file, Image.open(file, formats=(encoding,)) as decoded:
+        content = io.BytesIO(image.read_bytes())
+        with Image.open(without_metadata(content), formats=(encoding,)) as decoded:
             if decoded.mode != "RGB":
                 return NOT_RGB + decoded.mode
             decoded.load()
