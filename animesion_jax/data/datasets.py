@@ -2,6 +2,9 @@
 
 import dataclasses
 import functools
+import glob
+import os
+import shlex
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +12,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from etils import epath
 
-from animesion_jax.errors import InputError
+from animesion_jax.errors import InputError, some
 from animesion_jax.files import expand_home
 
 # Our builders, with the flags that `tfds build` needs besides --config and --data_dir.
@@ -179,10 +182,11 @@ def load_dataset(name: str, data_dir: str) -> Dataset:
         if tfds.core.Version.is_valid(path.name) and (path / "dataset_info.json").exists()
     ]
     if not versions:
-        infos = [*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]
+        searched = epath.Path(glob.escape(str(root)))
+        infos = [*searched.glob("*/*/dataset_info.json"), *searched.glob("*/*/*/dataset_info.json")]
         built = sorted(str(path.parent.parent.relative_to(root)) for path in infos)
         raise InputError(
-            f"data set '{name}' is not built in {root} (there: {', '.join(built) or 'nothing'}); "
+            f"data set '{name}' is not built in {root} (there: {some(built) or 'nothing'}); "
             f"{_how_to_build(name, root, built)}"
         )
     newest = max(versions, key=lambda path: tfds.core.Version(path.name))
@@ -198,10 +202,12 @@ def _how_to_build(name: str, root: epath.Path, built: list[str]) -> str:
     base, _, config = name.partition("/")
     configs = [each for each in built if each.startswith(f"{name}/")]
     if configs:
-        return f"allowed: {', '.join(configs)}"
+        return f"allowed: {some(configs)}"
     if base == "folder":
         return "run the command that trained on it: it builds the data set again if the images have not changed"
     if base in BUILDERS:
-        flags = f"{f'--config={config} ' if config else ''}{BUILDERS[base]}--data_dir={root.resolve()}"
+        flags = (
+            f"{f'--config={config} ' if config else ''}{BUILDERS[base]}--data_dir={shlex.quote(os.path.abspath(root))}"
+        )
         return f"build it: (cd tfds_builders/{base} && tfds build {flags})"
     return f"allowed: a data set that is built there, or one of {', '.join(BUILDERS)}, which can be built"

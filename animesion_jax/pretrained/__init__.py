@@ -51,7 +51,8 @@ def load_pretrained(
       float32 numpy arrays in the structure of `variables`.
 
     Raises:
-      InputError: the file is missing, damaged, of another model, or has arrays that do not fit (all are listed).
+      InputError: the file is missing, damaged, of another layout or model, or has arrays that do not fit; the message
+        names the layout or the first arrays.
     """
     weights = _read(path)
     if weights.class_names is not None and class_names is not None:

@@ -9,10 +9,9 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
+from animesion_jax.pretrained.layouts import READ_PREFIX
 from animesion_jax.pretrained.merge import LeftOut, Weights, damaged
 
-# Trainers store the parameters of their state under these.
-PREFIX = re.compile(r"(opt/target/)?(params/)?")
 # Trainers store these beside the parameters.
 OPTIMIZER = re.compile(r"(opt|opt_state|optimizer|state|step|epoch)(/|$)")
 # Before linen, the submodules of an encoder block were counted across classes. Linen has none of these names, so
@@ -46,7 +45,7 @@ def read(file: Path) -> Weights:
             archive = np.load(stream, allow_pickle=False)
             _check_members(archive.zip, file.stat().st_size)
             for key in archive.files:
-                prefix = PREFIX.match(key).group()
+                prefix = READ_PREFIX.match(key).group()
                 if not prefix and (other := OPTIMIZER.match(key)):
                     weights.left_out.append(LeftOut(other.group(1), "optimizer state"))
                 else:

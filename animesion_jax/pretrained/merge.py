@@ -8,13 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import traverse_util
 
-from animesion_jax.errors import InputError, first_line
+from animesion_jax.errors import InputError, first_line, shorten, some
 from animesion_jax.models import FAMILIES, HEAD
-from animesion_jax.pretrained import variants
+from animesion_jax.pretrained import layouts, variants
 from animesion_jax.pretrained.positions import resample_positions
 
 CLASSIFIER = f"params/{HEAD}/"
 FLOATS = ("float32", "float64", "float16", "bfloat16")
+# Arrays named in an error, per fault.
+EXAMPLES = 3
+# Longest shape in an error, in characters; numpy allows 64 dimensions.
+MAX_SHAPE = 60
 
 Arrays = dict[str, np.ndarray]
 
@@ -50,15 +54,16 @@ class Weights:
     def add(self, name: str, key: str, array: Any) -> None:
         """Adds an array under our name; an offender if its values are not finite floats or the name is taken."""
         if name in self.keys:
-            self.offenders.append(f"'{self.keys[name]}' and '{key}' {np.shape(array)} both stand for '{name}'")
+            both = f"{_show(self.keys[name])} and {_show(key, array)}"
+            self.offenders.append(f"{both} both stand for {_show(name)}")
             return
         self.keys[name] = key
         if not isinstance(array, np.ndarray):
-            self.offenders.append(f"'{key}' is {type(array).__name__}, not an array")
+            self.offenders.append(f"{_show(key)} is {type(array).__name__}, not an array")
         elif array.dtype.name not in FLOATS:
-            self.offenders.append(f"'{key}' {array.shape} is {array.dtype}, not one of {', '.join(FLOATS)}")
+            self.offenders.append(f"{_show(key, array)} is {array.dtype}, not {', '.join(FLOATS)}")
         elif not (np.abs(array) <= np.finfo(np.float32).max).all():
-            self.offenders.append(f"'{key}' {array.shape} has values that are not finite in float32")
+            self.offenders.append(f"{_show(key, array)} has values that are not finite in float32")
         else:
             self.arrays[name] = array.astype(np.float32, copy=False)
 
@@ -80,15 +85,17 @@ def merge(weights: Weights, model_name: str, variables: dict[str, Any], keep_hea
       keep_head: whether a classifier of the same shape is kept.
 
     Raises:
-      InputError: the file is of another model, or arrays are missing, left over or of another shape; lists them all.
+      InputError: the file is of another layout or model, or arrays are missing, left over or of another shape; names
+        the first of each and counts the others.
     """
     wanted = traverse_util.flatten_dict(variables, sep="/")
+    layouts.check(weights.source, weights.keys.values())
     variants.check(weights.source, weights.arrays, wanted)
     arrays, left_out = _leave_out(weights, wanted, keep_head)
     new_head = not any(name.startswith(CLASSIFIER) for name in arrays)
     tables = {each.table: each.class_token for family in FAMILIES.values() if (each := family.positions)}
 
-    result, fates, offenders = {}, {}, list(weights.offenders)
+    result, fates, missing, reshaped = {}, {}, [], []
     for name, variable in wanted.items():
         array, shape = arrays.get(name), variable.shape
         if new_head and name.startswith(CLASSIFIER):
@@ -99,17 +106,41 @@ def merge(weights: Weights, model_name: str, variables: dict[str, Any], keep_hea
             result[name] = resample_positions(weights.source, array, shape[1], has_token=tables[name] in wanted)
             fates[name] = f"resampled, {array.shape[1]} to {shape[1]} tokens"
         elif array is not None:
-            offenders.append(f"'{weights.keys[name]}' is {array.shape} in the file, {shape} in the model")
+            reshaped.append(f"{_show(weights.keys[name], array)} for {_show_shape(variable)}")
         elif name not in weights.keys:  # otherwise it is an offender already
-            offenders.append(f"'{name}' {shape} is not in the file")
-    for name in (name for name in arrays if name not in wanted):
-        offenders.append(f"'{weights.keys[name]}' {arrays[name].shape} has no place in the model")
-    if offenders:
-        raise InputError(
-            f"{weights.source} does not fit this {model_name}, in {len(offenders)} arrays: {'; '.join(offenders)}"
-        )
+            missing.append(_show(name, variable))
+    surplus = [_show(weights.keys[name], array) for name, array in arrays.items() if name not in wanted]
+    faults = {
+        "Not in the file": missing,
+        "Not in the model": surplus,
+        "Of another shape": reshaped,
+        "Not usable": weights.offenders,
+    }
+    if any(faults.values()):
+        raise _misfit(weights, model_name, faults)
     print("\n".join(_summarize(weights.source, result, fates, left_out)), file=sys.stderr)
     return traverse_util.unflatten_dict(result, sep="/")
+
+
+def _misfit(weights: Weights, model_name: str, faults: dict[str, list[str]]) -> InputError:
+    """Returns the error for arrays by fault; the shared prefix of an unknown layout comes first."""
+    layout = layouts.identify(weights.keys.values())
+    has = "" if layout.name or layouts.READ_PREFIX.fullmatch(layout.prefix) else f"has {layout} and "
+    named = [f"{fault}: {some(texts, EXAMPLES, '; ')}. " for fault, texts in faults.items() if texts]
+    count = sum(map(len, faults.values()))
+    return InputError(
+        f"{weights.source} {has}does not fit this {model_name}, in {count:,} arrays. {''.join(named)}Give weights of "
+        "the same model, in a layout of docs/models.md"
+    )
+
+
+def _show(name: str, array: Any = None) -> str:
+    """Returns a name and a shape for a message, such as "'cls' (1, 1, 768)"."""
+    return f"'{shorten(name, layouts.MAX_NAME)}'" + ("" if array is None else f" {_show_shape(array)}")
+
+
+def _show_shape(array: Any) -> str:
+    return shorten(str(np.shape(array)), MAX_SHAPE)
 
 
 def _leave_out(weights: Weights, wanted: dict[str, Any], keep_head: bool) -> tuple[Arrays, list[LeftOut]]:

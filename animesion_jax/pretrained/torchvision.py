@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from animesion_jax.errors import InputError
+from animesion_jax.errors import InputError, shorten, some
 from animesion_jax.models import HEAD
+from animesion_jax.pretrained import layouts
 from animesion_jax.pretrained.merge import Arrays, LeftOut, Weights, damaged
 
 # Leaf names by the number of dimensions of the array: a "weight" is a kernel or BatchNorm's scale.
@@ -52,12 +53,29 @@ def read_pth(file: Path) -> Weights:
     form = ".pth of tensors by name"
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
+        _check_not_nested(file, state)
         arrays = _to_numpy(state, MAX_EXPANSION * file.stat().st_size)
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:  # torch's message asks to switch the protection off
         raise damaged(file, form, ValueError("other objects could run code; they are not read")) from error
     except Exception as error:  # zipfile and torch raise a dozen types on damaged bytes
         raise damaged(file, form, error) from error
     return _translate(str(file), arrays)
+
+
+def _check_not_nested(file: Path, state: Any) -> None:
+    """Raises InputError for a training checkpoint, which has the weights in one of its entries."""
+    entries = state.items() if isinstance(state, Mapping) else ()
+    for key, entry in entries:
+        tensors = entry.items() if isinstance(entry, Mapping) else ()
+        names = [str(name) for name, value in tensors if hasattr(value, "detach")]
+        if names:
+            where = f"[{shorten(repr(key), layouts.MAX_NAME)}]"
+            raise InputError(
+                f"{file} is a checkpoint, and its {where} has {len(names)} arrays with {layouts.identify(names)}; save "
+                f"them alone: torch.save(torch.load({str(file)!r}){where}, 'weights.pth')"
+            )
 
 
 def _to_numpy(state: Any, max_bytes: int) -> dict[str, np.ndarray]:
@@ -71,7 +89,7 @@ def _to_numpy(state: Any, max_bytes: int) -> dict[str, np.ndarray]:
         raise TypeError(f"it holds a {type(state).__name__}")
     wrong = [f"'{key}' is {type(value).__name__}" for key, value in state.items() if not hasattr(value, "detach")]
     if wrong:
-        raise TypeError("; ".join(wrong))
+        raise TypeError(some(wrong, 3, "; "))
     size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     if size > max_bytes:
         raise ValueError(f"tensors of {size} bytes; allowed: {max_bytes}, {MAX_EXPANSION} times the file's size")

@@ -54,11 +54,11 @@ def test_head_without_its_bias_is_refused_with_keep_head(tmp_path):
     arrays = tiny_arrays(num_classes=5)
     del arrays["head/bias"]
     file = save_google(tmp_path / "w.npz", arrays)
-    refused(file, *tiny_vit(), "'params/head/bias' (5,) is not in the file", keep_head=True)
+    refused(file, *tiny_vit(), "Not in the file: 'params/head/bias' (5,). ", keep_head=True)
     assert not flatten(load_pretrained(file, *tiny_vit()))["head/kernel"].any()
 
 
-def test_merge_lists_all_offenders_with_their_shapes(tmp_path):
+def test_merge_names_arrays_by_fault_with_their_shapes(tmp_path):
     arrays = tiny_arrays()
     del arrays["Transformer/encoder_norm/bias"]
     arrays["Transformer/encoder_norm/scale"] = np.zeros((), np.float32)
@@ -67,15 +67,25 @@ def test_merge_lists_all_offenders_with_their_shapes(tmp_path):
     arrays["Transformer/encoderblock_0/LayerNorm_1/bias"] = np.zeros((8,), np.float32)
     arrays["surplus/kernel"] = np.zeros((2, 3), np.float32)
     message = refused(
-        save_google(tmp_path / "w.npz", arrays), *tiny_vit(), "VisionTransformer", "in 6 arrays",
-        "'params/Transformer/encoder_norm/bias' (8,) is not in the file",
-        "'Transformer/encoder_norm/scale' is () in the file, (8,) in the model",
-        "'embedding/bias' is (9,) in the file, (8,) in the model",
-        "'cls' (1, 1, 8) is int32", "bfloat16",
+        save_google(tmp_path / "w.npz", arrays), *tiny_vit(), "does not fit this VisionTransformer, in 6 arrays. ",
+        "Not in the file: 'params/Transformer/encoder_norm/bias' (8,). ",
+        "Not in the model: 'surplus/kernel' (2, 3). ",
+        "Of another shape: 'Transformer/encoder_norm/scale' () for (8,); 'embedding/bias' (9,) for (8,). ",
+        "'cls' (1, 1, 8) is int32, not float32, float64, float16, bfloat16",
         "'Transformer/encoderblock_0/LayerNorm_2/bias' and 'Transformer/encoderblock_0/LayerNorm_1/bias' (8,) both",
-        "'surplus/kernel' (2, 3) has no place in the model",
     )  # fmt: skip
     assert "head" not in message
+
+
+def test_merge_counts_the_arrays_that_it_does_not_name(tmp_path):
+    first = "Transformer/encoderblock_1/LayerNorm_0"
+    arrays = {name: array for name, array in tiny_arrays().items() if name.startswith(first) or "block_1" not in name}
+    arrays |= {f"block{number}/kernel": np.zeros((2, 3), np.float32) for number in range(1000)}
+    refused(
+        save_google(tmp_path / "w.npz", arrays), *tiny_vit(), "in 1,014 arrays. Not in the file: 'params/Transformer/",
+        " and 11 more. Not in the model: 'block0/kernel' (2, 3); 'block1/kernel' (2, 3); 'block2/kernel' (2, 3) and "
+        "997 more. Give weights of the same model",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["embedding/kernel", "query/kernel", "MlpBlock_3/Dense_0/kernel", "pos_embedding"])
@@ -83,4 +93,4 @@ def test_arrays_without_dimensions_are_offenders(tmp_path, name):
     arrays = tiny_arrays()
     wrong = [key for key in arrays if key.endswith(name)]
     arrays |= {key: np.zeros((), np.float32) for key in wrong}
-    refused(save_google(tmp_path / "w.npz", arrays), *tiny_vit(), *(f"'{key}' is () in the file" for key in wrong))
+    refused(save_google(tmp_path / "w.npz", arrays), *tiny_vit(), *(f"'{key}' () for (" for key in wrong))

@@ -61,12 +61,12 @@ def test_torchvision_offenders_are_listed(tmp_path):
     file = tmp_path / "w.safetensors"
     state = torchvision_arrays(18, 7, stage_sizes=(1, 1))
     safetensors.numpy.save_file(state | {"extra.weight": np.zeros((2, 3), np.float32)}, file)
-    refused(file, *tiny_resnet(), "'extra.weight' (3, 2) has no place in the model")
+    refused(file, *tiny_resnet(), "in 1 arrays. Not in the model: 'extra.weight' (3, 2). ")
     del state["bn1.running_var"]
     state["layer1.0.conv1.weight"] = np.zeros((64, 64, 1, 1), np.float32)
     safetensors.numpy.save_file(state, file)
-    words = ["'layer1.0.conv1.weight' is (1, 1, 64, 64) in the file, (3, 3, 64, 64) in the model"]
-    refused(file, *tiny_resnet(), *words, "'batch_stats/bn1/var' (64,) is not in the file")
+    words = ["Of another shape: 'layer1.0.conv1.weight' (1, 1, 64, 64) for (3, 3, 64, 64). "]
+    refused(file, *tiny_resnet(), *words, "Not in the file: 'batch_stats/bn1/var' (64,). ")
 
 
 def test_pth_without_torch_names_the_package_to_install(tmp_path, monkeypatch):
@@ -88,7 +88,7 @@ def test_pth_loads_like_safetensors_and_runs_no_code(tmp_path):
         torch.save(wrong, tmp_path / "w.pth")
         refused(tmp_path / "w.pth", *tiny_resnet(), "damaged or not a .pth of tensors by name")
     torch.save({0: torch.zeros(3, dtype=torch.bfloat16)}, tmp_path / "w.pth")
-    refused(tmp_path / "w.pth", *tiny_resnet(), "'0' (3,) has no place in the model")
+    refused(tmp_path / "w.pth", *tiny_resnet(), "Not in the model: '0' (3,). ")
     (tmp_path / "w.pth").write_bytes(b"garbage")
     refused(tmp_path / "w.pth", *tiny_resnet(), "damaged")
     assert not (tmp_path / "fired").exists()

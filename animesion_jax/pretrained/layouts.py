@@ -1,0 +1,97 @@
+"""The layouts of published weights, recognised by the names of a file's arrays."""
+
+import os
+import re
+from collections.abc import Collection
+from typing import NamedTuple
+
+from animesion_jax.errors import InputError, shorten
+
+# The layouts that a reader translates.
+GOOGLE, TORCHVISION = "Google's ViT", "torchvision's ResNet"
+READ = (GOOGLE, TORCHVISION)
+# Longest name in an error message, in characters. Ours have up to 77.
+MAX_NAME = 80
+# Trainers store the parameters of their state under these; google.py removes them.
+READ_PREFIX = re.compile(r"(opt/target/)?(params/)?")
+# Names that a file of a layout has, all below one prefix. A layout with names of another one and more comes first.
+LAYOUTS: dict[str, tuple[str, ...]] = {
+    "timm's Swin Transformer": ("layers.0.blocks.0.attn.qkv.weight",),
+    "timm's BEiT": ("blocks.0.attn.q_bias", "blocks.0.attn.qkv.weight"),
+    "timm's EVA02": ("blocks.0.attn.q_proj.weight", "blocks.0.mlp.fc1_g.weight"),
+    "timm's ViT": ("blocks.0.attn.qkv.weight", "patch_embed.proj.weight"),
+    "timm's ConvNeXt": ("stages.0.blocks.0.conv_dw.weight",),
+    "timm's EfficientNet": ("conv_stem.weight", "blocks.0.0.conv_dw.weight"),
+    "torchvision's ViT": ("encoder.layers.encoder_layer_0.self_attention.in_proj_weight",),
+    "torchvision's ConvNeXt": ("features.1.0.layer_scale",),
+    "transformers' ViT": (
+        "encoder.layer.0.attention.attention.query.weight",
+        "embeddings.patch_embeddings.projection.weight",
+    ),
+    "transformers' ViT (since 5.0)": (
+        "layers.0.attention.q_proj.weight",
+        "embeddings.patch_embeddings.projection.weight",
+    ),
+    "transformers' ResNet": (
+        "embedder.embedder.convolution.weight",
+        "encoder.stages.0.layers.0.layer.0.convolution.weight",
+    ),
+    "transformers' ConvNeXt": ("encoder.stages.0.layers.0.dwconv.weight",),
+    "transformers' CLIP or SigLIP": ("vision_model.encoder.layers.0.self_attn.q_proj.weight",),
+    "OpenAI's CLIP (ViT)": ("visual.transformer.resblocks.0.attn.in_proj_weight",),
+    "OpenAI's CLIP (ResNet)": ("visual.attnpool.q_proj.weight", "visual.layer1.0.conv1.weight"),
+    "Facebook's ConvNeXt": ("stages.0.0.dwconv.weight", "downsample_layers.0.0.weight"),
+    "big_vision's ViT": ("pos_embedding", "Transformer/encoder_norm/scale"),
+    "Google's MLP-Mixer": ("MixerBlock_0/token_mixing/Dense_0/kernel",),
+    "Google's BiT": ("root_block/standardized_conv2d/kernel",),
+    TORCHVISION: ("layer1.0.conv1.weight", "bn1.running_mean"),
+    GOOGLE: ("Transformer/posembed_input/pos_embedding", "Transformer/encoder_norm/scale"),
+}
+
+
+class Layout(NamedTuple):
+    """The layout of a file's arrays.
+
+    Attributes:
+      name: a key of `LAYOUTS`; None for an unknown layout.
+      prefix: of all names of a known layout, though other arrays may lack it; of all arrays otherwise. "" for none.
+    """
+
+    name: str | None
+    prefix: str
+
+    def __str__(self) -> str:
+        prefix = f"the prefix '{shorten(self.prefix, MAX_NAME)}'" if self.prefix else ""
+        if self.name is None:
+            return f"names that share {prefix}" if prefix else "names of an unknown layout"
+        return f"names of {self.name}" + (f" after {prefix}" if prefix else "")
+
+
+def identify(names: Collection[str]) -> Layout:
+    """Returns the layout of arrays by their names, such as "module.layer1.0.conv1.weight"."""
+    names = set(names)
+    for layout, (first, *others) in LAYOUTS.items():
+        prefixes = (name.removesuffix(first) for name in names if name.endswith(first))
+        for prefix in sorted(prefixes, key=lambda prefix: (len(prefix), prefix)):
+            if prefix[-1:] in ("", ".", "/") and all(prefix + other in names for other in others):
+                return Layout(layout, prefix)
+    shared = os.path.commonprefix(list(names)) if len(names) > 1 else ""  # noqa: RUF071 - by letter, then cut
+    return Layout(None, shared[: max(shared.rfind("."), shared.rfind("/")) + 1])
+
+
+def check(source: str, names: Collection[str]) -> None:
+    """Raises InputError for the names of a known layout that no reader translates, because of it or of a prefix."""
+    layout = identify(names)
+    if layout.name is None:
+        return
+    if layout.name not in READ:
+        raise InputError(
+            f"{source} has {len(names)} arrays with {layout}, which are not read; allowed: {GOOGLE} (.npz), "
+            f"{TORCHVISION} (.safetensors, .pth), a bundle or workdir of ours, or a name of "
+            "animesion_jax/pretrained/sources.py such as google/imagenet21k/ViT-B_16"
+        )
+    if not READ_PREFIX.fullmatch(layout.prefix):
+        raise InputError(
+            f"{source} has {len(names)} arrays with {layout}, which is not read; save them again under "
+            f"name.removeprefix('{shorten(layout.prefix, MAX_NAME)}')"
+        )
