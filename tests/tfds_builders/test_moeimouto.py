@@ -190,7 +190,7 @@ def test_without_names_file_ids_must_match_folders(manual, tmp_path, files, old,
 
 def test_missing_files_are_named_with_their_source(manual, tmp_path):
     (manual / "labels" / "test.csv").unlink()
-    with pytest.raises(FileNotFoundError, match=r"labels lacks test\.csv; expected: .*arkel23/animesion"):
+    with pytest.raises(FileNotFoundError, match=r"labels lacks test\.csv; expected: .*arkel23/animesion/tree/b9ef212"):
         build(Builder, manual, tmp_path / "data")
     shutil.rmtree(manual / "labels")
     for path in (manual / "moeimouto-faces").iterdir():

@@ -16,9 +16,11 @@ from tfds_builders.moeimouto.face_files import is_face
 
 # Released file by split.
 SPLIT_FILES = {"train": "train.csv", "test": "test.csv"}
+# Later commits lack the files.
+LABELS_COMMIT = "b9ef212aa84f0de8b8bb0bb043cc2d77a15db4fa"
 SOURCE = (
     f"{', '.join(SPLIT_FILES.values())} and {NAMES_FILE} in the manual folder or its labels/, from "
-    "github.com/arkel23/animesion, classification/data/moeImouto"
+    f"https://github.com/arkel23/animesion/tree/{LABELS_COMMIT}/classification/data/moeImouto"
 )
 
 
