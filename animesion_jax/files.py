@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from etils import epath
 
-from animesion_jax.errors import InputError, first_line
+from animesion_jax.errors import InputError, encodable, first_line
 
 AnyPath = TypeVar("AnyPath", Path, epath.Path)
 
@@ -122,7 +122,9 @@ def read_json(path: epath.Path, kind: type = dict) -> Any:
 def write_json(path: epath.Path, value: Any) -> None:
     """Writes a file of indented JSON atomically."""
     with replacing(path) as fresh:
-        fresh.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        # Undecodable bytes of a file name become escapes that JSON has too.
+        fresh.write_text(encodable(text), encoding="utf-8")
 
 
 def write_whole(output: str, parts: Iterable[bytes]) -> epath.Path:

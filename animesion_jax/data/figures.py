@@ -1,6 +1,5 @@
 """Figures and statistics of a built data set: sample images, a histogram of classes, images per class."""
 
-import io
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,8 @@ from PIL import Image
 
 from animesion_jax.data.datasets import Dataset, Examples, load_dataset
 from animesion_jax.files import expand_home, write_json
+from animesion_jax.fonts import fonts_for
+from animesion_jax.images import read_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,8 +54,9 @@ def make_figures(name: str, data_dir: str, output: str) -> dict[str, dict[str, A
     folder = epath.Path(expand_home(output))
     folder.mkdir(parents=True, exist_ok=True)
     largest = max(splits.values(), key=lambda examples: examples.num_examples)
-    _save(draw_samples(dataset, read_samples(largest)), folder / SAMPLES_FILE)
-    _save(draw_histogram(dataset, counts["all"]), folder / HISTOGRAM_FILE)
+    with fonts_for([dataset.name, *dataset.class_names]):
+        _save(draw_samples(dataset, read_samples(largest)), folder / SAMPLES_FILE)
+        _save(draw_histogram(dataset, counts["all"]), folder / HISTOGRAM_FILE)
     result = {split: statistics(each) for split, each in counts.items()}
     write_json(folder / STATISTICS_FILE, result)
     return result
@@ -91,7 +93,7 @@ def read_samples(examples: Examples) -> dict[int, list[Image.Image]]:
     few = Examples(examples.dataset, examples.split, examples.indices[np.sort(np.concatenate(chosen))])
     images = defaultdict(list)
     for record in few.records(0, few.num_examples).as_numpy_iterator():
-        images[int(record["label"])].append(Image.open(io.BytesIO(record["image"])).convert("RGB"))
+        images[int(record["label"])].append(read_image(record["image"]))
     return dict(sorted(images.items()))
 
 

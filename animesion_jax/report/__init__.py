@@ -9,7 +9,9 @@ from typing import Any
 
 from etils import epath
 
+from animesion_jax.errors import encodable
 from animesion_jax.files import expand_home, write_json
+from animesion_jax.fonts import fonts_for
 from animesion_jax.report.groups import group_runs
 from animesion_jax.report.markdown import render
 from animesion_jax.report.plots import draw_curves, draw_sizes
@@ -65,9 +67,9 @@ def report(workdirs: Sequence[str], output: str, weights: str = "last") -> str:
     folder = epath.Path(expand_home(output))
     folder.mkdir(parents=True, exist_ok=True)
     plots = _write_plots(folder, {"curves.png": draw_curves(groups), "sizes.png": draw_sizes(studies, weights)})
-    text = render(content, studies, plots)
-    (folder / "report.md").write_text(text)
-    (folder / "report.csv").write_text(to_csv(content))
+    text = encodable(render(content, studies, plots))
+    (folder / "report.md").write_bytes(text.encode())
+    (folder / "report.csv").write_bytes(encodable(to_csv(content)).encode())
     write_json(folder / "report.json", content)
     log.info("wrote report.md, report.csv, report.json%s to %s", "".join(f", {name}" for name in plots), folder)
     return text
@@ -75,11 +77,17 @@ def report(workdirs: Sequence[str], output: str, weights: str = "last") -> str:
 
 def _write_plots(folder: epath.Path, figures: dict[str, Any]) -> list[str]:
     """Writes figures by file name, and returns the names; None removes the plot of an earlier report."""
-    for name, figure in figures.items():
-        (folder / name).unlink(missing_ok=True)
-        if figure:
-            with (folder / name).open("wb") as file:
-                figure.savefig(file, format="png", dpi=110)
+    from matplotlib.text import Text
+
+    texts = [text for figure in figures.values() if figure for text in figure.findobj(Text)]
+    with fonts_for(text.get_text() for text in texts) as families:
+        for text in texts:
+            text.set(fontfamily=families, parse_math=False)
+        for name, figure in figures.items():
+            (folder / name).unlink(missing_ok=True)
+            if figure:
+                with (folder / name).open("wb") as file:
+                    figure.savefig(file, format="png", dpi=110)
     return [name for name, figure in figures.items() if figure]
 
 

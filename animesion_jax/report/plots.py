@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from animesion_jax.errors import escape
 from animesion_jax.report.groups import Group, describe_differences
 from animesion_jax.report.size_studies import Study
 
@@ -113,7 +114,7 @@ def _labels(groups: Sequence[Group]) -> list[str]:
 
 def _wrapped(words: Sequence[str]) -> str:
     # Break lines between settings, not inside of "lr 0.001".
-    text = ", ".join(word.replace(" ", NO_BREAK) for word in words)
+    text = escape(", ".join(word.replace(" ", NO_BREAK) for word in words))
     return textwrap.fill(text, width=56, break_on_hyphens=False).replace(NO_BREAK, " ")
 
 

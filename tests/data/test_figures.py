@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import itertools
 import json
@@ -13,6 +14,7 @@ from animesion_jax.data import figures
 from animesion_jax.data.datasets import Dataset, load_dataset
 from animesion_jax.main import main
 from tests.conftest import SHARED
+from tests.tiny_font import LETTER, install
 from tfds_builders.toyfaces.drawing.characters import IMAGES_PER_CHARACTER
 
 LONG = "kiss-shot_acerola-orion_heart-under-blade_of_the_$x$_house_of_WWWWWWWWWWWW_and_its_branches"
@@ -147,3 +149,23 @@ def test_names_that_fit_are_not_shortened():
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [longest]
     figure = figures.draw_samples(_named(longest), {0: [Image.new("RGB", (8, 8))]})
     assert longest in [text.get_text() for text in figure.axes[0].texts]
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_figures_show_names_in_letters_that_matplotlib_lacks(installed, toyfaces_dir, tmp_path, monkeypatch, caplog):
+    install(monkeypatch, tmp_path, **({"Squares": LETTER} if installed else {}))
+    dataset = load_dataset("toyfaces", str(toyfaces_dir))
+    named = dataclasses.replace(dataset, class_names=(LETTER * 60,) * 20)
+    monkeypatch.setattr(figures, "load_dataset", lambda *_: named)
+    figures.make_figures("toyfaces", str(toyfaces_dir), str(tmp_path))
+    with Image.open(tmp_path / "samples.png") as image:
+        # The caption of the first class is 18 pixels high. Squares fill 0.8 em of each 8-point em.
+        caption = np.asarray(image.convert("L"))[26 : 26 + 18, 14 : 14 + 326] < 128
+    with Image.open(tmp_path / "histogram.png") as image:
+        ink = (np.asarray(image.convert("L")) < 128).mean()
+    if installed:
+        assert caption.sum() == pytest.approx(326 / (8 / 0.72) * (0.8 * 8 / 0.72) ** 2, rel=0.25)
+        assert not caplog.records and ink > 0.05
+    else:
+        (record,) = caplog.records
+        assert LETTER in record.getMessage() and "fonts-noto-cjk" in record.getMessage()

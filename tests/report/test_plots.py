@@ -1,5 +1,11 @@
+import os
+
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
 from animesion_jax.report.plots import draw_curves
-from tests.report.runs import groups_of, write_run
+from tests.report.runs import groups_of, reported, write_run, write_sweep
+from tests.tiny_font import LETTER, install
 
 
 def test_curves_share_an_axis_and_seeds_a_colour(tmp_path):
@@ -40,3 +46,22 @@ def test_legend_of_thirty_groups_fits_beside_the_axes(tmp_path):
     assert plot.width > 0.4 * figure.bbox.width
     styles = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
     assert len(styles) == 30
+
+
+def test_plots_draw_any_folder_and_data_set_name(tmp_path, monkeypatch, caplog):
+    install(monkeypatch, tmp_path, Squares=LETTER)
+    names = ["$a_{$", os.fsdecode(b"\xff"), "a\u2028b", LETTER]
+    for name in names:
+        for size in (64, 128):
+            write_run(tmp_path / "runs" / name / str(size), image_size=size, dataset=f"{LETTER}/$x$")
+        write_sweep(tmp_path / "runs" / name, {"image_size": [64, 128]}, runs=["64", "128"])
+    saved = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **more: saved.append(self) or save(self, *args, **more))
+    paths = {run["path"] for run in reported(tmp_path)["runs"]}
+    assert paths == {str(tmp_path / "runs" / name / str(size)) for name in names for size in (64, 128)}
+    assert len(saved) == 2
+    texts = [text for figure in saved for text in figure.findobj(Text)]
+    assert all(text.get_fontfamily() == ["sans-serif", "Squares"] and not text.get_parse_math() for text in texts)
+    shown = "".join(text.get_text() for text in texts)
+    assert all(f"runs/{name}" in shown.replace("\n", " ") for name in ("$a_{$", "\\udcff", "a\\u2028b", LETTER))
