@@ -1,17 +1,19 @@
 """README and docs: links, flags of commands, and configs with their overrides."""
 
 import contextlib
-import io
 import re
 import shlex
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from animesion_jax.cli import COMMANDS
 from animesion_jax.main import main
 from tests.conftest import ROOT
+from tfds_builders.toyfaces.draw import write_new_faces
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("tfds_builders/*/README.md"))]
 PROGRAM = "python -m animesion_jax.main "
@@ -33,9 +35,9 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def _commands() -> Iterator[tuple[str, list[str]]]:
+def _commands(pages: Sequence[Path]) -> Iterator[tuple[str, list[str]]]:
     """Yields (command, arguments) of every `python -m animesion_jax.main` in a block of code."""
-    for page in PAGES:
+    for page in pages:
         text = page.read_text().replace("\\\n", " ")
         for variable, value in VARIABLES.items():
             text = text.replace(variable, value)
@@ -49,7 +51,7 @@ def _commands() -> Iterator[tuple[str, list[str]]]:
                 yield (arguments[0], arguments[1:]) if is_named else ("train", arguments)
 
 
-DOCUMENTED = list(_commands())
+DOCUMENTED = list(_commands(PAGES))
 
 
 def test_links_lead_to_files_and_headings():
@@ -68,10 +70,10 @@ def test_pages_document_most_commands():
 
 
 @pytest.mark.parametrize("command", sorted({command for command, _ in DOCUMENTED}))
-def test_help_has_every_documented_flag(command):
-    with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
+def test_help_has_every_documented_flag(command, capsys):
+    with contextlib.suppress(SystemExit):
         main(["animesion", command, "--help"])
-    known = {*_flags(text.getvalue()), "--config"}
+    known = {*_flags(capsys.readouterr().out), "--config"}
     used = {flag for name, arguments in DOCUMENTED if name == command for flag in _flags(" ".join(arguments))}
     assert used - known == set()
 
@@ -83,3 +85,26 @@ def test_documented_training_commands_parse(arguments, monkeypatch):
     monkeypatch.chdir(ROOT)
     args = parse_args(arguments.split())
     assert args.config.model and args.workdir
+
+
+@pytest.fixture
+def user_files(trained, calibrated, tmp_path, monkeypatch):
+    """A current folder with the files that docs/label_my_collection.md names."""
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    Path("runs/mine").symlink_to(trained[0])
+    shutil.copy(calibrated[0], "mine.msgpack")
+    faces = write_new_faces(Path("IMAGES"), per_class=1)
+    for face in faces[:3]:
+        folder = Path("FOLDER", face.stem.partition("_")[0])
+        folder.mkdir(parents=True)
+        shutil.copy(face, folder)
+    shutil.copytree("IMAGES", "miku")
+    Image.open(faces[0]).save("face.jpg")
+
+
+def test_commands_of_label_my_collection_run(user_files, capsys):
+    commands = list(_commands([ROOT / "docs" / "label_my_collection.md"]))
+    assert {name for name, _ in commands} >= {"predict", "calibrate", "evaluate", "enroll", "embed", "explain"}
+    for name, arguments in commands:
+        assert main(["animesion", name, *arguments]) == 0, (arguments, capsys.readouterr().err)
