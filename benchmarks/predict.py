@@ -114,7 +114,7 @@ def measure_ours(bundle: str, batch_size: int, images: Sequence[str]) -> tuple[f
         output = Path(folder, "rows.jsonl")
         flags = [f"--bundle={bundle}", f"--output={output}", f"--batch_size={batch_size}", "--top_k=1"]
         seconds, memory = timed([*ANIMESION, "predict", *flags, *images])
-        rows = [json.loads(line) for line in output.read_text().splitlines()]
+        rows = [json.loads(line) for line in output.read_bytes().splitlines()]
     return seconds, memory, {row["path"]: row["predictions"][0]["probability"] for row in rows}
 
 

@@ -137,7 +137,7 @@ def train_and_evaluate(workdir: Path, run: dict[str, Any], flags: argparse.Names
 
 def read_results() -> list[dict[str, Any]]:
     """Returns the lines of RESULTS."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    return [json.loads(line) for line in RESULTS.read_bytes().splitlines()]
 
 
 def study_of(flags: argparse.Namespace) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("rows", type=Path, help="JSON lines that explain printed")
     parser.add_argument("--output", type=Path, required=True, help="image file to write")
     flags = parser.parse_args()
-    draw([json.loads(line) for line in flags.rows.read_text().splitlines()], flags.output)
+    draw([json.loads(line) for line in flags.rows.read_bytes().splitlines()], flags.output)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
     import numpy as np
     from tqdm import tqdm
 
-    from animesion_jax.errors import InputError
+    from animesion_jax.errors import InputError, escape
     from animesion_jax.images import find_images
     from animesion_jax.inference.embeddings import check_output, save_embeddings
     from animesion_jax.inference.recognizer import load
@@ -37,10 +37,10 @@ def main(argv: Sequence[str]) -> int:
     bar = tqdm(recognizer.embed_files(files), total=len(files), unit="img", desc="embedding", disable=None, leave=False)
     for file, embedding in bar:
         if isinstance(embedding, InputError):
-            log.warning("%s is left out: %s", file, embedding)
+            log.warning("%s is left out: %s", escape(str(file)), embedding)
         else:
             names.append(str(file))
             embeddings.append(embedding[None])
     save_embeddings(path, names, np.concatenate(embeddings))
-    print(f"wrote {path}: {len(names)} embeddings of {recognizer.bundle.num_features} numbers")
+    print(f"wrote {escape(str(path))}: {len(names)} embeddings of {recognizer.bundle.num_features} numbers")
     return 1 if len(names) < len(files) else 0

@@ -55,7 +55,9 @@ def main(argv: Sequence[str]) -> int:
                 log.info("%s keeps the rows written so far; the same command adds the others", args.output)
                 raise
         else:
-            _print(rows, args.format, left)
+            if args.format not in (None, "table"):
+                use_utf8_output()
+            WRITERS[args.format or "table"](rows, sys.stdout, left)
     if args.output or args.copy_to or args.sidecar:
         summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         log.info("%s", summary or f"{args.output} has all images already")
@@ -110,15 +112,6 @@ def _with_format(argv: Sequence[str]) -> list[str]:
         for word, after in zip(argv[:end], following, strict=False)
     ]
     return [*flags, *argv[end:]]
-
-
-def _print(rows: Iterable[Row], form: str | None, files: Sequence[Path]) -> None:
-    if form in (None, "table"):
-        # Print names that have undecodable bytes, or letters that the terminal's encoding lacks.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    else:
-        use_utf8_output()
-    WRITERS[form or "table"](rows, sys.stdout, files)
 
 
 def _counted(rows: Iterable[Row], counts: Counter[str]) -> Iterator[Row]:
