@@ -33,6 +33,13 @@ def expand_home(path: str | os.PathLike) -> str:
     return expanded
 
 
+def size(path: epath.Path) -> int:
+    """Returns the size of a file in bytes. `stat` of epath would fail where the file's owner has no name."""
+    with path.open("rb") as stream:
+        stream.seek(0, os.SEEK_END)
+        return stream.tell()
+
+
 @contextlib.contextmanager
 def locked(path: str | os.PathLike, message: str) -> Iterator[None]:
     """Holds an exclusive lock on an existing file or folder; a kill releases it too.

@@ -1,5 +1,6 @@
 """Local files behind hf://, https:// and gs:// addresses, downloaded on first use."""
 
+import contextlib
 import hashlib
 import http.client
 import os
@@ -38,10 +39,12 @@ def cache_folder() -> Path:
     Raises:
       InputError: the home folder is unknown, as in a container whose user has no entry in /etc/passwd.
     """
-    try:
-        return Path(expand_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "animesion_jax"
-    except InputError as error:
-        raise InputError("the home folder is unknown; set HOME or XDG_CACHE_HOME") from error
+    with contextlib.suppress(InputError):
+        caches = Path(expand_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache"))
+        # A relative path would be another folder in every current folder.
+        if caches.is_absolute():
+            return caches / "animesion_jax"
+    raise InputError("the home folder is unknown; set HOME or XDG_CACHE_HOME to an absolute path")
 
 
 def fetch(address: str) -> Path:

@@ -23,11 +23,14 @@ def main(argv: Sequence[str]) -> int:
     """Runs a command and returns the exit status; errors that the user can fix become one line on stderr."""
     # Hide TensorFlow's C++ messages below errors; a few lines at its start ignore the level.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Importing TensorFlow makes a folder for Keras, which is not used, in the home folder; if that is unknown, in "~".
+    os.environ.setdefault("KERAS_HOME", os.devnull)
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)
-    # Orbax logs a traceback of every error that it raises, and asyncio those of parallel writes.
-    for name in ("absl", "asyncio"):
+    # Orbax logs a traceback of every error that it raises, and asyncio those of parallel writes. Matplotlib logs that
+    # it has no home folder for its cache.
+    for name in ("absl", "asyncio", "matplotlib"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # Print names with undecodable bytes, or with letters that the terminal's encoding lacks.
     sys.stdout.reconfigure(errors="backslashreplace")

@@ -15,8 +15,8 @@ from etils import epath
 import animesion_jax
 from animesion_jax.bundle.checks import checked_classes, checked_dict, checked_image_size, checked_variables, is_exactly
 from animesion_jax.bundle.msgpack_reader import read_tree
-from animesion_jax.errors import InputError, first_line
-from animesion_jax.files import expand_home, write_whole
+from animesion_jax.errors import InputError, command, first_line
+from animesion_jax.files import expand_home, size, write_whole
 from animesion_jax.models import HEAD, abstract_variables, create_model
 from animesion_jax.preprocessing import RESIZE
 
@@ -155,13 +155,10 @@ def _read_file(path: str) -> dict[str, Any]:
     file = epath.Path(expand_home(path))
     if not file.is_file():
         workdir = file if file.is_dir() else "RUN"
-        raise InputError(
-            f"no bundle at {file}; write one: python -m animesion_jax.main export --workdir={workdir} "
-            "--output=mine.msgpack"
-        )
+        raise InputError(f"no bundle at {file}; write one: {command('export', workdir=workdir, output='mine.msgpack')}")
     with file.open("rb") as stream:
         try:
-            tree = read_tree(stream, file.stat().length)
+            tree = read_tree(stream, size(file))
             if not isinstance(tree, dict) or not is_exactly(tree.get("format"), FORMAT):
                 raise ValueError(f"it does not declare the format '{FORMAT}'")
             if not is_exactly(tree.get("version"), VERSION):

@@ -1,9 +1,11 @@
 """JAX's compilation cache on disk: a second start of a command does not compile its programs again."""
 
+import grp
 import hashlib
 import logging
 import os
 import platform
+import pwd
 from pathlib import Path
 
 from animesion_jax.errors import InputError, first_line
@@ -37,9 +39,7 @@ def set_compilation_cache() -> None:
     try:
         folder = _make_folder()
     except (InputError, OSError) as error:
-        log.info(
-            "compiled programs are not kept for the next start: %s (%s=FOLDER keeps them)", first_line(error), FOLDER
-        )
+        log.info("compiled programs are not kept: %s; %s=FOLDER keeps them", first_line(error), FOLDER)
         return
     os.environ[FOLDER] = str(folder)
     for name, value in SETTINGS.items():
@@ -47,10 +47,15 @@ def set_compilation_cache() -> None:
 
 
 def _make_folder() -> Path:
-    """Returns the new or existing folder; InputError or OSError if JAX cannot keep programs in it."""
+    """Returns the new or existing folder; InputError or OSError if JAX cannot keep a limited cache in it."""
     folder = cache_folder() / "compiled" / processor()
     if set("*?[") & set(str(folder)):
-        raise InputError(f"JAX does not limit the size of a cache in {folder}, a path with one of * ? [")
+        raise InputError(f"JAX does not find the programs in {folder}, a path with one of * ? [")
+    try:
+        # JAX asks for the size of each program in a way that needs the owner's name.
+        pwd.getpwuid(os.getuid()), grp.getgrgid(os.getgid())
+    except KeyError as error:
+        raise InputError("the user or the group of this process is not in /etc/passwd or /etc/group") from error
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise InputError(f"{folder} cannot be written to")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from animesion_jax.cli.flags import add_calibration_flags, add_run_flags, make_parser
-from animesion_jax.errors import InputError
+from animesion_jax.errors import InputError, command
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,10 +33,11 @@ def main(argv: Sequence[str]) -> int:
     add_calibration_flags(parser)
     args = parser.parse_args(argv)
     from animesion_jax.export.formats import convert
+    from animesion_jax.files import size
 
     files = convert(args.output, args.format, args.workdir, args.weights, args.bundle, args.preprocessing)
     for path in files:
-        print(f"wrote {path} ({path.stat().length / 1e6:.1f} MB)")
+        print(f"wrote {path} ({size(path) / 1e6:.1f} MB)")
     if args.format == "msgpack" and not args.no_calibration:
         print(_calibrate(args))
     return 0
@@ -60,7 +61,7 @@ def _calibrate(args: Any) -> str:
     except (InputError, ImportError) as error:
         return (
             f"not calibrated, so predict names every image ({error}); to calibrate later: "
-            f"python -m animesion_jax.main calibrate --bundle={args.output} --workdir={args.workdir}"
+            f"{command('calibrate', bundle=args.output, workdir=args.workdir)}"
         )
     source = calibration["source"]
     return (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from animesion_jax.cli import COMMANDS
 from animesion_jax.cli.flags import join_processes, make_parser, parse_with_config
-from animesion_jax.errors import InputError
+from animesion_jax.errors import InputError, command
 from animesion_jax.training.preemption import Preemption
 
 
@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
     """Trains; prints the test metrics as JSON."""
     args = parse_args(argv)
     if "grid" in args.config:
-        raise InputError("the config has a grid of runs; train them with: python -m animesion_jax.main sweep ...")
+        raise InputError(f"the config has a grid of runs; train them with: {command('sweep')} ...")
     with Preemption(many_processes=args.distributed) as preemption:
         join_processes(args)
         from animesion_jax import distributed

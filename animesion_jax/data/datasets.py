@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import glob
-import os
 import shlex
 from dataclasses import dataclass
 
@@ -206,8 +205,7 @@ def _how_to_build(name: str, root: epath.Path, built: list[str]) -> str:
     if base == "folder":
         return "run the command that trained on it: it builds the data set again if the images have not changed"
     if base in BUILDERS:
-        flags = (
-            f"{f'--config={config} ' if config else ''}{BUILDERS[base]}--data_dir={shlex.quote(os.path.abspath(root))}"
-        )
+        chosen = f"--config={config} " if config else ""
+        flags = f"{chosen}{BUILDERS[base]}--data_dir={shlex.quote(str(root.resolve()))}"
         return f"build it: (cd tfds_builders/{base} && tfds build {flags})"
     return f"allowed: a data set that is built there, or one of {', '.join(BUILDERS)}, which can be built"

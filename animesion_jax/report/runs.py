@@ -10,7 +10,7 @@ from typing import Any
 from etils import epath
 
 from animesion_jax.config import changes_result, check_values, flatten, from_tree, to_tree
-from animesion_jax.errors import InputError
+from animesion_jax.errors import InputError, command
 from animesion_jax.files import expand_home, read_json
 from animesion_jax.workdir.names import CLASSES_FILE, CONFIG_FILE, RESULTS_FILE
 from animesion_jax.workdir.rows import read_rows
@@ -89,7 +89,7 @@ def find_runs(paths: Sequence[str]) -> list[epath.Path]:
     if not found:
         raise InputError(
             f"no training run ({CONFIG_FILE} and {CLASSES_FILE}) in {', '.join(paths)}; start one: "
-            "python -m animesion_jax.main --config=configs/demo.py --workdir=runs/demo"
+            f"{command('', config='configs/demo.py', workdir='runs/demo')}"
         )
     return list(found.values())
 

@@ -1,6 +1,7 @@
 """Reading bundles: valid, inconsistent, damaged and hostile ones."""
 
 import bisect
+import pwd
 import subprocess
 import sys
 
@@ -42,6 +43,23 @@ def test_load_bundle_returns_the_bundle_that_flax_wrote(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, bundle.variables, tree["variables"])
     assert bundle.classes == ("yui", "あかり") and bundle.training == tree["training"]
     assert (bundle.image_size, bundle.mean, bundle.std) == (16, (0.5,) * 3, (0.5,) * 3)
+
+
+def test_load_bundle_reads_a_file_whose_owner_has_no_name(tmp_path, monkeypatch):
+    """As in a container with a shared folder; etils' `stat` asks for the name."""
+    path = _write(tmp_path / "b.msgpack", bundle_tree())
+
+    def unknown(number):
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert load_bundle(path).classes
+
+
+def test_load_bundle_quotes_the_suggested_command(tmp_path):
+    (tmp_path / "my run").mkdir()
+    with pytest.raises(InputError, match=f"--workdir='{tmp_path}/my run' --output"):
+        load_bundle(str(tmp_path / "my run"))
 
 
 def test_load_bundle_joins_chunked_arrays(tmp_path, monkeypatch):

@@ -48,6 +48,7 @@ def no_folder(monkeypatch):
         ("HOME", "{tmp}/file", "Not a directory"),
         ("XDG_CACHE_HOME", "{tmp}/file", "Not a directory"),
         ("XDG_CACHE_HOME", "~nobody-of-this-name/x", "the home folder is unknown; set HOME or XDG_CACHE_HOME"),
+        ("XDG_CACHE_HOME", "relative", "the home folder is unknown; set HOME or XDG_CACHE_HOME"),
         ("XDG_CACHE_HOME", "{tmp}/a[b]", "a path with one of * ? ["),
     ],
 )
@@ -59,6 +60,15 @@ def test_unusable_home_has_no_cache_and_says_so(variable, value, words, no_folde
     assert FOLDER not in os.environ and [path.name for path in tmp_path.iterdir()] == ["file"]
     (message,) = caplog.messages
     assert "compiled programs are not kept" in message and words in message and "\n" not in message
+
+
+def test_user_without_a_name_has_no_cache(no_folder, monkeypatch, tmp_path, caplog):
+    """JAX's cache would warn about every program."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+    with caplog.at_level("INFO"):
+        set_compilation_cache()
+    assert FOLDER not in os.environ and "is not in /etc/passwd" in caplog.text and not list(tmp_path.iterdir())
 
 
 def test_cache_that_cannot_be_written_to_is_not_used(no_folder, monkeypatch, tmp_path, caplog):

@@ -1,3 +1,5 @@
+import shlex
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -27,6 +29,15 @@ def test_parts_are_read_in_stored_order_and_whole_splits_interleaved(held_out_co
 def test_data_dir_may_have_brackets_in_its_name(toyfaces_dir, dataset, tmp_path):
     (tmp_path / "data [1]").symlink_to(toyfaces_dir)
     assert load_dataset("toyfaces", str(tmp_path / "data [1]")).class_names == dataset.class_names
+    with pytest.raises(InputError, match=r"'dafre' is not built in .*/data \[1\] \(there: toyfaces\); build it: .*"):
+        load_dataset("dafre", str(tmp_path / "data [1]"))
+
+
+def test_command_that_builds_a_data_set_may_be_copied_into_a_shell(tmp_path):
+    with pytest.raises(InputError) as caught:
+        load_dataset("toyfaces", str(tmp_path / "a b'[1]"))
+    words = shlex.split(str(caught.value).partition("&& ")[2].removesuffix(")"))
+    assert words == ["tfds", "build", "--num_shards=4", f"--data_dir={tmp_path}/a b'[1]"]
 
 
 def test_all_data_is_read_without_autotuning(toy_config, dataset, monkeypatch):
