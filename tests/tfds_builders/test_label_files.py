@@ -84,6 +84,7 @@ def test_class_names_are_utf8_with_or_without_a_byte_order_mark(tmp_path):
         ('1,"""nene""_neville_solstice"', '"nene"_neville_solstice'),
         ('1,john_"hannibal"_smith', 'john_"hannibal"_smith'),
         ("1,yui, the younger", "yui, the younger"),
+        ('1,li "xiaolang", the wolf', 'li "xiaolang", the wolf'),
         ("1,yui,,", "yui"),
         ("1,a\u2028b\x85c\x0bd", "a\u2028b\x85c\x0bd"),
     ],
