@@ -2,7 +2,7 @@
 
 import pytest
 
-from animesion_jax.errors import MAX_MESSAGE, InputError, shorten, some
+from animesion_jax.errors import MAX_MESSAGE, InputError, first_line, shorten, some
 
 
 def test_input_error_loses_the_middle_of_a_message_longer_than_a_screen():
@@ -21,3 +21,7 @@ def test_shortened_text_has_its_start_its_end_and_the_limit(length):
 def test_some_counts_the_texts_that_it_leaves_out():
     assert some(["a", "b"], 2) == "a, b"
     assert some(["a"] * 1002, 2, "; ") == "a; a and 1,000 more"
+
+
+def test_first_line_ends_at_a_line_feed_alone():
+    assert first_line(OSError("\n no file a\u2028b\x85c\rd \n second")) == "no file a\u2028b\x85c\rd"

@@ -1,7 +1,10 @@
+import errno
+import os
+
 import pytest
 from etils import epath
 
-from animesion_jax.files import replacing
+from animesion_jax.files import creating, replacing
 
 
 @pytest.mark.parametrize("before", [None, "old"])
@@ -17,3 +20,18 @@ def test_replacing_keeps_the_old_file_until_the_new_one_is_complete(tmp_path, be
         fresh.write_text("whole")
         assert path.exists() == bool(before)
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("results.json", "whole")]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_creating_keeps_a_file_that_appears_meanwhile(tmp_path, monkeypatch, has_links):
+    if not has_links:
+
+        def link(source, target):
+            raise PermissionError(errno.EPERM, "not on this file system")
+
+        monkeypatch.setattr(os, "link", link)
+    with creating(tmp_path / "a") as fresh:
+        fresh.write_text("first")
+    with pytest.raises(FileExistsError), creating(tmp_path / "a") as fresh:
+        fresh.write_text("second")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a", "first")]
