@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 
 from etils import epath
@@ -11,17 +12,18 @@ from animesion_jax.errors import InputError
 from animesion_jax.files import expand_home, locked
 from animesion_jax.workdir.faults import writing
 
-# Orbax searches a checkpoint's folder with a pattern that starts with its path.
-WILDCARDS = "*?["
+# Orbax reads * ? [ in the path of a checkpoint as wildcards; TensorStore, which writes the arrays, reads \ as / and
+# does not take undecodable bytes.
+REFUSED = re.compile(r"[*?\[\\\ud800-\udfff]")
 
 
 def check_path(workdir: str) -> epath.Path:
     """Returns the absolute path of a workdir; InputError if checkpoints in it could not be read back."""
     path = epath.Path(expand_home(workdir)).resolve()
-    if found := [letter for letter in WILDCARDS if letter in str(path)]:
+    if found := REFUSED.findall(str(path)):
         raise InputError(
-            f"--workdir={workdir}: the path {path} has {' '.join(found)}, which Orbax reads as a wildcard; allowed: a "
-            f"path without {' '.join(WILDCARDS)}; rename the folder, or give another one"
+            f"--workdir={workdir}: the path {path} has {' '.join(found)}, which checkpoints do not support; allowed: a "
+            "path without * ? [ \\ and undecodable bytes; rename the folder, or give another one"
         )
     return path
 
