@@ -1,3 +1,4 @@
+import csv
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -44,14 +45,17 @@ def test_released_keeps_bytes_names_and_labels(manual, tmp_path):
     ]
 
 
-def test_released_reads_swapped_columns_without_labels_folder(manual, tmp_path):
+def test_released_reads_swapped_and_quoted_columns_without_labels_folder(manual, tmp_path):
     for file in (manual / "labels").iterdir():
-        lines = [line.partition(",") for line in file.read_text().splitlines()]
+        lines = [line.partition(",")[::2] for line in file.read_text().splitlines()]
         swap = file.name != "classid_classname.csv"
-        text = "\r\n".join(f"{b.replace('/', chr(92))},{a}" if swap else f"{a},{b}" for a, _, b in lines)
-        (manual / file.name).write_text("\ufeff" + text + "\r\n\r\n")
+        rows = [(b.replace("/", "\\"), a) if swap else (a, b) for a, b in lines]
+        with (manual / file.name).open("w", newline="") as copy:
+            copy.write("\ufeff")
+            csv.writer(copy, quoting=csv.QUOTE_ALL).writerows([*rows, ()])
     shutil.rmtree(manual / "labels")
     builder = build(Builder, manual, tmp_path / "data")
+    assert builder.info.features["label"].names == ["akari", "yui, the younger"]
     assert {s: builder.info.splits[s].num_examples for s in builder.info.splits} == ReleasedTest.SPLITS
 
 
