@@ -50,7 +50,7 @@ def test_released_reads_swapped_and_quoted_columns_without_labels_folder(manual,
         lines = [line.partition(",")[::2] for line in file.read_text().splitlines()]
         swap = file.name != "classid_classname.csv"
         rows = [(b.replace("/", "\\"), a) if swap else (a, b) for a, b in lines]
-        with (manual / file.name).open("w", newline="") as copy:
+        with (manual / file.name).open("w", encoding="utf-8", newline="") as copy:
             copy.write("\ufeff")
             csv.writer(copy, quoting=csv.QUOTE_ALL).writerows([*rows, ()])
     shutil.rmtree(manual / "labels")
