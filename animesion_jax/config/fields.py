@@ -184,6 +184,9 @@ FIELDS: dict[str, Field] = {
     "eval_mode_after_epochs": Field(
         0, "epochs after which layers train in evaluation mode; 0 for never", AT_LEAST_0
     ),
+    "pytorch_init": Field(
+        False, "ResNets' classifier, all of ShallowNet and ViTs' patch embedding start as PyTorch's defaults", ANY
+    ),
 
     # Run.
     "seed": Field(0, "of parameters, order of the examples, augmentation and dropout", AT_LEAST_0),

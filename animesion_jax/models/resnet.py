@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from animesion_jax.models.batch_norm import make_batch_norm
 from animesion_jax.models.dropout import Dropout
 from animesion_jax.models.family import HEAD, Family, GradCam, Shapes, count_units
+from animesion_jax.models.initializers import pytorch_default
 from animesion_jax.models.kernels import convolve
 
 # Units per stage, by depth (arXiv:1512.03385 table 1).
@@ -90,6 +91,7 @@ class ResNet(nn.Module):
       dropout_rate: dropout before the classifier; 0 in torchvision and in the paper.
       dtype: compute dtype.
       axis_name: pmap axis over which BatchNorm takes its training statistics; None for one device.
+      pytorch_init: whether the classifier starts as PyTorch's default, as in the paper's runs.
     """
 
     min_image_size: ClassVar[int] = 32
@@ -102,6 +104,7 @@ class ResNet(nn.Module):
     dropout_rate: float = 0.0
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    pytorch_init: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False, positions: jax.Array | None = None) -> jax.Array:
@@ -119,7 +122,8 @@ class ResNet(nn.Module):
                 x = ResidualUnit(64 * 2**stage, stride, self.bottleneck, conv, norm, name=name)(x)
         x = x.astype(jnp.float32).mean((1, 2))
         x = Dropout(self.dropout_rate)(x, train, positions)
-        return nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=head_init, name=HEAD)(x)
+        start = pytorch_default(x.shape[-1]) if self.pytorch_init else {"kernel_init": head_init}
+        return nn.Dense(self.num_classes, dtype=jnp.float32, name=HEAD, **start)(x)
 
 
 def _identify(shapes: Shapes) -> str | None:

@@ -1,7 +1,7 @@
 """ShallowNet, the LeNet-like five-layer baseline of the DAF:re paper."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from animesion_jax.models.batch_norm import make_batch_norm
 from animesion_jax.models.dropout import Dropout
 from animesion_jax.models.family import HEAD, Family, GradCam
+from animesion_jax.models.initializers import pytorch_default
 from animesion_jax.models.kernels import max_pool
 
 # The paper's code starts its ResNets with it. It is smaller than He's, so that convolutions before BatchNorm learn
@@ -28,6 +29,7 @@ class ShallowNet(nn.Module):
       features: channels of the two convolutions.
       hidden_size: width of the first dense layer.
       dropout_rate: dropout before the classifier.
+      pytorch_init: whether all layers start as PyTorch's defaults, as in the paper's runs.
       dtype: compute dtype; logits are float32.
       axis_name: pmap axis over which BatchNorm takes its training statistics; None for one device.
     """
@@ -42,6 +44,11 @@ class ShallowNet(nn.Module):
     dropout_rate: float = 0.2
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    pytorch_init: bool = False
+
+    def _start(self, inputs: int) -> dict[str, Any]:
+        """Returns the initialisers of a layer with `inputs` inputs per output."""
+        return pytorch_default(inputs) if self.pytorch_init else {"kernel_init": KERNEL_INIT}
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False, positions: jax.Array | None = None) -> jax.Array:
@@ -49,13 +56,13 @@ class ShallowNet(nn.Module):
         x = images.astype(self.dtype)
         norm = make_batch_norm(self, train)
         for width in self.features:
-            x = nn.Conv(width, (5, 5), padding="VALID", dtype=self.dtype, kernel_init=KERNEL_INIT)(x)
+            x = nn.Conv(width, (5, 5), padding="VALID", dtype=self.dtype, **self._start(5 * 5 * x.shape[-1]))(x)
             x = norm()(x)
             x = nn.relu(max_pool(x))  # max-pooling and ReLU commute; this order costs a quarter
         x = x.reshape(x.shape[0], -1)
-        x = nn.relu(nn.Dense(self.hidden_size, dtype=self.dtype, kernel_init=KERNEL_INIT)(x))
+        x = nn.relu(nn.Dense(self.hidden_size, dtype=self.dtype, **self._start(x.shape[-1]))(x))
         x = Dropout(self.dropout_rate)(x, train, positions)
-        head = nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=KERNEL_INIT, name=HEAD)
+        head = nn.Dense(self.num_classes, dtype=jnp.float32, name=HEAD, **self._start(x.shape[-1]))
         return head(x.astype(jnp.float32))
 
 

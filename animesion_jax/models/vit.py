@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from animesion_jax.models.dropout import Dropout
 from animesion_jax.models.family import HEAD
 from animesion_jax.models.hybrid import apply_stem, stem_stride
+from animesion_jax.models.initializers import pytorch_default
 from animesion_jax.models.kernels import add_positions, attend, convolve, gelu
 
 # Input of the classifier: the class token, or the mean of the patches.
@@ -145,6 +146,7 @@ class VisionTransformer(nn.Module):
       dropout_places: a key of `DROPOUT_PLACES`.
       dtype: compute dtype; parameters, softmax and logits are float32.
       axis_name: unused, because there are no batch statistics; part of every model's signature.
+      pytorch_init: whether the patch embedding starts as PyTorch's default, as in the paper's runs from scratch.
     """
 
     min_image_size: ClassVar[int] = 1
@@ -163,6 +165,7 @@ class VisionTransformer(nn.Module):
     dropout_places: str = "google"
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    pytorch_init: bool = False
 
     @property
     def image_multiple(self) -> int:
@@ -176,9 +179,10 @@ class VisionTransformer(nn.Module):
         x = images.astype(self.dtype)
         if self.stem_sizes:
             x = apply_stem(x, self.stem_sizes, self.dtype)
+        start = pytorch_default(self.patch_size**2 * x.shape[-1]) if self.pytorch_init else {}
         x = nn.Conv(
             self.hidden_size, patch, strides=patch, padding="VALID", dtype=self.dtype, name="embedding",
-            conv_general_dilated=convolve,
+            conv_general_dilated=convolve, **start,
         )(x)  # fmt: skip
         x = x.reshape(x.shape[0], -1, self.hidden_size)
         if self.pool == "token":

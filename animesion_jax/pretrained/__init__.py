@@ -35,7 +35,8 @@ def load_pretrained(
     """Returns `variables` with the weights of a file, and prints to stderr how every array was used.
 
     Position embeddings of another grid are resampled (align-corners bilinear). The classifier is kept if `keep_head` is
-    set and its shape fits, or if a bundle or run of ours has the same `class_names`; otherwise it starts at zero.
+    set and its shape fits, or if a bundle or run of ours has the same `class_names`. Otherwise it keeps the values of
+    `variables`, or starts at zero if they are abstract.
 
     Args:
       path: a file, `gs://` or `https://` address, a name of `sources.NAMED`, or the workdir of a run of ours.

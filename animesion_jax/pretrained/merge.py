@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from flax import traverse_util
 
@@ -81,7 +82,7 @@ def merge(weights: Weights, model_name: str, variables: dict[str, Any], keep_hea
     Args:
       weights: the file.
       model_name: for messages.
-      variables: the model's; only their shapes are read.
+      variables: the model's; only their shapes are read, and the values of a classifier that is not in the file.
       keep_head: whether a classifier of the same shape is kept.
 
     Raises:
@@ -99,7 +100,9 @@ def merge(weights: Weights, model_name: str, variables: dict[str, Any], keep_hea
     for name, variable in wanted.items():
         array, shape = arrays.get(name), variable.shape
         if new_head and name.startswith(CLASSIFIER):
-            result[name], fates[name] = np.zeros(shape, np.float32), "re-initialised to zero"
+            is_abstract = isinstance(variable, jax.ShapeDtypeStruct)
+            result[name] = np.zeros(shape, np.float32) if is_abstract else np.asarray(variable, np.float32)
+            fates[name] = "re-initialised" if result[name].any() else "re-initialised to zero"
         elif array is not None and array.shape == shape:
             result[name], fates[name] = array, "loaded"
         elif array is not None and name in tables and array.ndim == 3 and array.shape[::2] == shape[::2]:

@@ -19,7 +19,7 @@ from animesion_jax.data.eval_data import EvalData
 from animesion_jax.data.splits import check_every_class, select_examples
 from animesion_jax.data.train_data import TrainData, read_groups, steps_per_epoch
 from animesion_jax.errors import InputError
-from animesion_jax.models import abstract_variables, family_of, init_variables
+from animesion_jax.models import HEAD, abstract_variables, family_of, init_variables
 from animesion_jax.pretrained import load_pretrained
 from animesion_jax.training.device_data import ResidentData, check_fits, on_devices
 from animesion_jax.training.stages import Stage, make_stages, stage_after
@@ -72,8 +72,12 @@ class Components:
         config = self.config
         if not config.pretrained:
             return init_variables(self.model, config.image_size, config.seed)
-        abstract = abstract_variables(self.model, config.image_size)
-        return load_pretrained(config.pretrained, self.model, abstract, config.keep_head, self.dataset.class_names)
+        variables = abstract_variables(self.model, config.image_size)
+        if config.pytorch_init:
+            # Otherwise a new classifier starts at zero. XLA leaves out the other variables.
+            make_head = jax.jit(lambda: init_variables(self.model, config.image_size, config.seed)["params"][HEAD])
+            variables["params"][HEAD] = make_head()
+        return load_pretrained(config.pretrained, self.model, variables, config.keep_head, self.dataset.class_names)
 
     def abstract_items(self, step: int) -> dict[str, Any]:
         """Returns shapes and dtypes of the items of the checkpoint at `step`, which the stage before it saved."""

@@ -62,7 +62,11 @@ def test_epochs_of_a_line_are_those_of_all_stages(tmp_path):
 
 
 def test_notes_list_every_difference_from_the_papers_row(tmp_path):
-    faithful = {"eval_mode_after_epochs": 1, "vit": {"gelu": "erf", "dropout_places": "animesion"}}
+    faithful = {
+        "eval_mode_after_epochs": 1,
+        "pytorch_init": True,
+        "vit": {"gelu": "erf", "dropout_places": "animesion"},
+    }
     runs = tmp_path / "runs"
     write_run(runs / "same", seed=3, **faithful)
     write_run(runs / "half", model="vit_l32", eval_mode_after_epochs=5)
