@@ -86,7 +86,13 @@ def evaluate(bundle: Bundle, images: Sequence[tuple[Path, str]]) -> tuple[dict[s
     counts = Counter(folder for _, folder in images)
     class_ids = match_names(counts, bundle.names)
     unknown = {folder: counts[folder] for folder in sorted(counts) if folder not in class_ids}
-    _report_unknown(bundle, unknown, is_any_known=bool(class_ids))
+    if not class_ids:
+        raise InputError(_nothing_known(bundle, unknown, images))
+    if unknown:
+        effect = "count as unknown characters" if bundle.calibration else "are left out: the bundle has no calibration"
+        log.warning(
+            "folders of characters that the bundle does not know %s: %s", effect, escape(_describe(bundle, unknown))
+        )
     labelled = [(file, class_ids.get(folder, UNKNOWN_ID)) for file, folder in images]
     if bundle.calibration is None:
         labelled = [(file, label) for file, label in labelled if label != UNKNOWN_ID]
@@ -109,21 +115,24 @@ def evaluate(bundle: Bundle, images: Sequence[tuple[Path, str]]) -> tuple[dict[s
     return described, count_by_class(labels.astype(int), predicted.astype(int), ranks, train_images)
 
 
-def _report_unknown(bundle: Bundle, unknown: dict[str, int], is_any_known: bool) -> None:
-    """Warns of the folders of unknown characters, any of which may be misspelt; InputError if there are no others."""
-    if not unknown:
-        return
+def _describe(bundle: Bundle, unknown: dict[str, int]) -> str:
+    """Returns the first folders of unknown characters with their numbers of images and the nearest known names."""
     by_form = {_caseless(name): name for name in bundle.names}
-    listed = []
+    texts = []
     for folder, images in itertools.islice(unknown.items(), MAX_NAMES):
         near = difflib.get_close_matches(_caseless(folder), by_form, 1)
-        listed.append(f"'{folder}' (images: {images}{f', did you mean {by_form[near[0]]}?' if near else ''})")
-    text = "; ".join(listed) + ("; ..." if len(unknown) > MAX_NAMES else "")
-    if not is_any_known:
-        allowed = ", ".join(bundle.names[:MAX_NAMES]) + (", ..." if len(bundle.names) > MAX_NAMES else "")
-        raise InputError(f"no folder is named after a character that the bundle knows: {text}; allowed: {allowed}")
-    effect = "count as unknown characters" if bundle.calibration else "are left out, as the bundle has no calibration"
-    log.warning("folders of characters that the bundle does not know %s: %s", effect, escape(text))
+        texts.append(f"'{folder}' (images: {images}{f', did you mean {by_form[near[0]]}?' if near else ''})")
+    return "; ".join(texts) + ("; ..." if len(unknown) > MAX_NAMES else "")
+
+
+def _nothing_known(bundle: Bundle, unknown: dict[str, int], images: Sequence[tuple[Path, str]]) -> str:
+    """Returns the error that no folder is named after a character."""
+    names = ", ".join(bundle.names[:MAX_NAMES]) + (", ..." if len(bundle.names) > MAX_NAMES else "")
+    parents = {file.parent.name: file.parent.parent for file, _ in images}
+    deeper = sorted(match_names(parents, bundle.names))
+    hint = f"; {parents[deeper[0]]} holds such folders: evaluate on it" if deeper else ""
+    found = _describe(bundle, unknown)
+    return f"no folder is named after a character that the bundle knows: {found}; allowed: {names}{hint}"
 
 
 def _results(bundle: Bundle, labelled: Sequence[tuple[Path, int]]) -> Iterator[tuple[float, ...]]:
