@@ -58,7 +58,9 @@ def locked(path: str | os.PathLike, message: str) -> Iterator[None]:
         yield
         return
     while True:
-        descriptor = os.open(path, os.O_RDONLY)
+        # NFS locks only files that are open for writing.
+        is_writable = os.path.isfile(path) and os.access(path, os.W_OK)
+        descriptor = os.open(path, os.O_RDWR if is_writable else os.O_RDONLY)
         try:
             _lock(descriptor, path, message)
             # An atomic write may have replaced the file between open and lock.
