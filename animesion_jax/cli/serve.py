@@ -23,6 +23,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--examples", nargs="+", default=[], metavar="IMAGE_OR_FOLDER", help="sample images on the page"
     )
+    parser.add_argument(
+        "--root_path", default="", metavar="/PATH", help="path of the page at a proxy, such as /anime; default: none"
+    )
     args = parser.parse_args(argv)
     from animesion_jax.images import find_images
     from animesion_jax.serve import serve
@@ -35,5 +38,6 @@ def main(argv: Sequence[str]) -> int:
         max_images=args.max_images,
         top_k=args.top_k,
         examples=find_images(args.examples),
+        root_path=args.root_path,
     )
     return 0

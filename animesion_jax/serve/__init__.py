@@ -1,12 +1,17 @@
 """A web page and a JSON endpoint for a bundle."""
 
 import logging
+import re
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 from animesion_jax.errors import InputError, first_line
 from animesion_jax.images import read_image
+from animesion_jax.serve.temporary import temporary_folder
+
+# Segments that need no quoting in a URL.
+ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 
 log = logging.getLogger("animesion_jax")
 
@@ -20,6 +25,7 @@ def serve(
     max_images: int,
     top_k: int,
     examples: Sequence[Path],
+    root_path: str,
 ) -> None:
     """Serves until it is interrupted. Clients that connect while the model is compiled wait.
 
@@ -31,24 +37,31 @@ def serve(
       max_images: most images in one request.
       top_k: characters shown for each image.
       examples: images to try, shown on the page.
+      root_path: path of the page behind a proxy, such as "/anime"; "" for none.
 
     Raises:
-      InputError: no such bundle, a limit out of range, an unavailable address or port, or a missing package.
+      InputError: no such bundle, a limit out of range, an unavailable address or port, an invalid root path, no place
+        for temporary files, or a missing package.
+      Stopped: after SIGTERM.
     """
-    try:
-        import uvicorn
+    if not ROOT_PATH.fullmatch(root_path):
+        raise InputError(
+            f"--root_path is '{root_path}'; allowed: letters, digits and -._~ after a slash, such as --root_path=/anime"
+        )
+    with temporary_folder(), _listen(host, port) as listening:
+        try:
+            import uvicorn
 
-        from animesion_jax.serve.api import create_app
-    except ImportError as error:
-        raise InputError(f"serve needs {error.name}; install it: pip install 'animesion_jax[serve]'") from error
-    from animesion_jax.serve.service import Service
+            from animesion_jax.serve.api import create_app
+        except ImportError as error:
+            raise InputError(f"serve needs {error.name}; install it: pip install 'animesion_jax[serve]'") from error
+        from animesion_jax.serve.service import Service
 
-    for path in examples:
-        read_image(path)
-    with _listen(host, port) as listening:
+        for path in examples:
+            read_image(path)
         service = Service(bundle, max_file_mb=max_file_mb, max_images=max_images, top_k=top_k)
         seconds = service.compile()
-        app = create_app(service, examples)
+        app = create_app(service, examples, root_path.rstrip("/"))
         host, port = listening.getsockname()[:2]
         log.info("compiled in %.1f s; open http://%s:%d (Ctrl+C stops it)", seconds, host, port)
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])

@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,17 +11,21 @@ import gradio
 from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import animesion_jax
-from animesion_jax.errors import InputError
-from animesion_jax.serve.page import FONTS, PASTE, create_page
+from animesion_jax.errors import InputError, encodable, first_line
+from animesion_jax.serve.page import FONTS, SCRIPTS, create_page
 from animesion_jax.serve.service import Answer, Service
 
 SEND_A_FORM = "send a form by POST: curl -F image=@face.jpg .../api/predict"
 
 
-def create_app(service: Service, examples: Sequence[Path] = ()) -> fastapi.FastAPI:
-    """Returns the application: POST /api/predict, GET /api/info, and the page at /."""
+def create_app(service: Service, examples: Sequence[Path] = (), root_path: str = "") -> fastapi.FastAPI:
+    """Returns the application: POST /api/predict, GET /api/info, and the page at /.
+
+    All of it also answers below `root_path`, so that a proxy may strip that from the requests' paths or not.
+    """
     app = fastapi.FastAPI(title="animesion_jax", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/api/info")
@@ -53,6 +55,8 @@ def create_app(service: Service, examples: Sequence[Path] = ()) -> fastapi.FastA
                 results = [await asyncio.to_thread(_answer, service, upload) for upload in uploads]
         except HTTPException as error:
             return _error(400, f"not a form of image files: {error.detail}; {service.limits}")
+        except UnicodeError as error:
+            return _error(400, f"file names are not in the form's charset: {first_line(error)}; send UTF-8")
         except InputError as error:
             return _error(400, str(error))
         return JSONResponse({"results": results})
@@ -63,12 +67,23 @@ def create_app(service: Service, examples: Sequence[Path] = ()) -> fastapi.FastA
         return _error(405, SEND_A_FORM)
 
     page = create_page(service, examples)
+    app.add_middleware(_below, root_path)
     # Gradio rejects a whole upload if one file is too large. Let larger files through, so that the service reports the
     # large file and answers for the others.
     return gradio.mount_gradio_app(
         app, page, path="/", max_file_size=service.max_request_bytes, show_error=True, theme=FONTS, footer_links=[],
-        ssr_mode=False, head=PASTE,
+        ssr_mode=False, head=SCRIPTS, root_path=root_path, run_history=False,
     )  # fmt: skip
+
+
+def _below(app: ASGIApp, root_path: str) -> ASGIApp:
+    """Returns an application that answers both at its own paths and below `root_path`."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        # Starlette's routes leave out the root path where a path begins with it.
+        await app(dict(scope) | {"root_path": root_path}, receive, send)
+
+    return answer
 
 
 def _refuse(request: fastapi.Request, service: Service) -> JSONResponse | None:
@@ -84,12 +99,7 @@ def _refuse(request: fastapi.Request, service: Service) -> JSONResponse | None:
 
 
 def _answer(service: Service, upload: UploadFile) -> Answer:
-    # The sender's file name is only shown, never used as a path.
-    with tempfile.TemporaryDirectory(prefix="animesion_") as folder:
-        path = Path(folder) / "upload"
-        with path.open("wb") as file:
-            shutil.copyfileobj(upload.file, file)
-        return service.answer(path, os.path.basename(upload.filename or ""))[0]
+    return service.answer(upload.file, upload.size, encodable(os.path.basename(upload.filename or "")))[0]
 
 
 def _error(status: int, message: str) -> JSONResponse:

@@ -10,8 +10,8 @@ import gradio
 import numpy as np
 from PIL import Image
 
-from animesion_jax.errors import InputError
-from animesion_jax.images import FORMATS
+from animesion_jax.errors import InputError, escape
+from animesion_jax.images import formats, read_image
 from animesion_jax.inference.explain import overlay
 from animesion_jax.serve.service import Answer, Service
 
@@ -19,8 +19,9 @@ from animesion_jax.serve.service import Answer, Service
 FONTS = gradio.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 THUMBNAIL = 224
 MAX_EXAMPLES = 24
-# Gradio's upload area ignores pasted files; this script hands them to its input.
-PASTE = """
+# Gradio's upload area ignores pasted files: hand them to its input. Its messages about a failed upload disappear or are
+# missing: watch the page's requests, and show why one failed until the next one, even if gradio reloads the page.
+SCRIPTS = """
 <script>
 document.addEventListener("paste", (event) => {
     const input = document.querySelector("#images input[type=file]");
@@ -28,6 +29,32 @@ document.addEventListener("paste", (event) => {
     input.files = event.clipboardData.files;
     input.dispatchEvent(new Event("change", {bubbles: true}));
 });
+
+const reasons = {
+    404: "the server does not know this address; below a path of a proxy, start serve with --root_path",
+    413: "the files are too large for the server or a proxy before it",
+};
+const failure = document.createElement("p");
+failure.id = "failure";
+failure.role = "alert";
+failure.textContent = sessionStorage.failure || "";
+document.documentElement.append(failure);
+const send = window.fetch;
+window.fetch = async (resource, options) => {
+    const watched = /[/](upload|queue[/]join|queue[/]data)([?]|$)/.test(resource.url || resource);
+    const show = (text) => {
+        if (watched) failure.textContent = sessionStorage.failure = text;
+    };
+    try {
+        const response = await send(resource, options);
+        const reason = reasons[response.status] || "the server or a proxy before it has an error";
+        show(response.ok ? "" : `The images are not recognised: ${reason} (status ${response.status}).`);
+        return response;
+    } catch (error) {
+        show("The images are not recognised: the server cannot be reached. Does it run?");
+        throw error;
+    }
+};
 </script>
 """
 STYLE = """
@@ -45,6 +72,8 @@ STYLE = """
 .card .bar b {text-align: right; font-weight: normal;}
 .card .error {color: #b91c1c; font-weight: 600;}
 .card.unknown .bar i {background: #9ca3af;}
+#failure:not(:empty) {position: fixed; bottom: 0; width: 100%; margin: 0; padding: 12px; text-align: center;}
+#failure {background: #b91c1c; color: white; font: 600 1em system-ui, sans-serif; z-index: 1000;}
 #examples button {min-width: 0;}
 #examples .grid-wrap {min-height: 0 !important; overflow-y: auto !important;}
 #examples .grid-container {grid-template-columns: repeat(auto-fill, minmax(72px, 1fr)) !important;}
@@ -55,18 +84,18 @@ STYLE = """
 def create_page(service: Service, examples: Sequence[Path] = ()) -> gradio.Blocks:
     """Returns the page of a service; a click on one of the `examples` recognises it."""
     bundle = service.recognizer.bundle
-    shown = [str(path) for path in examples[:: -(-len(examples) // MAX_EXAMPLES) or 1]]
+    shown = examples[:: -(-len(examples) // MAX_EXAMPLES) or 1]
 
     def recognize(files: list[str] | None) -> tuple[None, str]:
         return None, cards(service, [Path(file) for file in files or ()])
 
     def recognize_example(chosen: gradio.SelectData) -> str:
-        return cards(service, [Path(shown[chosen.index])])
+        return cards(service, [shown[chosen.index]])
 
     with gradio.Blocks(title="animesion_jax", analytics_enabled=False, delete_cache=(600, 600)) as page:
         gradio.HTML(STYLE, padding=False)
         gradio.Markdown(
-            f"# Who is this?\nDrop or paste images of faces: {service.limits}; formats: {', '.join(FORMATS)}. "
+            f"# Who is this?\nDrop or paste images of faces: {service.limits}; formats: {', '.join(formats())}. "
             f"The model knows {len(bundle.names):,} character{'s' * (len(bundle.names) != 1)}."
         )
         images = gradio.File(file_count="multiple", label="Images", elem_id="images", height=160)
@@ -74,9 +103,10 @@ def create_page(service: Service, examples: Sequence[Path] = ()) -> gradio.Block
         images.upload(recognize, images, [images, results], api_visibility="private", concurrency_limit=4)
         if shown:
             gradio.Markdown("Examples to click on:")
+            # Browsers do not show every format, and gradio does not take every file name.
             gallery = gradio.Gallery(
-                shown, show_label=False, columns=12, height="auto", allow_preview=False, interactive=False,
-                elem_id="examples", buttons=[], object_fit="cover",
+                [_thumbnail(read_image(path)) for path in shown], show_label=False, columns=12, height="auto",
+                allow_preview=False, interactive=False, elem_id="examples", buttons=[], object_fit="cover",
             )  # fmt: skip
             gallery.select(recognize_example, None, results, api_visibility="private", concurrency_limit=4)
     return page
@@ -88,7 +118,8 @@ def cards(service: Service, files: Sequence[Path]) -> str:
         service.check_number(len(files))
     except InputError as error:
         return f'<div class="card"><p class="error">{html.escape(str(error))}</p></div>'
-    return "".join(card(*service.answer(file, file.name, explain=True), service) for file in files)
+    answers = [service.answer(file, file.stat().st_size, escape(file.name), explain=True) for file in files]
+    return "".join(card(*answer, service) for answer in answers)
 
 
 def card(answer: Answer, image: Image.Image | None, heat: np.ndarray | None, service: Service) -> str:
@@ -116,11 +147,15 @@ def _bar(name: str, percent: str) -> str:
     return f'<div class="bar"><span>{html.escape(name)}</span>{bar}<b>{percent}</b></div>'
 
 
-def _figure(image: Image.Image, caption: str) -> str:
+def _thumbnail(image: Image.Image) -> Image.Image:
     small = image.copy()
     small.thumbnail((THUMBNAIL, THUMBNAIL))
+    return small
+
+
+def _figure(image: Image.Image, caption: str) -> str:
     written = io.BytesIO()
-    small.save(written, format="WEBP", quality=90)
+    _thumbnail(image).save(written, format="WEBP", quality=90)
     data = base64.b64encode(written.getvalue()).decode()
     return (
         f'<figure><img alt="{caption}" src="data:image/webp;base64,{data}"><figcaption>{caption}</figcaption></figure>'

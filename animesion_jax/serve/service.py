@@ -4,7 +4,7 @@ import dataclasses
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import numpy as np
@@ -70,26 +70,26 @@ class Service:
             raise InputError(f"{number} images in one request; allowed: 1 to {self.max_images}")
 
     def answer(
-        self, path: Path, name: str, explain: bool = False
+        self, source: Path | BinaryIO, size: int, name: str, explain: bool = False
     ) -> tuple[Answer, Image.Image | None, np.ndarray | None]:
         """Returns an answer, the image, and its (H, W) heat map if `explain` is set; on an error both are None.
 
         The answer is {"name", "unknown", "predictions", "seconds"} for an image file, otherwise {"name", "error"}.
 
         Args:
-          path: of the uploaded file.
-          name: the sender's name for it.
+          source: path or content of the uploaded file.
+          size: of the file, in bytes.
+          name: the sender's name for it, which is only shown.
           explain: whether to compute the heat map.
         """
         start = time.monotonic()
         try:
-            size = path.stat().st_size
             if size > self.max_bytes:
                 raise InputError(
                     f"the file is too large: {size / MEGABYTE:.3g} MB ({size:,} bytes); allowed: "
                     f"{self.max_bytes / MEGABYTE:.3g} MB ({self.max_bytes:,}); scale it down, or crop it to the face"
                 )
-            image = read_image(path)
+            image = read_image(source)
         except InputError as error:
             return {"name": name, "error": str(error)}, None, None
         pixels = resize(image, self.recognizer.bundle.image_size)

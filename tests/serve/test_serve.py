@@ -1,64 +1,40 @@
-"""The endpoint and the page of `serve`, in process and in a headless Chromium (slow)."""
+"""The command `serve` and its endpoint, in process."""
 
-import base64
-import json
+import io
+import os
 import re
-import shutil
 import socket
-import subprocess
-import sys
-import urllib.request
+from pathlib import Path
 
-import flax.serialization
-import numpy as np
 import pytest
 from PIL import Image
 
 from animesion_jax.inference.recognizer import load
 from animesion_jax.main import main
-from tests.conftest import ROOT
-from tests.hostile_seeds import CALIBRATION, bundle_tree
+from animesion_jax.serve.temporary import temporary_folder
+from tests.serve.running import compiled_service, running, write_bundle, write_face
 
 pytest.importorskip("gradio", reason="the extra [serve] is not installed")
-DRAW = np.random.default_rng(5)
-NAME = '<b>ame & "co"</b>'
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    """A small model whose probabilities are all 0.5, below the threshold."""
-    tree = bundle_tree() | {"classes": [NAME, "あかり"], "calibration": CALIBRATION}
-    path = tmp_path_factory.mktemp("bundle") / "b.msgpack"
-    path.write_bytes(flax.serialization.msgpack_serialize(tree))
-    return path
+    return write_bundle(tmp_path_factory.mktemp("bundle") / "b.msgpack")
 
 
 @pytest.fixture(scope="module")
 def face(tmp_path_factory):
-    """The path of an image."""
-    path = tmp_path_factory.mktemp("face") / "face.png"
-    Image.fromarray(DRAW.integers(0, 256, (40, 30, 3), np.uint8)).save(path)
-    return path
+    return write_face(tmp_path_factory.mktemp("face") / "face.png")
 
 
 @pytest.fixture(scope="module")
 def service(bundle):
-    """A compiled service with small limits."""
-    from animesion_jax.serve.service import Service
-
-    service = Service(str(bundle), max_file_mb=0.1, max_images=3, top_k=5)
-    service.compile()
-    return service
+    return compiled_service(bundle)
 
 
 @pytest.fixture(scope="module")
 def client(service, face):
-    """A client of the service's application."""
-    from fastapi.testclient import TestClient
-
-    from animesion_jax.serve.api import create_app
-
-    with TestClient(create_app(service, [face])) as client:
+    with running(service, [face]) as (client, _):
         yield client
 
 
@@ -113,6 +89,24 @@ def test_cards_escape_names_and_show_probabilities(service, face, tmp_path):
     assert "4 images in one request; allowed: 1 to 3" in cards(service, [face] * 4)
 
 
+def test_examples_have_any_file_name_and_stay(service, face, tmp_path):
+    from gradio.route_utils import delete_files_created_by_app
+
+    from animesion_jax.serve.page import cards, create_page
+
+    names = [os.fsdecode(b"\xff.png"), "a\n#?&.png", "あ" * 83 + ".png", ".hidden.png"]
+    examples = [tmp_path / name for name in names]
+    for path in examples:
+        path.write_bytes(face.read_bytes())
+    with temporary_folder() as folder:
+        page = create_page(service, examples)
+        shown = sorted(Path(folder).rglob("*.webp"))
+        delete_files_created_by_app(page, age=None)
+        assert shown and sorted(Path(folder).rglob("*.webp")) == shown
+    written = cards(service, examples[:3])
+    assert r"\udcff.png ·" in written and r"a\n#?&amp;.png ·" in written
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -120,6 +114,9 @@ def test_cards_escape_names_and_show_probabilities(service, face, tmp_path):
         (["--max_images=0"], ["--max_images is 0", "more than 0"]),
         (["--host=203.0.113.7"], ["203.0.113.7", "an address of this machine"]),
         (["--port=99999"], ["99999", "0 to 65535"]),
+        (["--root_path=anime"], ["'anime'", "after a slash", "--root_path=/anime"]),
+        (["--root_path=//example.com"], ["'//example.com'", "--root_path=/anime"]),
+        (["--root_path=https://example.com/anime"], ["--root_path=/anime"]),
         (["--examples", "absent/"], ["absent", "no such image"]),
     ],
 )
@@ -139,70 +136,19 @@ def test_serve_reports_a_port_in_use_before_compiling(bundle, capsys):
     assert f"--port={port}" in error and "Address already in use" in error
 
 
-@pytest.fixture
-def address(bundle, face):
-    """The address of a server process on a free port."""
-    command = [sys.executable, "-m", "animesion_jax.main", "serve", f"--bundle={bundle}", "--port=0"]
-    command += ["--max_file_mb=0.1", "--examples", face]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as server:
-        lines = iter(server.stderr.readline, "")
-        yield next(found.group() for found in (re.search(r"http://127\.0\.0\.1:\d+", line) for line in lines) if found)
-        server.terminate()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("chromedriver"), reason="chromedriver is not installed")
-def test_page_in_a_browser_takes_uploads_pastes_and_examples(address, face, tmp_path):
-    webdriver = pytest.importorskip("selenium.webdriver")
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    options = webdriver.ChromeOptions()
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "no-first-run", f"user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(f"--{flag}")
-    text, large = tmp_path / "notes.txt", tmp_path / "large.png"
-    text.write_text("no image")
-    large.write_bytes(bytes(150_000))
-    service = webdriver.ChromeService(shutil.which("chromedriver"))
-    with webdriver.Chrome(options=options, service=service) as browser:
-        browser.get(address)
-        wait = WebDriverWait(browser, 60)
-
-        def field():
-            return wait.until(lambda b: b.find_element(By.CSS_SELECTOR, "#images input[type=file]"))
-
-        def found(selector, words, number=1):
-            def there(browser):
-                elements = browser.find_elements(By.CSS_SELECTOR, selector)
-                return len(elements) == number and words in elements[0].text
-
-            wait.until(there)
-
-        field().send_keys(f"{face}\n{face}")
-        found("#results .card", "unknown", 2)
-        widths = [bar.size["width"] for bar in browser.find_elements(By.CSS_SELECTOR, "#results .bar i")]
-        assert len(widths) == 4 and min(widths) > 50
-        assert all(
-            browser.execute_script("return arguments[0].naturalWidth", image) > 0
-            for image in browser.find_elements(By.CSS_SELECTOR, "#results img")
-        )
-        field().send_keys(str(text))
-        found("#results .error", "not a readable image")
-        browser.execute_script(
-            """
-            const data = new DataTransfer();
-            const bytes = Uint8Array.from(atob(arguments[0]), (letter) => letter.charCodeAt(0));
-            data.items.add(new File([bytes], "pasted.png", {type: "image/png"}));
-            document.dispatchEvent(new ClipboardEvent("paste", {clipboardData: data, bubbles: true}));
-            """,
-            base64.b64encode(face.read_bytes()).decode(),
-        )
-        found("#results .card", "pasted.png")
-        field().send_keys(f"{large}\n{face}")
-        found("#results .error", "the file is too large")
-        found("#results .card.unknown", "face.png")
-        browser.get(address)
-        wait.until(lambda b: b.find_elements(By.CSS_SELECTOR, "#examples button"))[-1].click()
-        found("#results .card", "unknown")
-    with urllib.request.urlopen(f"{address}/api/info") as response:
-        assert json.load(response)["characters"] == 2
+@pytest.mark.parametrize("prefix", ["", "/anime"])
+def test_application_answers_below_its_root_path_whether_a_proxy_strips_it(service, face, prefix):
+    content = face.read_bytes()
+    with running(service, [face], "/anime") as (client, folder):
+        page = client.get(f"{prefix}/", headers={"x-forwarded-host": "example.com", "x-forwarded-proto": "https"})
+        assert '"root":"https://example.com/anime"' in page.text
+        (example,) = re.findall(r'"url":"https://example\.com/anime(/gradio_api/file=[^"]*)"', page.text)
+        with Image.open(io.BytesIO(client.get(f"{prefix}{example}").content)) as image:
+            assert image.size == (30, 40)
+        (uploaded,) = client.post(f"{prefix}/gradio_api/upload", files={"files": ("a.png", content)}).json()
+        assert uploaded.startswith(f"{folder}/") and client.get(f"{prefix}/gradio_api/file={uploaded}").is_success
+        assert client.get(f"{prefix}/api/info").json()["characters"] == 2
+        answer = client.post(f"{prefix}/api/predict", files={"image": ("a.png", content)})
+        assert answer.json()["results"][0]["unknown"]
+        assert client.get("/anime", follow_redirects=False).headers["location"].endswith("/anime/")
+    assert not folder.exists()

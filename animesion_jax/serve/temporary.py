@@ -1,0 +1,63 @@
+"""The server's own temporary folder."""
+
+import contextlib
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+
+from animesion_jax.errors import InputError, Stopped, first_line
+
+# Gradio reads it when it is imported and when an application is created. Its default, /tmp/gradio, may be another
+# user's.
+GRADIO_FOLDER = "GRADIO_TEMP_DIR"
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[str]:
+    """Yields a new folder where gradio keeps uploads; removes it at the end, also after SIGTERM and SIGHUP.
+
+    Call it in the main thread, and import gradio inside.
+
+    Raises:
+      InputError: temporary files cannot be written.
+      Stopped: after SIGTERM, or SIGHUP unless the process ignores it.
+    """
+    before = os.environ.get(GRADIO_FOLDER)
+    with _signals_stop(), _new_folder() as folder:
+        os.environ[GRADIO_FOLDER] = folder
+        try:
+            yield folder
+        finally:
+            del os.environ[GRADIO_FOLDER]
+            if before is not None:
+                os.environ[GRADIO_FOLDER] = before
+
+
+def _new_folder() -> tempfile.TemporaryDirectory:
+    parent = os.environ.get("TMPDIR") or None
+    try:
+        # Without `dir`, Python takes another folder if it cannot write to TMPDIR.
+        return tempfile.TemporaryDirectory(prefix="animesion_serve_", dir=parent, ignore_cleanup_errors=True)
+    except OSError as error:
+        where = f"TMPDIR is {parent}" if parent else "no folder for temporary files"
+        raise InputError(f"{where} ({first_line(error)}); set TMPDIR to a folder that you may write to") from error
+
+
+@contextlib.contextmanager
+def _signals_stop() -> Iterator[None]:
+    """Raises Stopped for the signals that would end the process without cleanup."""
+
+    def stop(*_) -> None:
+        raise Stopped("stopped by a signal")
+
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGTERM, stop)
+    if handlers[signal.SIGHUP] != signal.SIG_IGN:
+        # uvicorn handles SIGTERM alone.
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    try:
+        yield
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)

@@ -1,0 +1,140 @@
+"""The page in a headless Chromium, directly and below a path of a proxy."""
+
+import base64
+import json
+import shutil
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.serve.proxy import PREFIX, proxy
+from tests.serve.running import server_process, write_bundle, write_face
+
+pytest.importorskip("gradio", reason="the extra [serve] is not installed")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def face(tmp_path_factory):
+    return write_face(tmp_path_factory.mktemp("face") / "face.png")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return write_bundle(tmp_path_factory.mktemp("bundle") / "b.msgpack")
+
+
+class Page:
+    """The page in a browser."""
+
+    def __init__(self, browser):
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        self.browser = browser
+        self.wait = WebDriverWait(browser, 60)
+
+    def open(self, address: str) -> None:
+        self.browser.get(address)
+
+    def elements(self, selector: str) -> list:
+        return self.browser.find_elements("css selector", selector)
+
+    def upload(self, *files: Path) -> None:
+        field = self.wait.until(lambda _: self.elements("#images input[type=file]"))[0]
+        field.send_keys("\n".join(map(str, files)))
+
+    def find(self, selector: str, words: str, number: int = 1) -> None:
+        """Waits until there are `number` elements and the first shows `words`."""
+        self.wait.until(
+            lambda _: len(found := self.elements(selector)) == number and words in found[0].text,
+            f"no {selector} with {words}",
+        )
+
+
+@pytest.fixture
+def page(tmp_path):
+    if not shutil.which("chromedriver"):
+        pytest.skip("chromedriver is not installed")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "no-first-run", f"user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(f"--{flag}")
+    with webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver"))) as browser:
+        yield Page(browser)
+
+
+def test_page_takes_uploads_pastes_and_examples(bundle, page, face, tmp_path):
+    text, large = tmp_path / "notes.txt", tmp_path / "large.png"
+    text.write_text("no image")
+    large.write_bytes(bytes(150_000))
+    with server_process(bundle, "--max_file_mb=0.1", "--examples", face) as (_, address):
+        page.open(address)
+        page.upload(face, face)
+        page.find("#results .card", "unknown", 2)
+        widths = [bar.size["width"] for bar in page.elements("#results .bar i")]
+        assert len(widths) == 4 and min(widths) > 50
+        assert all(int(image.get_attribute("naturalWidth")) > 0 for image in page.elements("#results img"))
+        page.upload(text)
+        page.find("#results .error", "not a readable image")
+        page.browser.execute_script(
+            """
+            const data = new DataTransfer();
+            const bytes = Uint8Array.from(atob(arguments[0]), (letter) => letter.charCodeAt(0));
+            data.items.add(new File([bytes], "pasted.png", {type: "image/png"}));
+            document.dispatchEvent(new ClipboardEvent("paste", {clipboardData: data, bubbles: true}));
+            """,
+            base64.b64encode(face.read_bytes()).decode(),
+        )
+        page.find("#results .card", "pasted.png")
+        page.upload(large, face)
+        page.find("#results .error", "the file is too large")
+        page.find("#results .card.unknown", "face.png")
+        page.open(address)
+        page.wait.until(lambda _: page.elements("#examples button"))[-1].click()
+        page.find("#results .card", "unknown")
+        with urllib.request.urlopen(f"{address}/api/info") as response:
+            assert json.load(response)["characters"] == 2
+
+
+def test_page_below_a_path_works_and_says_why_an_upload_fails(bundle, page, face, tmp_path, monkeypatch):
+    # The killed server leaves its folder.
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with (
+        server_process(bundle, f"--root_path={PREFIX}", "--examples", face) as (server, direct),
+        proxy(direct) as (address, failures, outside),
+    ):
+        page.open(f"{address}/")
+        page.upload(face)
+        page.find("#results .card", "face.png")
+        page.elements("#examples button")[-1].click()
+        page.find("#results .card", "face.png")
+        images = page.elements("#examples img")
+        assert images and all(int(image.get_attribute("naturalWidth")) > 0 for image in images)
+        # Gradio's page asks for these two at the root.
+        assert set(outside) <= {"/manifest.json", "/favicon.ico"}
+        for part, status, words in [
+            ("/upload?", 413, "too large for the server or a proxy before it (status 413)"),
+            ("/upload?", 404, "start serve with --root_path (status 404)"),
+            ("/upload?", 0, "the server cannot be reached"),
+            ("/queue/join?", 500, "has an error (status 500)"),
+        ]:
+            failures[part] = status
+            page.upload(face)
+            page.find("#failure", words)
+            del failures[part]
+            page.upload(face)
+            page.wait.until(lambda _: not page.elements("#failure")[0].text)
+        failures["/queue/data?"] = 502
+        page.browser.execute_script("window.before = true")
+        page.upload(face)
+        # Gradio reloads the page.
+        page.wait.until(lambda browser: browser.execute_script("return !window.before"))
+        page.find("#failure", "has an error (status 502)")
+        page.open(f"{direct}/")
+        page.upload(face)
+        page.find("#results .card", "face.png")
+        assert not page.elements("#failure")[0].text
+        server.kill()
+        page.upload(face)
+        page.find("#failure", "the server cannot be reached")
