@@ -11,6 +11,7 @@ import numpy as np
 import safetensors.numpy
 from PIL import Image
 
+from animesion_jax.images import formats
 from animesion_jax.models import abstract_variables, create_model
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -32,8 +33,8 @@ LABELS = {
 }
 # Formats by the Pillow mode that they support.
 MODES = {
-    "RGB": ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP", "AVIF"),
-    "RGBA": ("PNG", "TIFF", "WEBP"),
+    "RGB": ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP", "AVIF", "HEIF"),
+    "RGBA": ("PNG", "TIFF", "WEBP", "HEIF"),
     "P": ("BMP", "GIF", "PNG", "TIFF"),
     "L": ("JPEG", "PNG", "PPM", "TIFF"),
     "LA": ("PNG",),
@@ -61,11 +62,12 @@ def bundle_tree() -> dict:
 
 def _images() -> Iterator[tuple[str, bytes]]:
     """Yields (name, bytes) of a 5 x 4 image in every mode and format, and of animations."""
+    formats()  # lets Pillow write HEIF
     draw = np.random.default_rng(1)
     pixels = Image.fromarray(draw.integers(0, 256, (4, 5, 3), np.uint8))
-    for mode, formats in MODES.items():
+    for mode, written in MODES.items():
         image = pixels.convert("L").convert("I").convert("I;16") if mode == "I;16" else pixels.convert(mode)
-        for each in formats:
+        for each in written:
             file = io.BytesIO()
             image.save(file, each)
             yield f"{mode.replace(';', '_')}.{each.lower()}", file.getvalue()

@@ -1,6 +1,7 @@
 """Safe reading of images: formats, limits, conversion to RGB. Every error about an image is an InputError."""
 
 import contextlib
+import functools
 import io
 import os
 import stat
@@ -16,8 +17,13 @@ from animesion_jax.errors import InputError, first_line
 from animesion_jax.images.content import Content, is_content, read_content
 from animesion_jax.images.streams import BoundedFile, without_metadata
 
-# Allowed formats, by Pillow's names. Pillow reads 30 more; it runs Ghostscript on EPS and unpacks FITS without limits.
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# Formats by Pillow's names. Pillow reads 30 more; it runs Ghostscript on EPS and unpacks FITS without limits.
+PILLOW_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# The format of phones' photos, HEIC, which needs the package pillow-heif. Its files have one of the brands after
+# their fourth byte.
+HEIF = "HEIF"
+HEIF_ENDINGS = frozenset((".heic", ".heics", ".heif", ".heifs", ".hif"))
+HEIF_BRANDS = frozenset((b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis", b"ftyphevc", b"ftyphevx"))
 # JPEG's own limit. Resizing an image that is one pixel wide and millions high would take (millions, size) floats.
 MAX_SIDE = 2**16 - 1
 # Limits against decompression bombs. FREE_PIXELS (4096 x 4096) are allowed for a file of any size, and PIXELS_PER_BYTE
@@ -25,7 +31,20 @@ MAX_SIDE = 2**16 - 1
 FREE_PIXELS = 2**24
 PIXELS_PER_BYTE = 100
 
-ALLOWED = f"a whole file of {', '.join(FORMATS)}"
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Returns the allowed formats by Pillow's names; HEIF is one where pillow-heif is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return PILLOW_FORMATS
+    pillow_heif.register_heif_opener()
+    return (*PILLOW_FORMATS, HEIF)
+
+
+def _allowed() -> str:
+    return f"a whole file of {', '.join(formats())}"
 
 
 @contextlib.contextmanager
@@ -47,7 +66,7 @@ def _pillow_errors() -> Iterator[None]:
         # Pillow's message about an unknown format is the repr of the file object.
         unknown = isinstance(error, UnidentifiedImageError)
         fault = "cannot identify its format" if unknown else first_line(error)
-        raise InputError(f"not a readable image: {fault}; allowed: {ALLOWED}; save or download it again") from error
+        raise InputError(f"not a readable image: {fault}; allowed: {_allowed()}; save or download it again") from error
 
 
 def read_image(source: str | Path | Content) -> Image.Image:
@@ -57,16 +76,14 @@ def read_image(source: str | Path | Content) -> Image.Image:
     memory per pixel for JPEG and PNG, 16 for WebP.
 
     Raises:
-      InputError: no such file, not a whole image of `FORMATS`, too many pixels, or an unsupported mode.
+      InputError: no such file, not a whole image of `formats()`, too many pixels, or an unsupported mode.
     """
-    with (
-        _pillow_errors(),
-        _open(source) as (file, size),
-        Image.open(without_metadata(file), formats=FORMATS) as image,
-    ):
-        _check_size(*image.size, size)
-        image.load()
-        return to_rgb(image)
+    with _pillow_errors(), _open(source) as (file, size):
+        _check_heif(file)
+        with Image.open(without_metadata(file), formats=formats()) as image:
+            _check_size(*image.size, size)
+            image.load()
+            return to_rgb(image)
 
 
 @contextlib.contextmanager
@@ -91,10 +108,16 @@ def _size_of_file(path: str | Path) -> int:
         raise InputError(f"no image can be at {path}: {first_line(error)}; give another path") from error
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, a socket or a device"
-        raise InputError(f"not an image but {kind}; allowed: {ALLOWED}")
+        raise InputError(f"not an image but {kind}; allowed: {_allowed()}")
     if not status.st_size:
         raise InputError("the file is empty; save or download it again")
     return status.st_size
+
+
+def _check_heif(file: BinaryIO) -> None:
+    """Raises InputError for a HEIC file that needs a missing package."""
+    if HEIF not in formats() and file.read(12)[4:] in HEIF_BRANDS:
+        raise InputError("it is a HEIC file; to read it: pip install pillow-heif; or save it as JPEG or PNG")
 
 
 def _check_size(width: int, height: int, size: int) -> None:

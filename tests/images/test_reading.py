@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import zlib
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from PIL import Image
 from animesion_jax import preprocessing
 from animesion_jax.data.decode import decode_and_resize
 from animesion_jax.errors import InputError
-from animesion_jax.images import FORMATS, find_images, read_image, reading, streams, to_image
+from animesion_jax.images import find_images, read_image, reading, streams, to_image
 from animesion_jax.preprocessing import ROUNDING, resize
 from tests.conftest import ROOT
 
@@ -187,18 +186,6 @@ def test_read_image_refuses_formats_outside_its_list(tmp_path, head):
     _refused(lambda: read_image(path), "cannot identify", "allowed: a whole file of AVIF")
 
 
-def test_find_images_takes_the_allowed_formats_in_folders(tmp_path):
-    names = ["a.JPG", "b c.png", "d'\"é.webp", "e.gif", "g.avif", "sub/h.jpeg", "あ\u3000.bmp", "line\nend.tif"]
-    for name in [*names, "x.eps", "x.pdf", "x.fits", "x.txt", "x"]:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert find_images([str(tmp_path)]) == sorted(tmp_path / name for name in names)
-    (tmp_path / "none").mkdir()
-    _refused(lambda: find_images([str(tmp_path / "none")]), "holds no image", *FORMATS)
-    for odd in ("~nobody-of-this-name/x.png", "a" * 5000, "\0", ""):
-        assert len(find_images([odd])) == 1  # read_image reports the fault
-
-
 def test_read_image_reports_a_disk_error_as_such(tmp_path, monkeypatch):
     path = _saved(tmp_path / "x.png", np.zeros((2, 2, 3), np.uint8))
 
@@ -207,23 +194,6 @@ def test_read_image_reports_a_disk_error_as_such(tmp_path, monkeypatch):
 
     monkeypatch.setattr(streams.BoundedFile, "read", fail)
     _refused(lambda: read_image(path), "cannot be read: Input/output error; check its permissions and its disk")
-
-
-def test_find_images_warns_about_unreadable_folders(tmp_path, monkeypatch, caplog):
-    _saved(tmp_path / "x.png", np.zeros((2, 2, 3), np.uint8))
-    (tmp_path / "gone.png").symlink_to("nowhere.png")
-    (tmp_path / "closed").mkdir()
-    scandir = os.scandir
-
-    def refuse(path: str) -> Any:
-        if os.fspath(path).endswith("closed"):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
-    # read_image reports the broken link.
-    assert find_images([str(tmp_path)]) == [tmp_path / "gone.png", tmp_path / "x.png"]
-    assert f"{tmp_path / 'closed'} is left out: Permission denied" in caplog.text
 
 
 def test_to_image_refuses_unusable_images_in_memory():

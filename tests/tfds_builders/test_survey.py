@@ -1,4 +1,5 @@
 import shutil
+import subprocess
 import unicodedata
 
 import pytest
@@ -69,9 +70,11 @@ def test_other_files_are_left_out_and_counted(tmp_path):
         (tmp_path / name).write_text("no image")
     found = survey(read_layout(tmp_path))
     assert found.report["images"] == 5 and "a/deep/er/x.PNG" in _names(found, "test")
-    assert found.report["left_out"]["other_files"] == {".csv": 2, ".db": 1, ".ini": 1}
+    assert found.report["left_out"]["other_files"] == {
+        ".csv": 2, "hidden or system": 5, "maps of explain": 1
+    }  # fmt: skip
     assert found.report["left_out"]["in_no_characters_folder"] == ["loose.png"]
-    assert "left out: other files (4): .csv (2); .db (1); .ini (1)" in found.warnings
+    assert "left out: hidden or system 5, .csv 2, maps of explain 1" in found.warnings
 
 
 def test_survey_reports_all_problems_in_one_message(tmp_path):
@@ -137,3 +140,36 @@ def test_image_under_two_characters_is_left_out_of_both(tmp_path):
     assert found.report["left_out"]["under_several_characters"] == [["a/01.png", "b/other.png"]]
     assert found.report["images"] == 5
     assert any("a/01.png = b/other.png" in each for each in found.warnings)
+
+
+def test_images_one_level_deeper_are_reported_with_the_folder_to_train_on(tmp_path):
+    draw_folder(tmp_path / "a b" / "series 1", {"x": 20, "y": 20})
+    draw_folder(tmp_path / "a b" / "series 2", {"x": 20, "z": 20}, start=1)
+    found = survey(read_layout(tmp_path / "a b"))
+    assert found.characters == ["series 1", "series 2"]
+    warning = found.warnings[0]
+    assert warning == (
+        "the folders 'series 1'; 'series 2' hold folders only: if the characters are one level deeper, train on one "
+        f"with --config.folder='{tmp_path}/a b/series 1', or on all with a folder of links: "
+        f"mkdir NEW; ln -s '{tmp_path}/a b'/*/* NEW/"
+    )
+    # The second "x" is an error of ln.
+    subprocess.run(["bash", "-c", warning.partition("links: ")[2]], cwd=tmp_path, check=False, capture_output=True)
+    linked = read_layout(tmp_path / "NEW")
+    assert linked.characters == ["x", "y", "z"] and len(linked.images) == 60
+
+
+def test_outfits_below_some_characters_are_no_reason_for_a_warning(tmp_path):
+    draw_folder(tmp_path / "a", {"school": 20, "casual": 20})
+    draw_folder(tmp_path, {"b": 20}, start=1)
+    assert survey(read_layout(tmp_path)).warnings == []
+
+
+def test_one_folder_of_characters_is_refused_with_the_folder_to_train_on(tmp_path):
+    draw_folder(tmp_path / "unpacked", {"a": 2, "b": 2})
+    _refused(tmp_path, "1 characters with 1 images or more; needed", f"one with --config.folder={tmp_path}/unpacked")
+
+
+def test_characters_one_level_deeper_in_splits_are_reported(tmp_path):
+    draw_folder(tmp_path / "train" / "series", {"a": 20, "b": 20})
+    _refused(tmp_path, "needed: two or more", f"move their folders up, to {tmp_path}/train/CHARACTER/IMAGE")

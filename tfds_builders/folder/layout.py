@@ -2,13 +2,13 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from animesion_jax.errors import InputError
-from animesion_jax.images import EXPLAINED, is_image_name
+from animesion_jax.images import read_level, walk
 
 # Split by folder name in lower case. These names mean splits only if one of the folders is train.
 SPLIT_FOLDERS = {
@@ -45,7 +45,7 @@ class FolderLayout:
       images: image files, sorted by character, then by name.
       characters: sorted names of the characters' folders over all splits; some may hold no image.
       loose: names of image files outside of every character's folder.
-      others: number of other files by suffix in lower case, without the hidden ones.
+      left_out: number of other files, system folders and links to deeper folders, by kind.
     """
 
     folder: Path
@@ -53,45 +53,41 @@ class FolderLayout:
     images: list[CharacterImage]
     characters: list[str]
     loose: list[str]
-    others: Counter
+    left_out: Counter[str]
 
 
 def read_layout(folder: Path) -> FolderLayout:
     """Returns the layout of a folder; opens no file.
 
-    Hidden files and folders and the maps written by explain are skipped. Links to files and to characters' folders
-    are followed; links to deeper folders are not.
+    Takes the images that `find_images` takes, and those below links to characters' folders.
 
     Raises:
       InputError: no such folder, no character's folder in it, or folders that may be both splits and characters.
+      OSError: a folder cannot be read.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; {EXPECTED}")
-    splits = _split_folders(folder)
-    roots = [(split, folder / name) for name, split in splits.items()] or [(None, folder)]
-    images, characters, loose, others = [], set(), [], Counter()
-    for split, root in roots:
-        for path in _visible(root):
-            if path.is_dir():
-                characters.add(path.name)
-                for file in _files_below(path):
-                    if is_image_name(file.name):
-                        images.append(CharacterImage(file, _relative_name(file, folder), path.name, split))
-                    else:
-                        others[file.suffix.lower()] += 1
-            elif is_image_name(path.name):
-                loose.append(_relative_name(path, folder))
-            else:
-                others[path.suffix.lower()] += 1
+    left_out: Counter[str] = Counter()
+    top = read_level(folder, left_out)
+    splits = _split_folders(folder, [*top.folders, *top.links])
+    levels = [(split, read_level(folder / name, left_out)) for name, split in splits.items()] or [(None, top)]
+    images, characters, loose = [], set(), list(top.images) if splits else []
+    for split, level in levels:
+        loose += level.images
+        for character in (*level.folders, *level.links):
+            characters.add(character.name)
+            for file in walk(character, left_out, _refuse):
+                images.append(CharacterImage(file, _relative_name(file, folder), character.name, split))
     if not characters:
         raise InputError(f"{folder} holds no folder; {EXPECTED}")
     images.sort(key=lambda image: (image.character, image.name))
-    return FolderLayout(folder, bool(splits), images, sorted(characters), sorted(loose), others)
+    loose_names = sorted(_relative_name(file, folder) for file in loose)
+    return FolderLayout(folder, bool(splits), images, sorted(characters), loose_names, left_out)
 
 
-def _split_folders(folder: Path) -> dict[str, str]:
-    """Returns the split by folder name; empty where the folders are characters."""
-    names = [path.name for path in _visible(folder) if path.is_dir()]
+def _split_folders(folder: Path, inside: Sequence[Path]) -> dict[str, str]:
+    """Returns the split by name of a folder's own folders; empty where they are characters."""
+    names = sorted(path.name for path in inside)
     splits = {name: SPLIT_FOLDERS[name.lower()] for name in names if name.lower() in SPLIT_FOLDERS}
     if "train" not in splits.values() or (len(splits) == 1 and len(names) > 1):
         misnamed = [name for name in names if name.lower() in LIKE_SPLITS and _holds_only_folders(folder / name)]
@@ -110,25 +106,12 @@ def _split_folders(folder: Path) -> dict[str, str]:
 
 
 def _holds_only_folders(folder: Path) -> bool:
-    inside = _visible(folder)
-    return bool(inside) and all(path.is_dir() for path in inside)
+    level = read_level(folder, Counter())
+    return bool(level.folders or level.links) and not level.images
 
 
-def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not _is_skipped(path.name))
-
-
-def _is_skipped(name: str) -> bool:
-    return name.startswith(".") or name.endswith(EXPLAINED)
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not _is_skipped(name)]
-        yield from (Path(parent, name) for name in names if not _is_skipped(name))
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def _relative_name(path: Path, folder: Path) -> str:

@@ -1,12 +1,14 @@
 """Problems that keep a folder from training, and warnings about files left out, as text."""
 
 import itertools
+import shlex
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from animesion_jax.errors import escape
+from animesion_jax.images import describe
 from tfds_builders.common.splits import split_sizes
 from tfds_builders.folder.layout import FolderLayout
 
@@ -81,7 +83,25 @@ def find_problems(
         )
     if len(by_character) < 2:
         problems.append(f"{len(by_character)} characters with {max(min_images, 1)} images or more; needed: two or more")
+    if problems and (hint := suggest_level_below(layout)):
+        problems.append(hint)
     return problems
+
+
+def suggest_level_below(layout: FolderLayout) -> str:
+    """Returns how to train on the folders inside of the characters' folders if all images are in such; "" otherwise."""
+    depth = 2 if layout.has_splits else 1
+    if not layout.images or any(image.name.count("/") == depth for image in layout.images):
+        return ""
+    names = sorted({image.character for image in layout.images})
+    found = f"the folders {_list(map(repr, names))} hold folders only: if the characters are one level deeper, "
+    if layout.has_splits:
+        return f"{found}move their folders up, to {layout.folder}/train/CHARACTER/IMAGE"
+    folder = layout.folder.resolve()
+    one = f"train on one with --config.folder={shlex.quote(str(folder / names[0]))}"
+    if len(names) == 1:
+        return found + one
+    return f"{found}{one}, or on all with a folder of links: mkdir NEW; ln -s {shlex.quote(str(folder))}/*/* NEW/"
 
 
 def _same_in_unicode(names: Sequence[str]) -> list[str]:
@@ -106,8 +126,7 @@ def find_warnings(report: dict[str, Any], min_images: int) -> list[str]:
         if left_out[key]
     ]
     if others := left_out["other_files"]:
-        suffixes = {suffix or "without a suffix": count for suffix, count in others.items()}
-        warnings.append(f"left out: other files ({sum(others.values())}): {_list(_with_notes(suffixes))}")
+        warnings.append(f"left out: {describe(others)}")
     sizes = {name: sum(counts.values()) for name, counts in report["by_class"].items()}
     if few := {name: size for name, size in sizes.items() if size < DAFRE_MIN_IMAGES}:
         warnings.append(

@@ -15,7 +15,7 @@ from animesion_jax.errors import InputError
 from animesion_jax.images import read_image
 from tfds_builders.common.splits import SPLITS, assign_splits
 from tfds_builders.folder.layout import CharacterImage, FolderLayout
-from tfds_builders.folder.messages import find_problems, find_warnings
+from tfds_builders.folder.messages import find_problems, find_warnings, suggest_level_below
 from tfds_builders.folder.storage import is_decoded_alike
 
 
@@ -107,11 +107,12 @@ def survey(layout: FolderLayout, min_images: int = 0, skip_broken: bool = False)
         "left_out": {
             "unreadable": unreadable, "under_several_characters": conflicts, "copies": copies,
             "small_characters": small, "in_no_characters_folder": layout.loose,
-            "other_files": dict(sorted(layout.others.items())),
+            "other_files": dict(sorted(layout.left_out.items())),
         },
     }  # fmt: skip
     chosen = {split: images for split, images in chosen.items() if images}
-    return Survey(characters, chosen, report, find_warnings(report, min_images))
+    warnings = [*filter(None, [suggest_level_below(layout)]), *find_warnings(report, min_images)]
+    return Survey(characters, chosen, report, warnings)
 
 
 def find_copies(

@@ -8,6 +8,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from animesion_jax.images import is_system_name
 from tfds_builders.common.image_files import ImageFolder
 from tfds_builders.common.manual_data import excerpt, naming, relative_path
 
@@ -49,8 +50,9 @@ def find_faces(manual: Path) -> "Faces":
 
 
 def is_face(folder: str, name: str) -> bool:
-    """Returns whether a file is a face by its names: a PNG, not hidden, in a folder NNN_name."""
-    return bool(re.fullmatch(r"[0-9]{3}_[^/]+", folder)) and name.lower().endswith(".png") and not name.startswith(".")
+    """Returns whether a file is a face by its names: a PNG, not the system's, in a folder NNN_name."""
+    is_png = name.lower().endswith(".png") and not is_system_name(name)
+    return is_png and bool(re.fullmatch(r"[0-9]{3}_[^/]+", folder))
 
 
 class FolderFaces:
