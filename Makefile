@@ -13,25 +13,23 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: demo test test-slow test-lowest test-peers lint clean
 
-REQUIRE_PYTHON := import sys; sys.version_info >= (3, 11) or sys.exit( \
-	"animesion_jax needs Python 3.11 or newer; name one: make PYTHON=python3.11 ...")
-
 $(VENV)/.installed: setup.py
-	$(PYTHON) -c '$(REQUIRE_PYTHON)'
+	$(PYTHON) .ci/check_install.py
 	$(PYTHON) -m venv "$(VENV)"
 	"$(BIN)/python" $(PIP_INSTALL) -e '.[test]'
 	touch "$@"
 
 # Build the toyfaces data set, train, evaluate, export, and name new faces.
 DEMO := runs/demo
+# The clone's folder, seen from a builder's.
+ROOT := ../..
 ANIMESION := "$(BIN)/python" -m animesion_jax.main
 
 demo: $(VENV)/.installed
 	mkdir -p "$(DEMO)"
 	@echo "== 1/5 Draw the toyfaces data set"
-	cd tfds_builders/toyfaces && \
-	"$(CURDIR)/$(BIN)/tfds" build --num_shards=4 --data_dir="$(CURDIR)/$(DEMO)/data" \
-		> "$(CURDIR)/$(DEMO)/build.log" 2>&1 || { tail -20 "$(CURDIR)/$(DEMO)/build.log"; exit 1; }
+	cd tfds_builders/toyfaces && "$(ROOT)/$(BIN)/tfds" build --num_shards=4 --data_dir="$(ROOT)/$(DEMO)/data" \
+		> "$(ROOT)/$(DEMO)/build.log" 2>&1 || { tail -20 "$(ROOT)/$(DEMO)/build.log"; exit 1; }
 	@echo "== 2/5 Train ShallowNet"
 	$(ANIMESION) --config=configs/demo.py --config.data_dir="$(DEMO)/data" --workdir="$(DEMO)/run"
 	@echo "== 3/5 Evaluate the test split"
@@ -56,6 +54,7 @@ test-slow: $(VENV)/.installed
 # Run the tests, each with its first parameters, with the oldest releases that setup.py allows. pip cannot resolve to
 # the oldest releases; uv can.
 $(LOWEST)/.installed: setup.py
+	$(PYTHON) .ci/check_install.py
 	$(PYTHON) -m venv "$(LOWEST)"
 	"$(LOWEST)/bin/python" $(PIP_INSTALL) 'uv>=0.9'
 	VIRTUAL_ENV="$(LOWEST)" "$(LOWEST)/bin/uv" pip install --quiet --resolution=lowest-direct -e '.[test]'
@@ -67,12 +66,12 @@ test-lowest: $(LOWEST)/.installed
 # Compare with torchvision and timm. Install both without their requirements, which name another build of torch. Read
 # everything else from .venv through a .pth file instead of installing it twice.
 SITE_PACKAGES := import site; print(site.getsitepackages()[0])
+WRITE_PTH := import pathlib, site, sys; folder = site.getsitepackages()[0]; \
+	pathlib.Path(folder, "animesion.pth").write_text("import site; site.addsitedir(" + ascii(sys.argv[1]) + ")\n")
 
 $(PEERS)/.installed: $(VENV)/.installed
 	"$(BIN)/python" -m venv "$(PEERS)"
-	ours="$$("$(BIN)/python" -c '$(SITE_PACKAGES)')"; \
-	peers="$$("$(PEERS)/bin/python" -c '$(SITE_PACKAGES)')"; \
-	echo "import site; site.addsitedir('$$ours')" > "$$peers/animesion.pth"
+	"$(PEERS)/bin/python" -c '$(WRITE_PTH)' "$$("$(BIN)/python" -c '$(SITE_PACKAGES)')"
 	"$(PEERS)/bin/python" $(PIP_INSTALL) torch==2.13.0
 	"$(PEERS)/bin/python" $(PIP_INSTALL) --no-deps torchvision==0.28.0 timm==1.0.31
 	"$(PEERS)/bin/python" $(PIP_INSTALL) 'huggingface_hub>=1,<3' 'pyyaml>=6,<7'

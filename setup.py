@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(
-    r'^__version__ = "(.+)"$', (ROOT / "animesion_jax" / "__init__.py").read_text(), re.MULTILINE
+    r'^__version__ = "(.+)"$', (ROOT / "animesion_jax" / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE
 ).group(1)
 
 setup(
@@ -19,7 +19,8 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["animesion_jax*", "tfds_builders*"]),
     package_data={"tfds_builders": ["*/*.md", "*/*.bib", "*/*.txt"]},
-    python_requires=">=3.11",
+    # TensorFlow 2.21 has no wheels for a newer Python.
+    python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.3,<3",
         "clu>=0.0.12,<0.1",
@@ -51,6 +52,7 @@ setup(
     ],
     extras_require={
         "serve": ["gradio>=6.31,<7"],
+        "heic": ["pillow-heif>=1.1,<2"],
         "parquet": ["pyarrow>=22,<26"],
         "cuda": ["jax[cuda13]>=0.10,<0.11"],
         "tpu": ["jax[tpu]>=0.10,<0.11"],
@@ -62,6 +64,8 @@ setup(
             "import-linter>=2.9,<3",
             "onnx>=1.19,<2",
             "onnxruntime>=1.23,<2",
+            # What the extra [heic] has.
+            "pillow-heif>=1.1,<2",
             "pytest>=9.0,<10",
             "pytest-xdist>=3.8,<4",
             "ruff>=0.15,<0.18",

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -42,8 +43,8 @@ DRAWN, NOT_DRAWN, DRAWING_LOG = COMMON / "data", COMMON / "data.failed", COMMON 
 
 def _draw_toyfaces() -> subprocess.Popen:
     """Starts building toyfaces with the `tfds` command; `DRAWN` appears when it is complete."""
-    tfds = Path(sys.executable).parent / "tfds"
-    build = f"'{tfds}' build --num_shards=4 --data_dir='{DRAWN}.tmp' && mv '{DRAWN}.tmp' '{DRAWN}' || touch {NOT_DRAWN}"
+    tfds = shlex.quote(str(Path(sys.executable).parent / "tfds"))
+    build = f"{tfds} build --num_shards=4 --data_dir='{DRAWN}.tmp' && mv '{DRAWN}.tmp' '{DRAWN}' || touch '{NOT_DRAWN}'"
     with DRAWING_LOG.open("w") as log:
         return subprocess.Popen(build, shell=True, cwd=ROOT / "tfds_builders" / "toyfaces", stdout=log, stderr=log)
 
