@@ -91,6 +91,7 @@ def _evaluate_bundle(args: Namespace) -> int:
 
 def _find_images(args: Namespace) -> list[tuple[Path, str]]:
     """Returns the images of the folder, each with the name of its character's folder."""
+    from animesion_jax.images import describe
     from tfds_builders.folder.layout import read_layout
 
     layout = read_layout(Path(expand_home(args.folder)))
@@ -100,6 +101,8 @@ def _find_images(args: Namespace) -> list[tuple[Path, str]]:
         log.warning(
             "images outside of the characters' folders are left out: %d, such as %s", len(layout.loose), layout.loose[0]
         )
+    if layout.left_out:
+        log.info("left out: %s", describe(layout.left_out))
     if layout.has_splits:
         splits = {image.split: image.name.partition("/")[0] for image in layout.images}
         chosen = Path(args.folder, splits.get("test") or splits.get("validation") or splits["train"])
