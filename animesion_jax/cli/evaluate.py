@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from animesion_jax.cli.flags import add_process_flags, add_run_flags, join_processes, make_parser, use_utf8_output
-from animesion_jax.errors import InputError, command
+from animesion_jax.errors import InputError, command, escape
 from animesion_jax.files import check_output, expand_home, write_whole
 
 # Flags that choose the weights and the images of a run.
@@ -91,18 +91,15 @@ def _evaluate_bundle(args: Namespace) -> int:
 
 def _find_images(args: Namespace) -> list[tuple[Path, str]]:
     """Returns the images of the folder, each with the name of its character's folder."""
-    from animesion_jax.images import describe
+    from animesion_jax.images import describe, formats
     from tfds_builders.folder.layout import read_layout
 
     layout = read_layout(Path(expand_home(args.folder)))
     if not layout.images:
-        raise InputError(f"{args.folder} holds no image in a character's folder")
-    if layout.loose:
-        log.warning(
-            "images outside of the characters' folders are left out: %d, such as %s", len(layout.loose), layout.loose[0]
+        others = f" but {describe(layout.left_out)}" if layout.left_out else ""
+        raise InputError(
+            f"{args.folder} holds no image in a character's folder{others}; allowed: files of {', '.join(formats())}"
         )
-    if layout.left_out:
-        log.info("left out: %s", describe(layout.left_out))
     if layout.has_splits:
         splits = {image.split: image.name.partition("/")[0] for image in layout.images}
         chosen = Path(args.folder, splits.get("test") or splits.get("validation") or splits["train"])
@@ -110,4 +107,11 @@ def _find_images(args: Namespace) -> list[tuple[Path, str]]:
             f"{args.folder} holds the splits {', '.join(splits.values())}; evaluate one of them: "
             f"{command('evaluate', str(chosen), bundle=args.bundle)}"
         )
+    if layout.loose:
+        log.warning(
+            "left out: %d images outside of the characters' folders, such as %s",
+            len(layout.loose), escape(layout.loose[0]),
+        )  # fmt: skip
+    if layout.left_out:
+        log.info("left out: %s", describe(layout.left_out))
     return [(image.path, image.character) for image in layout.images]

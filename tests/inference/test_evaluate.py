@@ -127,7 +127,8 @@ def test_metrics_are_those_worked_out_by_hand(threshold, rejected, folder, tmp_p
         "0,yui,,2,1.0,1.0,,", "1,あかり,,2,0.0,1.0,yui,2", "2,Re:ガール,,1,0.0,1.0,yui,1",
     ]  # fmt: skip
     assert f"{folder / 'YUI' / '2.png'} is left out: not a readable image" in caplog.text
-    assert "images outside of the characters' folders are left out: 1, such as loose.png" in caplog.text
+    assert "left out: hidden or system 1" in caplog.text
+    assert "left out: 1 images outside of the characters' folders, such as loose.png" in caplog.text
     assert "does not know count as unknown characters: 'nobody' (images: 2)" in caplog.text
 
 
@@ -143,8 +144,10 @@ def test_refuses_folders_without_images_of_known_characters(tmp_path, capsys):
     bundle, root = _bundle(tmp_path / "b.msgpack", 0.5), tmp_path / "it's [mine]"
     (root / "empty").mkdir(parents=True)
     flags = [f"--bundle={bundle}", root]
-    assert f"{root} holds no image in a character's folder" in _line(capsys, *flags)
-    (root / "empty" / "a.png").write_text("no image")
+    assert f"{root} holds no image in a character's folder; allowed: files of AVIF" in _line(capsys, *flags)
+    (root / "empty" / "a.txt").write_text("no image")
+    assert "character's folder but .txt 1; allowed" in _line(capsys, *flags)
+    (root / "empty" / "a.txt").rename(root / "empty" / "a.png")
     (root / "empty").rename(root / "yuu")
     assert _line(capsys, *flags).endswith("'yuu' (images: 1, did you mean yui?); allowed: yui, あかり, Re:ガール")
     (root / "yuu" / "あかり").mkdir()
