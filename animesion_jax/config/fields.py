@@ -142,7 +142,7 @@ FIELDS: dict[str, Field] = {
         "", 'file, workdir, bundle, gs://, https:// or a name of pretrained/sources.py; "" for none', ANY, _pretrained
     ),
     "keep_head": Field(
-        False, "keeps the classifier of these weights where its shape fits; else it starts at zero", ANY, _pretrained
+        False, "keeps the classifier of these weights where its shape fits; else it starts anew", ANY, _pretrained
     ),
     "trainable": _stage(
         "all", '"all", or "head": all but the classifier is frozen and runs in evaluation mode', _one_of("all", "head")
