@@ -94,8 +94,10 @@ def write_labels(folder: Path, image_ids: np.ndarray, classes: np.ndarray) -> No
         lines[split].append(f"{label},{image_id % 1000:04d}/{image_id}.jpg\n")
     for split, file in (("train", "train.csv"), ("validation", "val.csv"), ("test", "test.csv")):
         assert len(lines[split]) == SIZES[split]
-        (folder / file).write_text("".join(lines[split]))
-    (folder / "classid_classname.csv").write_text("".join(f"{i},character_{i}\n" for i in range(CLASSES)))
+        (folder / file).write_text("".join(lines[split]), encoding="utf-8")
+    (folder / "classid_classname.csv").write_text(
+        "".join(f"{i},character_{i}\n" for i in range(CLASSES)), encoding="utf-8"
+    )
 
 
 def raw_tags(classes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -117,12 +119,12 @@ def write_raw(folder: Path, image_ids: np.ndarray, classes: np.ndarray, rng: np.
     confident = np.arange(ROWS) < CONFIDENT_ROWS
     confidence = np.where(confident, rng.uniform(0.8501, 1, ROWS), rng.uniform(0.5, 0.8499, ROWS))
     corner, side = rng.uniform(0, 0.5, (ROWS, 2)), rng.uniform(0.1, 0.5, ROWS)
-    with (folder / "faces.tsv").open("w") as file:
+    with (folder / "faces.tsv").open("w", encoding="utf-8") as file:
         for row in rng.permutation(ROWS).tolist():
             image_id, (left, top) = int(image_ids[row]), corner[row]
             box = f"{left:.6f}, {top:.6f}, {left + side[row]:.6f}, {top + side[row]:.6f} {confidence[row]:.6f}"
             file.write(f"{image_id % 1000:04d}\\{image_id}.jpg\t{tags[row]}\t{box}\n")
-    (folder / "tagIds.tsv").write_text("".join(f"tag_{tag}\t{tag}\n" for tag in tag_ids.tolist()))
+    (folder / "tagIds.tsv").write_text("".join(f"tag_{tag}\t{tag}\n" for tag in tag_ids.tolist()), encoding="utf-8")
 
 
 def write_tree(manual: Path) -> None:

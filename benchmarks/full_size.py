@@ -38,7 +38,7 @@ def command(step: str, folder: Path) -> tuple[list[str | Path], Path, int]:
 def measure(arguments: list[str | Path], cwd: Path, log: Path) -> tuple[float, float]:
     """Runs a command with its output in `log`; returns its seconds and its peak resident memory in GiB."""
     started = time.perf_counter()
-    with log.open("w") as output:
+    with log.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(arguments, cwd=cwd, stdout=output, stderr=subprocess.STDOUT)
         # The kernel's count misses no peak. It starts at this process's own, which is small.
         _, status, usage = os.wait4(process.pid, 0)

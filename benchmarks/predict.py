@@ -91,7 +91,7 @@ def run_peer(kind: str, file: str, images: Sequence[str], batch_size: int, outpu
     likeliest = []
     for batch in batches(images, size, batch_size):
         likeliest += probabilities(batch).max(1).tolist()
-    Path(output).write_text(json.dumps(likeliest))
+    Path(output).write_text(json.dumps(likeliest), encoding="utf-8")
 
 
 def timed(command: Sequence[str]) -> tuple[float, float]:
@@ -123,9 +123,9 @@ def measure_peer(kind: str, file: str, batch_size: int, images: Sequence[str]) -
     with tempfile.TemporaryDirectory() as folder:
         # Pass the arguments in a file; the paths together may exceed the limit of a command line.
         case, output = Path(folder, "case.json"), Path(folder, "likeliest.json")
-        case.write_text(json.dumps([kind, file, images, batch_size, str(output)]))
+        case.write_text(json.dumps([kind, file, images, batch_size, str(output)]), encoding="utf-8")
         seconds, memory = timed([sys.executable, str(Path(__file__).resolve()), "--one", str(case)])
-        return seconds, memory, dict(zip(images, json.loads(output.read_text()), strict=True))
+        return seconds, memory, dict(zip(images, json.loads(output.read_text(encoding="utf-8")), strict=True))
 
 
 def export(bundle: str, kind: str, folder: str) -> str:
@@ -162,7 +162,7 @@ def print_table(folder: str, bundle: str, batch_size: int, peers: Sequence[str])
 def main() -> None:
     """Runs the command line."""
     if sys.argv[1:2] == ["--one"]:
-        run_peer(*json.loads(Path(sys.argv[2]).read_text()))
+        run_peer(*json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of two or more readable images")

@@ -109,10 +109,10 @@ def run_command(arguments: list[str], log: Path) -> str:
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         "JAX_COMPILATION_CACHE_DIR": str(log.parent / "compiled"),
     }
-    with log.open("a") as errors:
+    with log.open("a", encoding="utf-8") as errors:
         command = [sys.executable, "-m", "animesion_jax.main", *arguments]
         return subprocess.run(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True, check=True
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", check=True
         ).stdout
 
 
@@ -151,7 +151,7 @@ def train_all(runs: Iterable[tuple[str, str, int]], flags: argparse.Namespace) -
         run = study_of(flags) | dict(zip(RUN, (model, variant, seed), strict=True))
         workdir = flags.workdir / f"{model}-{variant}-{seed}"
         # The system releases the lock when the process ends, even if it is killed.
-        with workdir.with_name(f"{workdir.name}.lock").open("w") as lock:
+        with workdir.with_name(f"{workdir.name}.lock").open("w", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -164,7 +164,7 @@ def train_all(runs: Iterable[tuple[str, str, int]], flags: argparse.Namespace) -
             except subprocess.CalledProcessError:
                 print(f"{workdir.name} failed; see {workdir}.log", file=sys.stderr, flush=True)
                 continue
-            with RESULTS.open("a") as results:
+            with RESULTS.open("a", encoding="utf-8") as results:
                 results.write(f"{line}\n")
 
 

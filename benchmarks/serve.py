@@ -47,7 +47,7 @@ def main() -> int:
     sent = [images[number % len(images)] for number in range(flags.requests)]
     expected = [ranked[0]["class"] for ranked in load(flags.bundle).predict(images, top_k=1)]
     command = [sys.executable, "-m", "animesion_jax.main", "serve", f"--bundle={flags.bundle}", "--port=0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8") as server:
         try:
             found = next(filter(None, (re.search(r"http://\S+", line) for line in server.stderr)))
             with ThreadPoolExecutor(flags.clients) as clients:

@@ -104,7 +104,7 @@ def measure(case: dict[str, Any], flags: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, __file__, "--one", json.dumps(case), "--readings", str(flags.readings)]
     # Without preallocation, the peak is the step's own.
     environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[-1])
     stderr = done.stderr

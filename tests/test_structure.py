@@ -52,7 +52,7 @@ def _modules() -> dict[str, Path]:
 
 def _imported(path: Path) -> Iterator[str]:
     """Yields the names of the modules that a module imports, inside functions too."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -64,6 +64,20 @@ def _is_pmap(node: ast.AST) -> bool:
     if isinstance(node, ast.ImportFrom):
         return any(alias.name == "pmap" for alias in node.names)
     return isinstance(node, ast.Attribute) and node.attr == "pmap"
+
+
+def _depends_on_locale(call: ast.Call) -> bool:
+    """Returns whether a call reads or writes text without naming its encoding."""
+    keywords = {keyword.arg for keyword in call.keywords}
+    if "encoding" in keywords:
+        return False
+    if isinstance(call.func, ast.Attribute):  # path.open(mode), or another open(file), such as Pillow's
+        name, modes = call.func.attr, call.args[:1]
+    else:
+        name, modes = getattr(call.func, "id", ""), call.args[1:2]
+    mode = ast.literal_eval(modes[0]) if modes and isinstance(modes[0], ast.Constant) else None if modes else "r"
+    reads = name == "open" and isinstance(mode, str) and set(mode) <= set("rwxat+")
+    return reads or name in ("read_text", "write_text") or bool(keywords & {"text", "universal_newlines"})
 
 
 def test_package_folder_has_at_most_25_entries():
@@ -80,10 +94,28 @@ def test_every_folder_with_modules_is_a_regular_package():
 
 def test_pmap_is_named_in_two_modules():
     def names_pmap(path: Path) -> bool:
-        return any(map(_is_pmap, ast.walk(ast.parse(path.read_text()))))
+        return any(map(_is_pmap, ast.walk(ast.parse(path.read_text(encoding="utf-8")))))
 
     callers = [name for name, path in _modules().items() if names_pmap(path)]
     assert callers == ["animesion_jax.distributed", "animesion_jax.training.steps"]
+
+
+def test_text_files_and_pipes_name_their_encoding():
+    """Otherwise they have the locale's, and another locale cannot read them."""
+    folders = ("animesion_jax", "tfds_builders", "configs", "benchmarks", ".ci")
+    paths = [ROOT / "setup.py", *(path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")))]
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and _depends_on_locale(node)
+    ]
+    assert found == []
+
+
+def test_one_function_expands_the_home_folder():
+    paths = [path for folder in (PACKAGE, ROOT / "tfds_builders") for path in folder.rglob("*.py")]
+    assert [path.name for path in paths if "expanduser" in path.read_text(encoding="utf-8")] == ["files.py"]
 
 
 def test_importing_every_module_changes_nothing_in_the_process():

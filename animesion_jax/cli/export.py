@@ -1,6 +1,7 @@
 """The command `export`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from animesion_jax.cli.flags import add_calibration_flags, add_run_flags, make_parser
@@ -34,20 +35,19 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     from animesion_jax.export.formats import convert
     from animesion_jax.files import size
+    from animesion_jax.images import find_images
 
+    unknown = find_images(args.unknown)
     files = convert(args.output, args.format, args.workdir, args.weights, args.bundle, args.preprocessing)
     for path in files:
         print(f"wrote {path} ({size(path) / 1e6:.1f} MB)")
     if args.format == "msgpack" and not args.no_calibration:
-        print(_calibrate(args))
+        print(_calibrate(args, unknown))
     return 0
 
 
-def _calibrate(args: Any) -> str:
+def _calibrate(args: Any, unknown: Sequence[Path]) -> str:
     """Calibrates the bundle just written; returns a sentence with the result, or with the reason for a failure."""
-    from animesion_jax.images import find_images
-
-    unknown = find_images(args.unknown)
     try:
         from animesion_jax.export.calibrate import calibrate
 

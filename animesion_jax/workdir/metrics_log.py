@@ -34,8 +34,8 @@ class MetricsLog:
             return
         path = self._folder / ROWS_FILE
         with replacing(path) as fresh:
-            fresh.write_text("".join(json.dumps(row) + "\n" for row in self._rows))
-        self._file = path.open("a")
+            fresh.write_text("".join(json.dumps(row) + "\n" for row in self._rows), encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,6 @@
 """TFDS builder of a folder of images per character."""
 
 import dataclasses
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from animesion_jax.files import write_json
 from tfds_builders.common import shuffle_memory
 from tfds_builders.common.faces_config import FacesConfig
 from tfds_builders.folder.layout import EXPECTED, CharacterImage, read_layout
@@ -66,8 +66,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             log.warning("%s", warning)
         self.info.features["label"].names = found.characters
         # data_path is a temporary folder until the build is complete, so the report appears with the records.
-        report = json.dumps(found.report, indent=2, ensure_ascii=False)
-        (self.data_path / REPORT_FILE).write_text(report + "\n")
+        write_json(self.data_path / REPORT_FILE, found.report)
         return {split: self._generate_examples(chosen) for split, chosen in found.chosen.items()}
 
     def _generate_examples(self, chosen: Sequence[tuple[CharacterImage, bool]]) -> Iterator[tuple[str, dict[str, Any]]]:

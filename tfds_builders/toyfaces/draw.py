@@ -6,6 +6,8 @@ python -m tfds_builders.toyfaces.draw --output=faces --per_class=1
 import argparse
 from pathlib import Path
 
+from animesion_jax.errors import InputError
+from animesion_jax.files import expand_home
 from tfds_builders.toyfaces.drawing.characters import CHARACTERS
 from tfds_builders.toyfaces.drawing.faces import draw_image
 
@@ -30,13 +32,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         usage=argparse.SUPPRESS, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder for new faces, named by character")
+    parser.add_argument("--output", required=True, help="folder for new faces, named by character")
     parser.add_argument("--per_class", type=int, default=1, help="new faces per character; default: 1")
     flags = parser.parse_args()
     if flags.per_class < 1:
         parser.error(f"--per_class is {flags.per_class}; allowed: a whole number from 1")
     try:
-        paths = write_new_faces(flags.output, flags.per_class)
+        paths = write_new_faces(Path(expand_home(flags.output)), flags.per_class)
+    except InputError as error:
+        parser.error(str(error))
     except OSError as error:
         parser.error(f"cannot write {error.filename}: {error.strerror}; give a path in a folder that can be written")
     print(f"wrote {len(paths)} new faces to {flags.output}")

@@ -1,0 +1,115 @@
+"""Every path that a user gives may start with `~`, and none makes a folder of that name."""
+
+import re
+import sys
+
+import pytest
+from PIL import Image
+
+from animesion_jax.cli import COMMANDS
+from animesion_jax.cli.flags import Parser
+from animesion_jax.config.fields import FIELDS
+from animesion_jax.main import main
+from tests.conftest import ROOT
+from tfds_builders.toyfaces import draw
+
+# Enter a new flag or field in one of the two, and a path in `COMMAND_LINES` too.
+PATH_FLAGS = {
+    "bundle", "config", "copy_to", "data_dir", "examples", "folder", "images", "output", "runs", "sidecar_to",
+    "unknown", "workdir",
+}  # fmt: skip
+OTHER_FLAGS = {
+    "accept_changes", "batch_size", "class_name", "config.FIELD", "coordinator_address", "dataset", "distributed",
+    "false_accept_rate", "format", "help", "host", "max_file_mb", "max_images", "name", "no_calibration",
+    "num_processes", "overwrite", "per_class", "port", "preprocessing", "process_id", "root_path", "sidecar", "split",
+    "top_k", "version", "weights",
+}  # fmt: skip
+PATH_FIELDS = {"data_dir", "folder", "pretrained"}
+OTHER_TEXT_FIELDS = {
+    "class_weights", "data.cache", "dataset", "default_weights", "dtype", "model", "optimizer", "resnet.initializer",
+    "schedule", "test_split", "train_split", "trainable", "validation_split", "vit.dropout_places", "vit.gelu",
+    "vit.pool",
+}  # fmt: skip
+# Every path, written with braces, is given once in the home folder of a user that is unknown.
+COMMAND_LINES = (
+    "train --config={root}/configs/common.py --workdir={tmp}/run --config.folder={faces}",
+    "train --config={root}/configs/common.py --workdir={tmp}/run --config.data_dir={data} --config.pretrained={tmp}/w",
+    "sweep --config={root}/configs/sweep_size.py:shallownet --config.base.data_dir={data} --workdir={tmp}/runs "
+    "--config.base.dataset=toyfaces",
+    "sweep --config={root}/configs/sweep_size.py:shallownet --config.base.folder={faces} --workdir=runs",
+    "evaluate --workdir={run} --data_dir={data} --per_class --output={tmp}/o.csv",
+    "evaluate --bundle={bundle} {faces}",
+    "export --workdir={run} --output={tmp}/o.msgpack --data_dir={data} --unknown={faces}",
+    "export --bundle={bundle} --format=onnx --output={tmp}/o.onnx",
+    "calibrate --bundle={bundle} --workdir={run} --data_dir={data} --unknown={faces} --output={tmp}/o.msgpack",
+    "predict --bundle={bundle} --output={tmp}/o.csv --copy_to={tmp}/o --sidecar --sidecar_to={tmp}/s {faces}",
+    "explain --bundle={bundle} --output={tmp}/o {faces}",
+    "embed --bundle={bundle} --output={tmp}/o.npz {faces}",
+    "enroll --bundle={calibrated} --name=x --output={tmp}/o.msgpack {faces}",
+    "serve --bundle={bundle} --port=0 --examples={faces}",
+    "figures --dataset=toyfaces --data_dir={data} --output={tmp}/o",
+    "report {run} --output={tmp}/o",
+)
+UNKNOWN = "~nobody-of-this-name"
+CASES = [(line, word) for line in COMMAND_LINES for word in line.split() if "{" in word]
+
+
+def _flag(word):
+    return word.lstrip("-").partition("=")[0] if word.startswith("--") else ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_is_a_path_or_not(command, monkeypatch):
+    """A new flag fails here, so that nobody forgets to expand a path."""
+    parsers = []
+    monkeypatch.setattr(Parser, "parse_known_args", lambda self, *_: parsers.append(self) or sys.exit())
+    with pytest.raises(SystemExit):
+        main(["animesion", command])
+    actions = parsers[0]._actions
+    assert {action.dest for action in actions} <= PATH_FLAGS | OTHER_FLAGS
+    tested = {_flag(word) for line, word in CASES if line.split()[0] == command}
+    assert {action.dest if action.option_strings else "" for action in actions if action.dest in PATH_FLAGS} <= tested
+
+
+def test_every_text_field_is_a_path_or_not():
+    texts = {name for name, field in FIELDS.items() if isinstance(field.default, str)}
+    assert texts == PATH_FIELDS | OTHER_TEXT_FIELDS
+    assert {_flag(word).rpartition(".")[2] for line, word in CASES} >= PATH_FIELDS
+
+
+@pytest.fixture(scope="module")
+def places(trained, bundle_path, calibrated, toyfaces_dir, tmp_path_factory):
+    faces = tmp_path_factory.mktemp("faces")
+    for name in ("ai/1.png", "ai/2.png", "mei/1.png", "mei/2.png"):
+        (faces / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (20, 20), "pink").save(faces / name)
+    return {
+        "root": ROOT, "data": toyfaces_dir, "run": trained[0], "bundle": bundle_path, "calibrated": calibrated[0],
+        "faces": faces,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "path"), CASES)
+def test_path_in_an_unknown_home_folder_is_refused(line, path, places, tmp_path, monkeypatch, capsys):
+    """A path that is not expanded would be used as it is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    given = re.sub(r"{\w+}", UNKNOWN, path)
+    words = [given if word == path else word.format(tmp=tmp_path, **places) for word in line.split()]
+    main(["animesion", *words])
+    printed = "".join(capsys.readouterr())
+    value = given.partition("=")[2] or given
+    assert f"{value.partition(':')[0]}: the home folder of '~' is unknown" in printed
+    assert not [each for each in tmp_path.iterdir() if each.name.startswith("~")]
+
+
+def test_draw_expands_the_home_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["draw.py", "--output=~/faces"])
+    draw.main()
+    assert len(list((tmp_path / "home" / "faces").iterdir())) == 20 and len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr("sys.argv", ["draw.py", f"--output={UNKNOWN}"])
+    with pytest.raises(SystemExit):
+        draw.main()
+    assert capsys.readouterr().err.startswith(f"draw.py: error: {UNKNOWN}: the home folder of '~' is unknown")
