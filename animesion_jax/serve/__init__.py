@@ -13,6 +13,9 @@ from animesion_jax.serve.temporary import temporary_folder
 # Segments that need no quoting in a URL.
 ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 
+# Time that requests have to finish when the server stops.
+SECONDS_TO_FINISH = 2
+
 log = logging.getLogger("animesion_jax")
 
 
@@ -64,7 +67,11 @@ def serve(
         app = create_app(service, examples, root_path.rstrip("/"))
         host, port = listening.getsockname()[:2]
         log.info("compiled in %.1f s; open http://%s:%d (Ctrl+C stops it)", seconds, host, port)
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+        # Every open page keeps a connection. Cut it when the server stops, without uvicorn's traceback.
+        settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=SECONDS_TO_FINISH)
+        server = uvicorn.Server(settings)
+        logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
+        server.run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:

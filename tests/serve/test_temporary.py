@@ -82,7 +82,11 @@ def test_two_servers_share_a_machine_where_gradios_folder_is_not_theirs(place, t
             with urllib.request.urlopen(urllib.request.Request(f"{address}/gradio_api/upload", form, kind)) as answer:
                 assert b"/animesion_serve_" in answer.read()
         assert len(list(place.glob("animesion_serve_*"))) == 2
+        # An open page keeps a connection.
+        pages = [urllib.request.urlopen(f"{each}/gradio_api/heartbeat/page") for each in (one_address, other_address)]
         one.send_signal(signal.SIGTERM)
         other.send_signal(signal.SIGINT)
         assert (one.wait(60), other.wait(60)) == (0, 130)
+        for page in pages:
+            page.close()
     assert [path.name for path in place.iterdir()] == ["gradio"]
