@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -33,8 +34,24 @@ def expand_home(path: str | os.PathLike) -> str:
     return expanded
 
 
+def expand_utf8(path: str | os.PathLike) -> str:
+    """Like `expand_home`, for folders that TensorFlow or TensorStore use: they encode all names in UTF-8.
+
+    Raises:
+      InputError: the path has undecodable bytes, or the locale encodes its letters in another way.
+    """
+    expanded = expand_home(path)
+    local = "" if "://" in expanded else os.path.abspath(expanded)
+    if local.encode(errors="replace") != os.fsencode(local):
+        raise InputError(
+            f"the path {local} is not valid UTF-8 on disk (the locale's encoding is {sys.getfilesystemencoding()}), "
+            "which TensorFlow and TensorStore need; give a path of ASCII letters"
+        )
+    return expanded
+
+
 def size(path: epath.Path) -> int:
-    """Returns the size of a file in bytes. `stat` of epath would fail where the file's owner has no name."""
+    """Returns the size of a file in bytes; `epath.Path.stat` fails if the file's owner has no name."""
     with path.open("rb") as stream:
         stream.seek(0, os.SEEK_END)
         return stream.tell()
@@ -44,12 +61,12 @@ def size(path: epath.Path) -> int:
 def locked(path: str | os.PathLike, message: str) -> Iterator[None]:
     """Holds an exclusive lock on an existing file or folder; a kill releases it too.
 
-    The lock holds between processes of one machine, and on most file systems between machines. A file system without
-    locks, and gs://, are used without one.
+    The lock works between the processes of a machine, and on most network file systems between machines. On gs:// and
+    on file systems without locks, nothing is locked.
 
     Args:
       path: local or gs://.
-      message: of the error.
+      message: text of the InputError.
 
     Raises:
       InputError: another process, or this one, holds the lock.
@@ -99,7 +116,7 @@ def replacing(path: AnyPath) -> Iterator[AnyPath]:
 
 @contextlib.contextmanager
 def creating(path: Path) -> Iterator[Path]:
-    """Like `replacing`, but raises FileExistsError if there is a file at the end, also one of another process."""
+    """Like `replacing`, but raises FileExistsError if `path` exists at the end of the block."""
     fresh = path.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         yield fresh
@@ -132,7 +149,7 @@ def write_json(path: epath.Path, value: Any) -> None:
     """Writes a file of indented JSON atomically."""
     with replacing(path) as fresh:
         text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-        # Undecodable bytes of a file name become escapes that JSON has too.
+        # Write undecodable bytes of file names as JSON's escapes.
         fresh.write_text(encodable(text), encoding="utf-8")
 
 
@@ -151,7 +168,7 @@ def write_whole(output: str, parts: Iterable[bytes]) -> epath.Path:
 
 
 def check_output(output: str, example: str = "model.msgpack") -> epath.Path:
-    """Returns the path of a file to write; InputError, with an example of a name, if it is a folder."""
+    """Returns the path of a file to write; InputError, which suggests the name `example`, if it is a folder."""
     path = epath.Path(expand_home(output))
     if path.is_dir():
         raise InputError(f"--output={output} is a folder; allowed: a file, such as {path / example}")

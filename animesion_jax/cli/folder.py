@@ -13,7 +13,7 @@ from animesion_jax import distributed
 from animesion_jax.config import check
 from animesion_jax.data.splits import HELD_OUT
 from animesion_jax.errors import InputError
-from animesion_jax.files import expand_home, read_json
+from animesion_jax.files import expand_home, expand_utf8, read_json
 from animesion_jax.models import family_of
 from animesion_jax.workdir import run
 from animesion_jax.workdir.names import CONFIG_FILE
@@ -54,7 +54,7 @@ def build_folder(
     dataset = f"{Builder.name}/{settings.name}"
     if workdir and not accept_changes:
         _check_unchanged(workdir, config, str(folder), dataset)
-    builder = Builder(config=settings, data_dir=epath.Path(expand_home(config.data_dir)))
+    builder = Builder(config=settings, data_dir=epath.Path(expand_utf8(config.data_dir)))
     _build_in_first_process(builder, folder)
     report = read_json(epath.Path(builder.data_dir) / REPORT_FILE)
     counts = ", ".join(f"{count} {split}" for split, count in report["splits"].items())

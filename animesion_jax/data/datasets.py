@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from animesion_jax.errors import InputError, some
-from animesion_jax.files import expand_home
+from animesion_jax.files import expand_utf8
 
 # Our builders, with the flags that `tfds build` needs besides --config and --data_dir.
 BUILDERS = {"dafre": "--manual_dir=MANUAL ", "moeimouto": "--manual_dir=MANUAL ", "toyfaces": "--num_shards=4 "}
@@ -171,7 +171,7 @@ def load_dataset(name: str, data_dir: str) -> Dataset:
     Raises:
       InputError: the data set is not built there, or lacks images or labels.
     """
-    root = epath.Path(expand_home(data_dir))
+    root = epath.Path(expand_utf8(data_dir))
     folder = root / name
     # A killed build leaves a folder "incomplete.SOMETHING", which may look complete but is not. Do not glob: brackets
     # in `root` would be a pattern.

@@ -1,4 +1,4 @@
-"""One training at a time in a workdir."""
+"""A lock that allows one training at a time in a workdir."""
 
 import contextlib
 import os
@@ -9,28 +9,27 @@ from etils import epath
 
 from animesion_jax import distributed
 from animesion_jax.errors import InputError
-from animesion_jax.files import expand_home, locked
+from animesion_jax.files import expand_utf8, locked
 from animesion_jax.workdir.faults import writing
 
-# Orbax reads * ? [ in the path of a checkpoint as wildcards; TensorStore, which writes the arrays, reads \ as / and
-# does not take undecodable bytes.
-REFUSED = re.compile(r"[*?\[\\\ud800-\udfff]")
+# Orbax treats * ? [ in paths as wildcards. TensorStore, which writes the arrays, treats \ as /.
+REFUSED = re.compile(r"[*?\[\\]")
 
 
 def check_path(workdir: str) -> epath.Path:
-    """Returns the absolute path of a workdir; InputError if checkpoints in it could not be read back."""
-    path = epath.Path(expand_home(workdir)).resolve()
+    """Returns the absolute path of a workdir; InputError if checkpoints do not support the path."""
+    path = epath.Path(expand_utf8(workdir)).resolve()
     if found := REFUSED.findall(str(path)):
         raise InputError(
             f"--workdir={workdir}: the path {path} has {' '.join(found)}, which checkpoints do not support; allowed: a "
-            "path without * ? [ \\ and undecodable bytes; rename the folder, or give another one"
+            "path without * ? [ \\; rename the folder, or give another one"
         )
     return path
 
 
 @contextlib.contextmanager
 def claimed(workdir: str) -> Iterator[None]:
-    """Creates a workdir and locks it for a run; at the end removes a new one that is still empty.
+    """Creates a workdir and locks it during the block; removes it afterwards if it is new and empty.
 
     All processes of a run call this; the first one takes the lock. A kill releases it.
 
@@ -57,6 +56,6 @@ def claimed(workdir: str) -> Iterator[None]:
 
 
 def _remove_if_empty(path: epath.Path) -> None:
-    # Not `path.rmdir`, which looks into the folder first, and then removes what is in it by then.
+    # Do not use `path.rmdir`: it checks first whether the folder is empty, and then removes whatever is in it.
     with contextlib.suppress(OSError):
         os.rmdir(path)

@@ -33,7 +33,7 @@ def test_data_dir_may_have_brackets_in_its_name(toyfaces_dir, dataset, tmp_path)
         load_dataset("dafre", str(tmp_path / "data [1]"))
 
 
-def test_command_that_builds_a_data_set_may_be_copied_into_a_shell(tmp_path):
+def test_suggested_build_command_is_quoted_for_a_shell(tmp_path):
     with pytest.raises(InputError) as caught:
         load_dataset("toyfaces", str(tmp_path / "a b'[1]"))
     words = shlex.split(str(caught.value).partition("&& ")[2].removesuffix(")"))

@@ -1,5 +1,6 @@
-"""One training at a time in a workdir, and paths that Orbax cannot read back."""
+"""One training at a time in a workdir, and paths that checkpoints do not support."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 
 from animesion_jax.errors import InputError
 from animesion_jax.training.train import train
-from animesion_jax.workdir.claim import claimed
+from animesion_jax.workdir.claim import check_path, claimed
 from tests.conftest import ROOT
 
 HOLD = (
@@ -16,7 +17,7 @@ HOLD = (
 )
 
 
-def test_second_training_is_refused_while_the_first_lives(tmp_path, toy_config):
+def test_second_training_is_refused_while_the_first_runs(tmp_path, toy_config):
     workdir = tmp_path / "run"
     with claimed(str(workdir)):
         with pytest.raises(InputError, match=f"another training is running in --workdir={workdir}; "):
@@ -39,12 +40,20 @@ def test_claim_is_free_after_a_kill(tmp_path):
     assert tmp_path.exists()
 
 
-@pytest.mark.parametrize("name", ["[try]", "[2024] anime/run", "what?", "a*b", "a\\b", "\udcff"])
+@pytest.mark.parametrize("name", ["[try]", "[2024] anime/run", "what?", "a*b", "a\\b"])
 def test_path_that_checkpoints_do_not_support_is_refused_before_the_data_is_read(tmp_path, toy_config, name):
     toy_config.dataset = "missing"
     with pytest.raises(InputError, match="which checkpoints do not support; allowed: "):
         train(toy_config, str(tmp_path / name))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_path_that_tensorstore_writes_in_another_encoding_is_refused(tmp_path, monkeypatch):
+    """TensorStore would write the arrays to another folder."""
+    monkeypatch.setattr(os, "fsencode", lambda path: path.encode("latin-1"))
+    with pytest.raises(InputError, match="not valid UTF-8"):
+        check_path(str(tmp_path / "é"))
+    assert check_path(str(tmp_path / "e")) == tmp_path / "e"
 
 
 def test_workdir_below_a_file_is_refused(tmp_path):
