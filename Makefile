@@ -21,7 +21,7 @@ $(VENV)/.installed: setup.py
 
 # Build the toyfaces data set, train, evaluate, export, and name new faces.
 DEMO := runs/demo
-# The clone's folder, seen from a builder's.
+# The clone's folder, relative to a builder's folder.
 ROOT := ../..
 ANIMESION := "$(BIN)/python" -m animesion_jax.main
 

@@ -1,4 +1,4 @@
-"""Fails where the Makefile cannot install: `python .ci/check_install.py`."""
+"""Checks that the Makefile can install here: `python .ci/check_install.py`."""
 
 import os
 import re
@@ -6,22 +6,23 @@ import sys
 from pathlib import Path
 
 SETUP = Path(__file__).parent.parent / "setup.py"
-# venv refuses ":"; its activate scripts or setuptools interpret the next five; checkpoints do not support the others.
+# Characters that the path must not have: venv refuses ":", its activate scripts or setuptools expand the next five, and
+# checkpoints do not support the others.
 REFUSED = ':$`"{}*?[\\'
 
 
 def fault(version: tuple[int, ...], folder: str) -> str:
-    """Returns what prevents an installation with a version of Python below a folder; "" for nothing."""
+    """Returns the error message for a Python version and a folder; "" if both are supported."""
     lowest, above = re.search(r'python_requires=">=3\.(\d+),<3\.(\d+)"', SETUP.read_text(encoding="utf-8")).groups()
     if not (3, int(lowest)) <= version[:2] < (3, int(above)):
         return (
-            f"animesion_jax needs Python 3.{lowest} to 3.{int(above) - 1}, this is {version[0]}.{version[1]}; name "
-            f"another: make PYTHON=python3.{lowest} ..."
+            f"Python {version[0]}.{version[1]} is not supported; allowed: 3.{lowest} to 3.{int(above) - 1}; choose "
+            f"one: make PYTHON=python3.{lowest} ..."
         )
     if wrong := sorted({letter for letter in folder if letter in REFUSED or not letter.isprintable()}):
         return (
-            f"animesion_jax does not work below a path with {' '.join(map(repr, wrong))}; move the clone out of "
-            f"{folder!r}"
+            f"the path {folder!r} has {' '.join(map(repr, wrong))}, which is not supported; move the clone to a path "
+            "without it"
         )
     return ""
 

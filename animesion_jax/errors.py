@@ -8,15 +8,15 @@ from collections.abc import Sequence
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # Longest excerpt of another error's text in an error message, in characters.
 MAX_EXCERPT = 300
-# Longest message of an error, in characters: a screen.
+# Longest error message, in characters; it fits on a screen.
 MAX_MESSAGE = 2000
 
 
 class InputError(ValueError):
     """An input is invalid: a flag, a config field, a path or the content of a file.
 
-    The message is one line with the value, the allowed values and the next step; one that is longer than a screen loses
-    its middle. `main` prints it without a traceback. Any other exception is a bug and keeps its traceback.
+    The message is one line with the value, the allowed values and the next step, at most `MAX_MESSAGE` characters.
+    `main` prints it without a traceback. Any other exception is a bug and keeps its traceback.
     """
 
     def __init__(self, message: str):
@@ -29,7 +29,7 @@ def escape(text: str) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    """Returns a text of at most `limit` characters, 50 or more; a longer one loses its middle."""
+    """Returns the text, without its middle if it is longer than `limit` (50 or more) characters."""
     if len(text) <= limit:
         return text
     mark = f" ... ({len(text):,} characters) ... "
@@ -44,7 +44,7 @@ def some(texts: Sequence[str], limit: int = 10, separator: str = ", ") -> str:
 
 
 def command(name: str, *arguments: str, **flags: object) -> str:
-    """Returns a command of ours to copy into a shell: `command("calibrate", bundle="a b.msgpack")`.
+    """Returns a command of this program for a shell, with quotes: `command("calibrate", bundle="a b.msgpack")`.
 
     Args:
       name: the command; "" for train.

@@ -1,4 +1,4 @@
-"""Fonts of figures: names of characters have letters that matplotlib's own font lacks."""
+"""Fonts for figures: matplotlib's own font lacks the letters of many characters' names."""
 
 import contextlib
 import logging
@@ -8,18 +8,18 @@ from collections.abc import Iterable, Iterator
 
 log = logging.getLogger(__name__)
 
-# Most letters that a message shows.
+# Most letters that a message names.
 SHOWN = 10
 
 
 @contextlib.contextmanager
 def fonts_for(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Makes matplotlib draw texts with installed fonts that have their letters; draw and save inside.
+    """Selects installed fonts that have the letters of the texts; draw and save figures inside the block.
 
-    If a letter is in no font, one line says what to install, and matplotlib does not warn of it.
+    If no font has a letter, logs one line with the package to install and silences matplotlib's warnings.
 
     Yields:
-      The families: matplotlib's own, then as few others as possible.
+      The font families: matplotlib's own, then as few others as possible.
     """
     import matplotlib
 
@@ -50,7 +50,7 @@ def find_families(letters: frozenset[str]) -> tuple[list[str], frozenset[str]]:
     has = {family: lacking & _letters_of(family) for family in _installed_families()} if lacking else {}
 
     def rank(family: str) -> tuple[int, bool]:
-        # Matplotlib's own has no serifs either.
+        # Prefer fonts without serifs, like matplotlib's own.
         return len(has[family] & lacking), "Sans" in family
 
     while has and has[best := max(has, key=rank)] & lacking:
@@ -60,24 +60,24 @@ def find_families(letters: frozenset[str]) -> tuple[list[str], frozenset[str]]:
 
 
 def _installed_families() -> list[str]:
-    """Returns the family of every font file, also of those installed since matplotlib listed them in its cache."""
+    """Returns the family of every font file, including those installed after matplotlib built its cache."""
     from matplotlib import font_manager
 
     fonts = font_manager.fontManager
     for path in sorted(set(font_manager.findSystemFonts()) - {str(entry.fname) for entry in fonts.ttflist}):
-        # Matplotlib reads neither every font, such as coloured emoji, nor a damaged one.
+        # Skip fonts that matplotlib cannot read: damaged ones, and some others, such as coloured emoji.
         with contextlib.suppress(Exception):
             fonts.addfont(path)
     # The first family of a collection is the most common one, such as the Japanese one of Noto CJK.
     first = {}
     for entry in fonts.ttflist:
         first.setdefault(entry.fname, entry.name)
-    # The font "Last Resort" of matplotlib and macOS has boxes for all letters.
+    # Leave out the "Last Resort" fonts of matplotlib and macOS, which have boxes for all letters.
     return sorted({family for family in first.values() if not re.search("Last ?Resort", family)})
 
 
 def _letters_of(family: str) -> set[str]:
-    """Returns the letters of the font that matplotlib takes for a family."""
+    """Returns the letters of the font that matplotlib uses for a family."""
     from matplotlib import font_manager
 
     properties = font_manager.FontProperties(family=[family])

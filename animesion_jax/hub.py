@@ -41,7 +41,7 @@ def cache_folder() -> Path:
     """
     with contextlib.suppress(InputError):
         caches = Path(expand_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache"))
-        # A relative path would be another folder in every current folder.
+        # Refuse a relative path, which depends on the current folder.
         if caches.is_absolute():
             return caches / "animesion_jax"
     raise InputError("the home folder is unknown; set HOME or XDG_CACHE_HOME to an absolute path")
@@ -87,10 +87,10 @@ def _fetch_from_hugging_face(address: str) -> Path:
     parts = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)", address)
     if not parts:
         raise InputError(f"{address} is not an address; allowed: hf://OWNER/REPO[@REVISION]/FILE")
-    # huggingface_hub would make a folder named "~" where the home folder is unknown.
+    # huggingface_hub creates a folder named "~" if the home folder is unknown.
     for folder in (constants.HF_HOME, constants.HF_HUB_CACHE):
         if folder.startswith("~"):
-            raise InputError(f"cannot download {address} to {folder}, the home folder is unknown; set HOME or HF_HOME")
+            raise InputError(f"cannot download {address} to {folder}: the home folder is unknown; set HOME or HF_HOME")
     repo, revision, file = parts.groups()
     try:
         return Path(hf_hub_download(repo, file, revision=revision, library_name="animesion_jax"))

@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs a command and returns the exit status; errors that the user can fix become one line on stderr."""
     # Hide TensorFlow's C++ messages below errors; a few lines at its start ignore the level.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Importing TensorFlow makes a folder for Keras, which is not used, in the home folder; if that is unknown, in "~".
+    # TensorFlow's import creates a folder for Keras in the home folder, or in "~" if that is unknown. It is unused.
     os.environ.setdefault("KERAS_HOME", os.devnull)
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for name in LOGGERS:
@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     # it has no home folder for its cache.
     for name in ("absl", "asyncio", "matplotlib"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    # Print names with undecodable bytes, or with letters that the terminal's encoding lacks.
+    # Escape undecodable bytes, and letters that the terminal's encoding lacks, instead of failing.
     sys.stdout.reconfigure(errors="backslashreplace")
     arguments = list(argv[1:])
     command = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "train"
@@ -72,11 +72,14 @@ def _explain(error: Exception) -> str | None:
     # TensorFlow's file system reads gs:// paths. Compare names: to compare types would import TensorFlow.
     if type(error).__module__.startswith("tensorflow.python.framework.errors"):
         return f"{first_line(error)}; check the address, the network and the credentials, and try again"
+    if isinstance(error, UnicodeEncodeError) and error.encoding != "utf-8":
+        text = error.object[error.start : error.end]
+        return f"the locale's encoding, {error.encoding}, lacks {text!a}; set PYTHONUTF8=1 or a locale with UTF-8"
     if isinstance(error, RuntimeError | AssertionError) and (why := _missing_device(error)):
         given = os.environ.get("JAX_PLATFORMS")
         return (
-            f"JAX has no device to compute on ({why}); JAX_PLATFORMS is {given!r}; allowed: cpu, cuda with the extra "
-            "[cuda], tpu with the extra [tpu], or unset for any that is there"
+            f"JAX found no device ({why}); JAX_PLATFORMS is {given!r}; allowed: cpu, cuda (install the extra [cuda]), "
+            "tpu (install the extra [tpu]); unset it to use any device"
         )
     return None
 
@@ -86,10 +89,10 @@ def _missing_device(error: Exception) -> str | None:
     if str(error).startswith("Unable to initialize backend"):
         return first_line(error)
     try:
-        # JAX only asserts that a device of JAX_PLATFORMS is there. Ask again, for its traceback is shortened.
+        # JAX checks JAX_PLATFORMS with an assertion and hides its traceback. Ask again to recognise the assertion.
         sys.modules["jax"].devices()
     except AssertionError:
-        return "none of the named kind on this machine"
+        return "this machine has none of that kind"
     except (KeyError, RuntimeError):
         pass
     return None

@@ -137,15 +137,15 @@ def summarize(results: ClassResults) -> dict[str, Any]:
 
 
 def mean_or_none(values: np.ndarray) -> float | None:
-    """Returns the mean; None of no values."""
+    """Returns the mean; None without values."""
     return float(values.mean()) if len(values) else None
 
 
 def to_csv(results: ClassResults, class_names: Sequence[str]) -> str:
     """Returns a CSV with the header `COLUMNS` and a line per class, by class id.
 
-    An unknown number of training images is empty, and so are the accuracies of a class without test images. The last
-    two columns are empty for a class without wrong predictions.
+    The number of training images is empty if it is unknown. The accuracies are empty for a class without test images,
+    and the last two columns for a class without wrong predictions.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")

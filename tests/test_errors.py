@@ -1,11 +1,11 @@
-"""Error messages are one line, and no longer than a screen."""
+"""Error messages are one line, and fit on a screen."""
 
 import pytest
 
 from animesion_jax.errors import MAX_MESSAGE, InputError, first_line, shorten, some
 
 
-def test_input_error_loses_the_middle_of_a_message_longer_than_a_screen():
+def test_input_error_shortens_a_long_message():
     message = str(InputError("bad value: " + "\n" * 50_000 + "; allowed: 1"))
     assert len(message) == MAX_MESSAGE and "(100,023 characters)" in message
     assert message.startswith("bad value: \\n\\n") and message.endswith("\\n; allowed: 1")

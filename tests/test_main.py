@@ -158,7 +158,7 @@ def test_missing_device_is_one_line(platforms, bundle_path):
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
     assert result.returncode == 2 and not result.stdout, result
     message = result.stderr.splitlines()[-1]
-    assert message.startswith("animesion predict: error: JAX has no device to compute on (")
+    assert message.startswith("animesion predict: error: JAX found no device (")
     assert f"JAX_PLATFORMS is '{platforms}'; allowed: cpu, cuda" in message and "Traceback" not in result.stderr
 
 

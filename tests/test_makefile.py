@@ -54,7 +54,7 @@ def _files(folder):
 
 
 @pytest.mark.parametrize("folder", ["plain", "a b", "it's #1 %s & <ö> 顔 ;(a) ~ ^ | ]!", "-x --y=z"])
-def test_make_demo_stays_in_theclone(make, tmp_path, folder):
+def test_make_demo_writes_only_into_the_clone(make, tmp_path, folder):
     clone, result, notes = make(folder, "demo")
     assert result.returncode == 0, result
     below = tmp_path / folder
@@ -69,7 +69,7 @@ def test_make_demo_stays_in_theclone(make, tmp_path, folder):
 def test_make_refuses_a_path_that_the_tools_do_not_support_before_writing(make, tmp_path, folder):
     clone, result, notes = make(folder, "demo")
     assert (result.returncode, notes) == (2, [])
-    assert "animesion_jax does not work below a path with " in result.stderr
+    assert "which is not supported; move the clone" in result.stderr
     assert _files(clone) == [".ci/check_install.py", "Makefile", "setup.py"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["notes", "python", folder])
 
@@ -77,7 +77,7 @@ def test_make_refuses_a_path_that_the_tools_do_not_support_before_writing(make, 
 @pytest.mark.parametrize(("version", "works"), [(10, False), (11, True), (13, True), (14, False)])
 def test_make_refuses_a_python_that_tensorflow_does_not_support_before_writing(make, version, works):
     clone, result, _ = make("plain", ".venv/.installed", script=FAKE_VERSION.replace("VERSION", str(version)))
-    line = f"animesion_jax needs Python 3.11 to 3.13, this is 3.{version}; name another: make PYTHON=python3.11 ..."
+    line = f"Python 3.{version} is not supported; allowed: 3.11 to 3.13; choose one: make PYTHON=python3.11 ..."
     assert (line in result.stderr.splitlines()) is not works
     assert _files(clone) == [".ci/check_install.py", "Makefile", "setup.py"]
 

@@ -101,7 +101,7 @@ def test_pmap_is_named_in_two_modules():
 
 
 def test_text_files_and_pipes_name_their_encoding():
-    """Otherwise they have the locale's, and another locale cannot read them."""
+    """Otherwise Python uses the locale's encoding."""
     folders = ("animesion_jax", "tfds_builders", "configs", "benchmarks", ".ci")
     paths = [ROOT / "setup.py", *(path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")))]
     found = [

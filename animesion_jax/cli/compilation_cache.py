@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 
 
 def set_compilation_cache() -> None:
-    """Sets the cache folder unless the user has set one, "" for no cache; call it before JAX is imported.
+    """Sets JAX's cache folder unless the environment sets it; "" turns the cache off.
 
-    Without a usable folder there is no cache, which a message says.
+    Call this before JAX is imported. If the folder cannot be used, the cache is off, and a message says why.
 
     Raises:
       InputError: the user's folder starts with `~`, and the home folder is unknown.
@@ -39,7 +39,7 @@ def set_compilation_cache() -> None:
     try:
         folder = _make_folder()
     except (InputError, OSError) as error:
-        log.info("compiled programs are not kept: %s; %s=FOLDER keeps them", first_line(error), FOLDER)
+        log.info("the compilation cache is off: %s; to turn it on, set %s=FOLDER", first_line(error), FOLDER)
         return
     os.environ[FOLDER] = str(folder)
     for name, value in SETTINGS.items():
@@ -47,12 +47,12 @@ def set_compilation_cache() -> None:
 
 
 def _make_folder() -> Path:
-    """Returns the new or existing folder; InputError or OSError if JAX cannot keep a limited cache in it."""
+    """Creates and returns the cache folder; InputError or OSError if JAX cannot use it."""
     folder = cache_folder() / "compiled" / processor()
     if set("*?[") & set(str(folder)):
-        raise InputError(f"JAX does not find the programs in {folder}, a path with one of * ? [")
+        raise InputError(f"JAX cannot use {folder}, a path with one of * ? [")
     try:
-        # JAX asks for the size of each program in a way that needs the owner's name.
+        # JAX reads the size of each program with `epath.Path.stat`, which needs the names of user and group.
         pwd.getpwuid(os.getuid()), grp.getgrgid(os.getgid())
     except KeyError as error:
         raise InputError("the user or the group of this process is not in /etc/passwd or /etc/group") from error

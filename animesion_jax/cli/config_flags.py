@@ -61,7 +61,7 @@ def _parse(define: Callable[..., Any], arguments: Sequence[str], *defaults: Any)
 
 
 def _check_override(config: ml_collections.ConfigDict, override: str, following: Sequence[str]) -> None:
-    """Raises InputError for an unknown field, or a field without a value, here or in the next argument, if any."""
+    """Raises InputError for an unknown field, or one without a value after "=" or in the `following` argument."""
     flag, equals, _ = override.partition("=")
     name = flag.partition(".")[2]
     _check_field(config, name)

@@ -10,7 +10,7 @@ from animesion_jax.cli.flags import add_process_flags, add_run_flags, join_proce
 from animesion_jax.errors import InputError, command, escape
 from animesion_jax.files import check_output, expand_home, write_whole
 
-# Flags that choose the weights and the images of a run.
+# Flags for --workdir only.
 OF_A_RUN = ("weights", "split", "data_dir", "distributed")
 
 log = logging.getLogger("animesion_jax")
@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
     parser = make_parser(
         "evaluate",
         "Evaluates a run on a whole split of its data set, or a bundle on FOLDER, which holds a folder of images per "
-        "character.\n\nFolders of characters that the bundle does not know show how many unknown characters it names.",
+        "character.\n\nImages in other folders count as unknown characters and give the false accept rate.",
         "--workdir=runs/demo/run --split=test --weights=last\n"
         "  python -m animesion_jax.main evaluate --bundle=demo.msgpack folder/",
     )
@@ -46,12 +46,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(args: Namespace) -> None:
-    """Raises InputError for flags that do not go together."""
+    """Raises InputError for an invalid combination of flags."""
     if args.output and not args.per_class:
         raise InputError(f"--output={args.output} is for --per_class; give both")
     if not args.bundle:
         if args.folder:
-            raise InputError(f"{args.folder} is for --bundle; a run's images are those of --split")
+            raise InputError(f"FOLDER {args.folder} is for --bundle; with --workdir, choose the images by --split")
         return
     for name in OF_A_RUN:
         if value := getattr(args, name):
@@ -96,20 +96,20 @@ def _find_images(args: Namespace) -> list[tuple[Path, str]]:
 
     layout = read_layout(Path(expand_home(args.folder)))
     if not layout.images:
-        others = f" but {describe(layout.left_out)}" if layout.left_out else ""
+        others = f" (left out: {describe(layout.left_out)})" if layout.left_out else ""
         raise InputError(
-            f"{args.folder} holds no image in a character's folder{others}; allowed: files of {', '.join(formats())}"
+            f"{args.folder} has no images in folders of characters{others}; allowed: files of {', '.join(formats())}"
         )
     if layout.has_splits:
         splits = {image.split: image.name.partition("/")[0] for image in layout.images}
         chosen = Path(args.folder, splits.get("test") or splits.get("validation") or splits["train"])
         raise InputError(
-            f"{args.folder} holds the splits {', '.join(splits.values())}; evaluate one of them: "
+            f"{args.folder} has the splits {', '.join(splits.values())}; evaluate one of them: "
             f"{command('evaluate', str(chosen), bundle=args.bundle)}"
         )
     if layout.loose:
         log.warning(
-            "left out: %d images outside of the characters' folders, such as %s",
+            "left out: %d images that are in no character's folder, such as %s",
             len(layout.loose), escape(layout.loose[0]),
         )  # fmt: skip
     if layout.left_out:

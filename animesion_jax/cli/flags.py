@@ -20,8 +20,8 @@ class Parser(argparse.ArgumentParser):
     """The argument parser of a command; reports an error in one line, without the usage.
 
     Attributes:
-      compiles: whether the command compiles programs. Then successful parsing sets JAX's compilation cache; --help and
-        wrong flags do not make its folder.
+      compiles: whether the command compiles programs. If so, parsing sets JAX's compilation cache, except for --help
+        and invalid flags.
     """
 
     compiles = True
@@ -97,9 +97,9 @@ def parse_with_config(parser: Parser, argv: Sequence[str]) -> argparse.Namespace
 
 
 def use_utf8_output() -> None:
-    r"""Prints UTF-8 from now on, in any locale; undecodable bytes of file names become escapes such as "\udcff".
+    r"""Makes stdout UTF-8 in any locale; undecodable bytes of file names become escapes such as "\udcff".
 
-    Every command that prints JSON or CSV calls it first.
+    Call it before a command prints JSON or CSV.
     """
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 

@@ -18,7 +18,7 @@ log = logging.getLogger("animesion_jax")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Names the characters on image files; exit status 1 if a file was unreadable or the name of a result too long."""
+    """Names the characters on image files; exit status 1 if an image has an error."""
     args = _parse(argv)
     from tqdm import tqdm
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
             left = result_file.missing(files, min(args.top_k, len(recognizer.bundle.names)))
         done = len(files) - len(left)
         if done:
-            log.info("%s has %d of the %d images, which are skipped", args.output, done, len(files))
+            log.info("%s already has %d of the %d images, which are skipped", args.output, done, len(files))
         rows: Iterable[Row] = recognizer.predict_files(left, args.top_k)
         if args.copy_to:
             rows = copy_into_folders(rows, args.copy_to)
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
             try:
                 result_file.write(rows, left)
             except KeyboardInterrupt:
-                log.info("%s keeps the rows written so far; the same command adds the others", args.output)
+                log.info("%s has the rows written so far; run the same command again to add the others", args.output)
                 raise
         else:
             if args.format not in (None, "table"):
@@ -60,11 +60,11 @@ def main(argv: Sequence[str]) -> int:
             WRITERS[args.format or "table"](rows, sys.stdout, left)
     if args.output or args.copy_to or args.sidecar:
         summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-        log.info("%s", summary or f"{args.output} has all images already")
+        log.info("%s", summary or f"{args.output} already has all images")
     if args.sidecar:
         written, kept = sidecars.counts["written"], sidecars.counts["kept"]
         hint = "; --overwrite replaces them" if kept and not args.overwrite else ""
-        log.info("text files: %d written, %d that were there with other content kept%s", written, kept, hint)
+        log.info("text files: %d written, %d existing ones with other content kept%s", written, kept, hint)
     return 1 if counts["with an error"] else 0
 
 
@@ -84,11 +84,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         nargs="?",
         choices=tuple(SIDECARS),
         metavar="FORMAT",
-        help="also write the character of each known image to IMAGE.txt beside it; --sidecar=hydrus writes "
-        "character:NAME instead of NAME",
+        help="also write the character of each image to IMAGE.txt beside it, unless it is unknown; --sidecar=hydrus "
+        "writes character:NAME instead of NAME",
     )
     parser.add_argument("--sidecar_to", help="write the text files below this folder instead", metavar="FOLDER")
-    parser.add_argument("--overwrite", action="store_true", help="replace text files that are there")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing text files")
     parser.add_argument("--top_k", type=int, default=5, help="characters per image; default: 5")
     parser.add_argument("--batch_size", type=int, default=32, help="images per forward pass; default: 32")
     args = parser.parse_args(_with_format(argv))
@@ -103,7 +103,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _with_format(argv: Sequence[str]) -> list[str]:
-    """Gives --sidecar its default format, or argparse would take the path of an image after it for the format."""
+    """Adds the default format to --sidecar; argparse would read the path after it as the format."""
     end = argv.index("--") if "--" in argv else len(argv)
     following = [*argv[1:end], ""]
     default = f"--sidecar={next(iter(SIDECARS))}"

@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
         "--examples", nargs="+", default=[], metavar="IMAGE_OR_FOLDER", help="sample images on the page"
     )
     parser.add_argument(
-        "--root_path", default="", metavar="/PATH", help="path of the page at a proxy, such as /anime; default: none"
+        "--root_path", default="", metavar="/PATH", help="path of the page behind a proxy, such as /anime"
     )
     args = parser.parse_args(argv)
     from animesion_jax.images import find_images

@@ -142,7 +142,7 @@ FIELDS: dict[str, Field] = {
         "", 'file, workdir, bundle, gs://, https:// or a name of pretrained/sources.py; "" for none', ANY, _pretrained
     ),
     "keep_head": Field(
-        False, "keeps the classifier of these weights where its shape fits; else it starts anew", ANY, _pretrained
+        False, "keeps the classifier of these weights if its shape fits, else re-initialises it", ANY, _pretrained
     ),
     "trainable": _stage(
         "all", '"all", or "head": all but the classifier is frozen and runs in evaluation mode', _one_of("all", "head")
@@ -185,7 +185,7 @@ FIELDS: dict[str, Field] = {
         0, "epochs after which layers train in evaluation mode; 0 for never", AT_LEAST_0
     ),
     "pytorch_init": Field(
-        False, "ResNets' classifier, all of ShallowNet and ViTs' patch embedding start as PyTorch's defaults", ANY
+        False, "initialises ResNets' classifier, all of ShallowNet and ViTs' patch embedding as PyTorch does", ANY
     ),
 
     # Run.

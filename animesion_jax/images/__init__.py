@@ -1,4 +1,4 @@
-"""Image files: which of a folder's files are images, and safe reading of their pixels."""
+"""Finds image files in folders, and reads their pixels safely."""
 
 from animesion_jax.images.content import Content, is_content
 from animesion_jax.images.finding import (

@@ -1,4 +1,4 @@
-"""The content of files, from bytes and from binary file objects."""
+"""Image files that are given as bytes or as binary file objects."""
 
 import contextlib
 import io
@@ -6,8 +6,9 @@ from typing import BinaryIO
 
 from animesion_jax.errors import InputError
 
-# More than the largest image that Pillow opens takes without compression.
+# Largest content; no image of an allowed size needs more, even without compression.
 MAX_BYTES = 2**30
+# Bytes per read of a file object.
 PART = 2**20
 
 Content = bytes | bytearray | memoryview | BinaryIO
@@ -19,20 +20,20 @@ def is_content(source: object) -> bool:
 
 
 def read_content(source: Content) -> io.BytesIO:
-    """Returns the content of a file; a file object is read from its start, or as far as it is if it cannot seek.
+    """Returns the content as a stream. Reads a file object from its start, or from its position if it cannot seek.
 
     Raises:
       InputError: the content is empty, text, or larger than `MAX_BYTES`.
     """
     content = _read_all(source) if hasattr(source, "read") else io.BytesIO(bytes(source))
     if not content.getbuffer().nbytes:
-        raise InputError("it is empty; save or download it again")
+        raise InputError("the file is empty; save or download it again")
     content.seek(0)
     return content
 
 
 def _read_all(file: BinaryIO) -> io.BytesIO:
-    # Objects such as the responses of urllib cannot seek.
+    # Some objects cannot seek, such as responses of urllib.
     with contextlib.suppress(AttributeError, OSError):
         file.seek(0)
     content = io.BytesIO()
@@ -42,5 +43,5 @@ def _read_all(file: BinaryIO) -> io.BytesIO:
             if content.tell() > MAX_BYTES:
                 raise InputError(f"too large: over {MAX_BYTES} bytes; scale it down, or crop it to the face")
     except (UnicodeDecodeError, TypeError) as error:
-        raise InputError("the file object does not give bytes; open it with mode 'rb'") from error
+        raise InputError("the file object does not return bytes; open it with mode 'rb'") from error
     return content

@@ -1,4 +1,4 @@
-"""The images of a user's files and folders: every command takes and leaves out the same."""
+"""Finds the images in files and folders, by the same rules for every command."""
 
 import logging
 import os
@@ -16,8 +16,8 @@ from animesion_jax.images.reading import HEIF, HEIF_ENDINGS, formats
 
 # Ending of the overlays that `explain` writes beside images.
 EXPLAINED = ".explained.png"
-# Names, in lower case, that systems give to copies, deleted files and files of their own. Hidden names, with a dot at
-# the start, are left out too: `._a.png`, `.ipynb_checkpoints`, `.Trash-1000`, `.@__thumb`.
+# Names, in lower case, of the files and folders that operating systems and network storage create. Hidden names are
+# left out too: `._a.png`, `.ipynb_checkpoints`, `.Trash-1000`, `.@__thumb`.
 SYSTEM_NAMES = frozenset(
     (
         "@eadir", "@tmp", "#recycle", "#snapshot",  # Synology
@@ -28,13 +28,13 @@ SYSTEM_NAMES = frozenset(
         "lost+found",  # Linux
     )
 )  # fmt: skip
-# Kinds of what is left out, beside the endings of files.
+# Kinds of files that are left out, besides those named by their ending.
 SYSTEM = "hidden or system"
 LINKED = "linked folders"
-MAPS = "maps of explain"
+MAPS = "overlays of explain"
 NO_ENDING = "without an ending"
 NO_FILE = "pipes, sockets and devices"
-# Kinds in a message; the others are counted.
+# Most kinds that a message names; the others are counted.
 MAX_KINDS = 12
 
 log = logging.getLogger(__name__)
@@ -57,12 +57,12 @@ def _ending(name: str) -> str:
 
 
 class Level(NamedTuple):
-    """What a folder holds itself, sorted by name.
+    """The direct content of a folder, sorted by name.
 
     Attributes:
-      folders: below which images are looked for.
+      folders: subfolders to search for images.
       links: links to folders.
-      images: files that are images by their name; a broken link too, since its disk may be missing.
+      images: files with the name of an image, including broken links, whose disk may be missing.
     """
 
     folders: list[Path]
@@ -71,7 +71,7 @@ class Level(NamedTuple):
 
 
 def read_level(folder: Path, left_out: Counter[str]) -> Level:
-    """Returns what a folder holds itself, and counts by kind in `left_out` what else it holds, without links.
+    """Returns the direct content of a folder, and counts other entries in `left_out`, by kind.
 
     Raises:
       OSError: the folder cannot be read.
@@ -98,7 +98,7 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def _kind_left_out(entry: os.DirEntry) -> str:
-    """Returns the kind of a file that is no image by its name, and "" for images."""
+    """Returns the kind of a file that is left out; "" for images."""
     if entry.name.endswith(EXPLAINED):
         return MAPS
     if is_image_name(entry.name):
@@ -137,7 +137,7 @@ def describe(left_out: Counter[str]) -> str:
 def find_images(paths: Sequence[str]) -> list[Path]:
     """Returns the given files and, sorted, the images anywhere below the given folders.
 
-    Logs one line with what it leaves out in folders, and a warning for each folder that it cannot read.
+    Logs one line that counts the files left out in folders, and a warning for each folder that it cannot read.
 
     Raises:
       InputError: a folder without images.
@@ -154,8 +154,8 @@ def find_images(paths: Sequence[str]) -> list[Path]:
         others: Counter[str] = Counter()
         inside = sorted(walk(Path(path), others, warn))
         if not inside:
-            holds = f"holds no image but {describe(others)}" if others else "holds no image"
-            raise InputError(f"folder {path} {holds}; allowed: files or folders of {', '.join(formats())}")
+            holds = f" (left out: {describe(others)})" if others else ""
+            raise InputError(f"folder {path} has no images{holds}; allowed: files or folders of {', '.join(formats())}")
         found += inside
         left_out += others
     if left_out:

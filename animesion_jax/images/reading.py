@@ -19,8 +19,7 @@ from animesion_jax.images.streams import BoundedFile, without_metadata
 
 # Formats by Pillow's names. Pillow reads 30 more; it runs Ghostscript on EPS and unpacks FITS without limits.
 PILLOW_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-# The format of phones' photos, HEIC, which needs the package pillow-heif. Its files have one of the brands after
-# their fourth byte.
+# HEIC, the format of phones' photos, needs the package pillow-heif. Bytes 4 to 12 of its files are one of the brands.
 HEIF = "HEIF"
 HEIF_ENDINGS = frozenset((".heic", ".heics", ".heif", ".heifs", ".hif"))
 HEIF_BRANDS = frozenset((b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis", b"ftyphevc", b"ftyphevx"))
@@ -34,7 +33,7 @@ PIXELS_PER_BYTE = 100
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """Returns the allowed formats by Pillow's names; HEIF is one where pillow-heif is installed."""
+    """Returns the allowed formats by Pillow's names; HEIF only if pillow-heif is installed."""
     try:
         import pillow_heif
     except ImportError:
@@ -117,7 +116,7 @@ def _size_of_file(path: str | Path) -> int:
 def _check_heif(file: BinaryIO) -> None:
     """Raises InputError for a HEIC file that needs a missing package."""
     if HEIF not in formats() and file.read(12)[4:] in HEIF_BRANDS:
-        raise InputError("it is a HEIC file; to read it: pip install pillow-heif; or save it as JPEG or PNG")
+        raise InputError("HEIC files need another package: pip install pillow-heif; or save the image as JPEG or PNG")
 
 
 def _check_size(width: int, height: int, size: int) -> None:

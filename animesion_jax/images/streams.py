@@ -1,7 +1,7 @@
-"""Streams for Pillow: no read beyond a file's size, and no metadata of PNG, JPEG and GIF files.
+"""Streams for Pillow that bound its reads and hide the metadata of PNG, JPEG and GIF files.
 
-Programs write metadata of any size and kind into images, and Pillow parses all of it: it refuses sound pixels because
-of a long or damaged text, and takes minutes for 20 MB of comments. Metadata of the other formats does no harm.
+Pillow parses all metadata. It rejects intact images with a long or damaged text, and needs minutes for 20 MB of
+comments. Metadata of other formats is harmless.
 """
 
 import bisect
@@ -11,10 +11,10 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
-# Segments of JPEG that decide the colour space, JFIF and Adobe, and the shortest ones that decoders read. The numbers
-# count the marker and the length as well.
+# JPEG segments that decide the colour space, JFIF and Adobe, with the least length that decoders read, in bytes. It
+# includes the marker and the length field.
 JPEG_COLOUR = {0xE0: 18, 0xEE: 16}
-# Markers of JPEG that are followed by a length; metadata among them.
+# JPEG markers that a length follows, and those of metadata among them.
 JPEG_SEGMENTS = frozenset((*range(0xC0, 0xD0), *range(0xDB, 0xF0), 0xFE))
 JPEG_METADATA = frozenset((*range(0xE0, 0xF0), 0xFE))
 
@@ -22,7 +22,7 @@ Spans = Iterator[tuple[int, int]]
 
 
 class BoundedFile(io.BufferedReader):
-    """A stream whose `read` never asks for more than the file's size, since Python allocates all that it asks for."""
+    """A stream that reads at most the file's size at once: Python allocates the requested size before it reads."""
 
     def __init__(self, raw: io.RawIOBase, size: int):
         super().__init__(raw)
@@ -34,11 +34,11 @@ class BoundedFile(io.BufferedReader):
 
 
 class _Spliced(io.RawIOBase):
-    """Spans of a file as one stream, which copies nothing; the file stays open."""
+    """Several spans of a file as one stream, without a copy; does not close the file."""
 
     def __init__(self, file: BinaryIO, spans: Iterable[tuple[int, int]]):
         self._file = file
-        # 24 bytes of memory per span, and at least as many of the file.
+        # A span takes 24 bytes of memory, and stands for at least as many in the file.
         self._starts, self._ends, self._places = array("Q"), array("Q"), array("Q")
         self.size = self._place = 0
         for start, end in spans:
@@ -72,9 +72,9 @@ class _Spliced(io.RawIOBase):
 
 
 def without_metadata(file: BinaryIO) -> BinaryIO:
-    """Returns a stream of an image file, from its start, that lacks the metadata of a PNG, JPEG or GIF.
+    """Returns a stream of an image file without the metadata of a PNG, JPEG or GIF.
 
-    It keeps everything from the first damage on, so that decoders find it. It is valid as long as `file` is open.
+    From the first damage on, the content is unchanged, so that decoders report it. Keep `file` open while you read.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -89,7 +89,7 @@ def without_metadata(file: BinaryIO) -> BinaryIO:
 
 
 def _png_spans(file: BinaryIO, size: int) -> Spans:
-    """Yields the critical chunks, and transparency, which decoders read before the pixels only."""
+    """Yields the critical chunks, and the transparency before the pixels; decoders ignore it after them."""
     yield 0, 8
     start, is_before_pixels = 8, True
     while start < size:
@@ -108,7 +108,7 @@ def _png_spans(file: BinaryIO, size: int) -> Spans:
 
 
 def _jpeg_spans(file: BinaryIO, size: int) -> Spans:
-    """Yields all but comments and the segments of programs; those behind the first scan are skipped by decoders."""
+    """Yields all but the comments and application segments before the first scan; decoders skip later ones."""
     yield 0, 2
     start = 2
     while start < size:
@@ -127,7 +127,7 @@ def _jpeg_spans(file: BinaryIO, size: int) -> Spans:
 
 
 def _gif_spans(file: BinaryIO, size: int) -> Spans:
-    """Yields the header, and of the extensions before the first frame the one with its transparency."""
+    """Yields the header, the transparency of the first frame, and everything from that frame on."""
     file.seek(0)
     flags = file.read(13)[10:11] or b"\0"
     start = 13 + (3 << (flags[0] & 7) + 1 if flags[0] & 0x80 else 0)
@@ -145,7 +145,7 @@ def _gif_spans(file: BinaryIO, size: int) -> Spans:
 
 
 def _end_of_blocks(file: BinaryIO, start: int, size: int) -> int:
-    """Returns the place after GIF's blocks of up to 255 bytes, which an empty one ends."""
+    """Returns the offset after a sequence of GIF data blocks, which an empty block ends."""
     while start < size:
         file.seek(start)
         length = file.read(1)[0]
@@ -155,7 +155,7 @@ def _end_of_blocks(file: BinaryIO, start: int, size: int) -> int:
     return start
 
 
-# By the signature of a format.
+# Functions that yield the (start, end) of each span to keep, by the signature of the format.
 SPANS: dict[bytes, Callable[[BinaryIO, int], Spans]] = {
     b"\x89PNG\r\n\x1a\n": _png_spans,
     b"\xff\xd8\xff": _jpeg_spans,

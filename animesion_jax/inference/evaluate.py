@@ -1,4 +1,4 @@
-"""Exact metrics of a bundle on images in a folder per character."""
+"""Exact metrics of a bundle on labelled images, in a folder per character."""
 
 import difflib
 import itertools
@@ -23,7 +23,7 @@ from animesion_jax.inference.sort_images import folder_name
 from animesion_jax.metrics import ClassResults, count_by_class, cross_entropy, finalize, label_ranks, mean_or_none
 
 BATCH_SIZE = 32
-# Folders in a message; the result has all.
+# Most folders that a message names; the result has all.
 MAX_NAMES = 10
 # Label of images of unknown characters.
 UNKNOWN_ID = -1
@@ -34,8 +34,8 @@ log = logging.getLogger("animesion_jax")
 def match_names(folders: Iterable[str], names: Sequence[str]) -> dict[str, int]:
     """Returns the class id of each folder that is named after a character.
 
-    A folder has the character's name, or the one that `predict --copy_to` gives it. Its name may differ in Unicode form
-    or in capital letters if it still fits one character only.
+    A folder has the character's name, or the folder name of `predict --copy_to`. Its Unicode form and case may differ
+    if it then matches one character only.
 
     Args:
       folders: distinct names of folders.
@@ -64,7 +64,7 @@ def _caseless(name: str) -> str:
 def evaluate(bundle: Bundle, images: Sequence[tuple[Path, str]]) -> tuple[dict[str, Any], ClassResults]:
     """Returns the metrics of a bundle on labelled images, with the probabilities of `predict`.
 
-    A folder that `match_names` does not find has images of an unknown character. Without a calibration they are not
+    Images in folders that `match_names` does not match count as unknown characters; without a calibration they are not
     read. Logs a warning about these folders, and about each unreadable image.
 
     Args:
@@ -89,9 +89,11 @@ def evaluate(bundle: Bundle, images: Sequence[tuple[Path, str]]) -> tuple[dict[s
     if not class_ids:
         raise InputError(_nothing_known(bundle, unknown, images))
     if unknown:
-        effect = "count as unknown characters" if bundle.calibration else "are left out: the bundle has no calibration"
+        effect = (
+            "count as unknown characters" if bundle.calibration else "are left out, since the bundle has no calibration"
+        )
         log.warning(
-            "folders of characters that the bundle does not know %s: %s", effect, escape(_describe(bundle, unknown))
+            "folders of characters that are not in the bundle %s: %s", effect, escape(_describe(bundle, unknown))
         )
     labelled = [(file, class_ids.get(folder, UNKNOWN_ID)) for file, folder in images]
     if bundle.calibration is None:
@@ -99,7 +101,7 @@ def evaluate(bundle: Bundle, images: Sequence[tuple[Path, str]]) -> tuple[dict[s
     results = np.fromiter(_results(bundle, labelled), np.dtype((np.float64, 5)))
     is_known = results[:, 0] != UNKNOWN_ID
     if not is_known.any():
-        raise InputError("none of the images of known characters can be read; allowed: one or more readable images")
+        raise InputError("no image of a known character can be read; allowed: one or more readable images")
     labels, losses, ranks, predicted = results[is_known, :4].T
     sums = {"loss": losses.sum(), "top1_accuracy": (ranks < 1).sum(), "top5_accuracy": (ranks < 5).sum()}
     threshold = bundle.calibration.threshold if bundle.calibration else np.nan
@@ -111,7 +113,7 @@ def evaluate(bundle: Bundle, images: Sequence[tuple[Path, str]]) -> tuple[dict[s
         "false_accept_rate": mean_or_none(results[~is_known, 4] >= threshold),
         "unreadable": len(labelled) - len(results),
     }
-    train_images = np.full(len(bundle.names), -1)  # a bundle does not have the numbers
+    train_images = np.full(len(bundle.names), -1)  # a bundle does not store them
     return described, count_by_class(labels.astype(int), predicted.astype(int), ranks, train_images)
 
 
@@ -126,13 +128,13 @@ def _describe(bundle: Bundle, unknown: dict[str, int]) -> str:
 
 
 def _nothing_known(bundle: Bundle, unknown: dict[str, int], images: Sequence[tuple[Path, str]]) -> str:
-    """Returns the error that no folder is named after a character."""
+    """Returns the error message if no folder is named after a known character."""
     names = ", ".join(bundle.names[:MAX_NAMES]) + (", ..." if len(bundle.names) > MAX_NAMES else "")
     parents = {file.parent.name: file.parent.parent for file, _ in images}
     deeper = sorted(match_names(parents, bundle.names))
-    hint = f"; {parents[deeper[0]]} holds such folders: evaluate on it" if deeper else ""
+    hint = f"; {parents[deeper[0]]} has such folders; evaluate that folder" if deeper else ""
     found = _describe(bundle, unknown)
-    return f"no folder is named after a character that the bundle knows: {found}; allowed: {names}{hint}"
+    return f"no folder is named after a character of the bundle; found: {found}; allowed: {names}{hint}"
 
 
 def _results(bundle: Bundle, labelled: Sequence[tuple[Path, int]]) -> Iterator[tuple[float, ...]]:

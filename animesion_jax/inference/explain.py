@@ -174,7 +174,7 @@ def explain_files(
 
     Args:
       explainer: of a bundle.
-      files: images; the overlay of face.jpg is face.jpg.explained.png. An image has an error if that name is too long.
+      files: images; the overlay of face.jpg is face.jpg.explained.png. If it is too long, the image has an error.
       class_name: character of the map; None for the likeliest of each image.
       output: folder of the overlays; None to write each beside its image.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from animesion_jax.errors import InputError
 
-# A file system refuses the name: it is too long, or has letters that the file system does not allow.
+# The name is too long, or has characters that the file system does not allow.
 REFUSED_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -22,7 +22,7 @@ def writing(target: Path, flag: str) -> Iterator[None]:
 
     Args:
       target: the file to write.
-      flag: gives another folder to write to.
+      flag: the flag that sets another folder, for the message.
 
     Raises:
       RefusedName: the file system refuses the name.

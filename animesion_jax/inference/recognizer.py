@@ -59,7 +59,8 @@ class Recognizer:
 
         Args:
           images: paths, bytes or binary file objects of image files, Pillow images or (H, W, 3) uint8 arrays, of any
-            size; a list of them or a single one. A file object is read from its start, or, if it cannot seek, as it is.
+            size; a list of them or a single one. A file object is read from its start, or from its
+            position if it cannot seek.
           top_k: number of characters, at least 1; at most all that the bundle knows are returned.
 
         Returns:

@@ -18,7 +18,7 @@ HEADER = csv_line(CSV_HEADER).encode()
 
 @contextlib.contextmanager
 def open_result_file(output: str) -> Iterator["ResultFile"]:
-    """Yields the file of predictions at a local path, new or existing; no other process can open it meanwhile.
+    """Opens a local file of predictions, new or existing, and locks it during the block.
 
     Raises:
       InputError: not a file named *.csv or *.jsonl, or another process has opened it.
@@ -28,7 +28,7 @@ def open_result_file(output: str) -> Iterator["ResultFile"]:
         raise InputError(f"--output={output}: allowed: a file named {' or '.join(f'*{name}' for name in FORMATS)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.open("ab").close()
-    message = f"--output={output} is written by another predict; give another file, or wait until that one has ended"
+    message = f"another predict is writing --output={output}; wait until it ends, or give another file"
     with locked(path, message):
         try:
             yield ResultFile(output, path)
@@ -47,7 +47,7 @@ class ResultFile:
     def missing(self, files: Sequence[Path], ranks: int) -> list[Path]:
         """Returns the images without a row in the file, each once; cuts off an incomplete last row.
 
-        An image is known by its absolute path: the file may have it relative to the working directory.
+        Compares absolute paths, since the file may have paths relative to the current folder.
 
         Args:
           files: images to predict.

@@ -1,4 +1,4 @@
-"""Text files with the character of each image, one tag a line, for other programs."""
+"""Sidecar files: text files with the character of each image as a tag, for other programs."""
 
 import os
 from collections import Counter
@@ -10,7 +10,7 @@ from animesion_jax.files import creating, expand_home, replacing
 from animesion_jax.inference.named_files import RefusedName, writing
 from animesion_jax.inference.writers import Row
 
-# Tags by format. Hydrus splits a tag at its first colon into a namespace and a name, which may have colons.
+# Templates of a tag, by format. Hydrus splits a tag at its first colon into namespace and name; the name may have more.
 FORMATS = {"tags": "{}", "hydrus": "character:{}"}
 
 
@@ -18,7 +18,7 @@ class Sidecars:
     """The text files of images: IMAGE.txt, as in face.jpg.txt, beside each image or below a folder.
 
     Attributes:
-      counts: files "written", and files "kept" because they were there with another content.
+      counts: numbers of files "written", and of existing files with other content "kept".
     """
 
     def __init__(self, files: Sequence[Path], given: Sequence[str], form: str, folder: str | None, overwrite: bool):
@@ -26,10 +26,10 @@ class Sidecars:
 
         Args:
           files: the images.
-          given: the files and folders among which the images were found.
+          given: the files and folders that the user gave.
           form: a key of `FORMATS`.
-          folder: where to write; an image keeps its path below the folder of `given`. None for beside each image.
-          overwrite: whether to replace files that are there.
+          folder: folder to write to, in the images' subfolders of `given`; None to write beside each image.
+          overwrite: whether to replace existing files.
 
         Raises:
           InputError: two images have the same text file.
@@ -46,8 +46,8 @@ class Sidecars:
     def write(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Writes the text file of each row and then yields the row.
 
-        An unknown image has no text file; if there is one and it may be replaced, it becomes empty. If a name is too
-        long, the row becomes {"path", "error"}.
+        An image of an unknown character gets no text file; with `overwrite`, an existing one becomes empty. If a name
+        is too long, the row becomes {"path", "error"}.
         """
         for row in rows:
             if "error" not in row:
@@ -66,7 +66,7 @@ class Sidecars:
         return os.path.join(self._folder, f"{whole.removeprefix(root)}.txt")
 
     def _content(self, name: str) -> bytes:
-        # Hydrus and others end a line at every separator of Unicode.
+        # Hydrus and others split lines at every line separator of Unicode.
         tag = " ".join(encodable(name).splitlines()).strip()
         return f"{self._form.format(tag)}\n".encode() if tag else b""
 
@@ -82,7 +82,7 @@ class Sidecars:
                     self.counts["written"] += 1
                     return
                 except FileExistsError:
-                    pass  # another process has written it meanwhile
+                    pass  # another process wrote it after the check
             if target.is_file() and target.stat().st_size == len(content) and target.read_bytes() == content:
                 return
             if not self._overwrite or target.is_dir():

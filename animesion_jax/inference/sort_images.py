@@ -65,6 +65,6 @@ def copy_once(image: Path, folder: Path) -> None:
                         shutil.copy2(image, fresh)
                     return
                 except FileExistsError:
-                    pass  # another process has copied an image of this name meanwhile
+                    pass  # another process copied an image of this name after the check
             if target.is_file() and filecmp.cmp(image, target, shallow=False):
                 return

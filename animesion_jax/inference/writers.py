@@ -54,7 +54,7 @@ def write_jsonl(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> N
 
 
 def json_line(row: Row) -> str:
-    """Returns one line of JSON; U+2028 and the like, at which many readers split lines, become escapes."""
+    """Returns one line of JSON, with escapes for U+2028 and other characters at which many readers split lines."""
     return UNPRINTABLE.sub(lambda found: f"\\u{ord(found.group()):04x}", json.dumps(row, ensure_ascii=False))
 
 

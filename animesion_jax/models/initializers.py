@@ -1,4 +1,4 @@
-"""PyTorch's default start of a layer."""
+"""PyTorch's default initialisation of layers."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ import jax.numpy as jnp
 
 
 def pytorch_default(inputs: int) -> dict[str, Any]:
-    """Returns the initialisers with which a Flax layer starts as PyTorch's Linear and Conv2d do.
+    """Returns PyTorch's default initialisers of Linear and Conv2d, as arguments of a Flax layer.
 
     Kernel and bias are uniform in +-1 / sqrt(inputs), PyTorch's kaiming_uniform with a = sqrt(5).
 
     Args:
-      inputs: number of inputs of an output, height * width * channels for a convolution.
+      inputs: fan-in, the inputs per output; height * width * channels for a convolution.
 
     Returns:
       The arguments `kernel_init` and `bias_init`.

@@ -91,7 +91,7 @@ class ResNet(nn.Module):
       dropout_rate: dropout before the classifier; 0 in torchvision and in the paper.
       dtype: compute dtype.
       axis_name: pmap axis over which BatchNorm takes its training statistics; None for one device.
-      pytorch_init: whether the classifier starts as PyTorch's default, as in the paper's runs.
+      pytorch_init: whether to initialise the classifier as PyTorch does, as in the paper's runs.
     """
 
     min_image_size: ClassVar[int] = 32

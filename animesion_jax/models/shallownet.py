@@ -29,7 +29,7 @@ class ShallowNet(nn.Module):
       features: channels of the two convolutions.
       hidden_size: width of the first dense layer.
       dropout_rate: dropout before the classifier.
-      pytorch_init: whether all layers start as PyTorch's defaults, as in the paper's runs.
+      pytorch_init: whether to initialise all layers as PyTorch does, as in the paper's runs.
       dtype: compute dtype; logits are float32.
       axis_name: pmap axis over which BatchNorm takes its training statistics; None for one device.
     """
@@ -47,7 +47,7 @@ class ShallowNet(nn.Module):
     pytorch_init: bool = False
 
     def _start(self, inputs: int) -> dict[str, Any]:
-        """Returns the initialisers of a layer with `inputs` inputs per output."""
+        """Returns the initialisers of a layer; `inputs` is its fan-in."""
         return pytorch_default(inputs) if self.pytorch_init else {"kernel_init": KERNEL_INIT}
 
     @nn.compact

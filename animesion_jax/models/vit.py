@@ -146,7 +146,7 @@ class VisionTransformer(nn.Module):
       dropout_places: a key of `DROPOUT_PLACES`.
       dtype: compute dtype; parameters, softmax and logits are float32.
       axis_name: unused, because there are no batch statistics; part of every model's signature.
-      pytorch_init: whether the patch embedding starts as PyTorch's default, as in the paper's runs from scratch.
+      pytorch_init: whether to initialise the patch embedding as PyTorch does, as in the paper's runs from scratch.
     """
 
     min_image_size: ClassVar[int] = 1

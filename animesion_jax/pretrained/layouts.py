@@ -14,7 +14,7 @@ READ = (GOOGLE, TORCHVISION)
 MAX_NAME = 80
 # Trainers store the parameters of their state under these; google.py removes them.
 READ_PREFIX = re.compile(r"(opt/target/)?(params/)?")
-# Names that a file of a layout has, all below one prefix. A layout with names of another one and more comes first.
+# Names that identify a layout, all after one prefix. A layout that has the names of another one, and more, comes first.
 LAYOUTS: dict[str, tuple[str, ...]] = {
     "timm's Swin Transformer": ("layers.0.blocks.0.attn.qkv.weight",),
     "timm's BEiT": ("blocks.0.attn.q_bias", "blocks.0.attn.qkv.weight"),
@@ -54,7 +54,7 @@ class Layout(NamedTuple):
 
     Attributes:
       name: a key of `LAYOUTS`; None for an unknown layout.
-      prefix: of all names of a known layout, though other arrays may lack it; of all arrays otherwise. "" for none.
+      prefix: shared by the names of a known layout, or by all names of an unknown one; "" without a prefix.
     """
 
     name: str | None
@@ -80,18 +80,18 @@ def identify(names: Collection[str]) -> Layout:
 
 
 def check(source: str, names: Collection[str]) -> None:
-    """Raises InputError for the names of a known layout that no reader translates, because of it or of a prefix."""
+    """Raises InputError if no reader supports the layout, or its prefix; accepts unknown layouts."""
     layout = identify(names)
     if layout.name is None:
         return
     if layout.name not in READ:
         raise InputError(
-            f"{source} has {len(names)} arrays with {layout}, which are not read; allowed: {GOOGLE} (.npz), "
+            f"{source} has {len(names)} arrays with {layout}, which are not supported; allowed: {GOOGLE} (.npz), "
             f"{TORCHVISION} (.safetensors, .pth), a bundle or workdir of ours, or a name of "
             "animesion_jax/pretrained/sources.py such as google/imagenet21k/ViT-B_16"
         )
     if not READ_PREFIX.fullmatch(layout.prefix):
         raise InputError(
-            f"{source} has {len(names)} arrays with {layout}, which is not read; save them again under "
+            f"{source} has {len(names)} arrays with {layout}, which is not supported; save each array as "
             f"name.removeprefix('{shorten(layout.prefix, MAX_NAME)}')"
         )

@@ -16,7 +16,7 @@ from animesion_jax.pretrained.positions import resample_positions
 
 CLASSIFIER = f"params/{HEAD}/"
 FLOATS = ("float32", "float64", "float16", "bfloat16")
-# Arrays named in an error, per fault.
+# Most arrays that an error names, per fault.
 EXAMPLES = 3
 # Longest shape in an error, in characters; numpy allows 64 dimensions.
 MAX_SHAPE = 60
@@ -126,7 +126,7 @@ def merge(weights: Weights, model_name: str, variables: dict[str, Any], keep_hea
 
 
 def _misfit(weights: Weights, model_name: str, faults: dict[str, list[str]]) -> InputError:
-    """Returns the error for arrays by fault; the shared prefix of an unknown layout comes first."""
+    """Returns the error that lists arrays by fault, after the shared prefix of an unknown layout."""
     layout = layouts.identify(weights.keys.values())
     has = "" if layout.name or layouts.READ_PREFIX.fullmatch(layout.prefix) else f"has {layout} and "
     named = [f"{fault}: {some(texts, EXAMPLES, '; ')}. " for fault, texts in faults.items() if texts]

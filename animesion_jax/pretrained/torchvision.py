@@ -73,8 +73,8 @@ def _check_not_nested(file: Path, state: Any) -> None:
         if names:
             where = f"[{shorten(repr(key), layouts.MAX_NAME)}]"
             raise InputError(
-                f"{file} is a checkpoint, and its {where} has {len(names)} arrays with {layouts.identify(names)}; save "
-                f"them alone: torch.save(torch.load({str(file)!r}){where}, 'weights.pth')"
+                f"{file} is a training checkpoint; its entry {where} has {len(names)} arrays with "
+                f"{layouts.identify(names)}; save it alone: torch.save(torch.load({str(file)!r}){where}, 'weights.pth')"
             )
 
 

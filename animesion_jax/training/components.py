@@ -74,7 +74,7 @@ class Components:
             return init_variables(self.model, config.image_size, config.seed)
         variables = abstract_variables(self.model, config.image_size)
         if config.pytorch_init:
-            # Otherwise a new classifier starts at zero. XLA leaves out the other variables.
+            # Initialise the classifier, which otherwise starts at zero. XLA removes the unused variables.
             make_head = jax.jit(lambda: init_variables(self.model, config.image_size, config.seed)["params"][HEAD])
             variables["params"][HEAD] = make_head()
         return load_pretrained(config.pretrained, self.model, variables, config.keep_head, self.dataset.class_names)

@@ -52,14 +52,16 @@ def no_folder(monkeypatch):
         ("XDG_CACHE_HOME", "{tmp}/a[b]", "a path with one of * ? ["),
     ],
 )
-def test_unusable_home_has_no_cache_and_says_so(variable, value, words, no_folder, monkeypatch, tmp_path, caplog):
+def test_unusable_home_turns_the_cache_off_with_a_message(
+    variable, value, words, no_folder, monkeypatch, tmp_path, caplog
+):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(variable, value.format(tmp=tmp_path))
     with caplog.at_level("INFO"):
         set_compilation_cache()
     assert FOLDER not in os.environ and [path.name for path in tmp_path.iterdir()] == ["file"]
     (message,) = caplog.messages
-    assert "compiled programs are not kept" in message and words in message and "\n" not in message
+    assert "the compilation cache is off" in message and words in message and "\n" not in message
 
 
 def test_user_without_a_name_has_no_cache(no_folder, monkeypatch, tmp_path, caplog):

@@ -1,4 +1,4 @@
-"""Every path that a user gives may start with `~`, and none makes a folder of that name."""
+"""Every path of a user may start with `~`, and no command creates a folder of that name."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ from animesion_jax.main import main
 from tests.conftest import ROOT
 from tfds_builders.toyfaces import draw
 
-# Enter a new flag or field in one of the two, and a path in `COMMAND_LINES` too.
+# Add a new flag or field to one of the two, and a path also to `COMMAND_LINES`.
 PATH_FLAGS = {
     "bundle", "config", "copy_to", "data_dir", "examples", "folder", "images", "output", "runs", "sidecar_to",
     "unknown", "workdir",
@@ -59,7 +59,7 @@ def _flag(word):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_flag_is_a_path_or_not(command, monkeypatch):
+def test_every_flag_is_listed_as_a_path_or_not(command, monkeypatch):
     """A new flag fails here, so that nobody forgets to expand a path."""
     parsers = []
     monkeypatch.setattr(Parser, "parse_known_args", lambda self, *_: parsers.append(self) or sys.exit())
@@ -71,7 +71,7 @@ def test_every_flag_is_a_path_or_not(command, monkeypatch):
     assert {action.dest if action.option_strings else "" for action in actions if action.dest in PATH_FLAGS} <= tested
 
 
-def test_every_text_field_is_a_path_or_not():
+def test_every_text_field_is_listed_as_a_path_or_not():
     texts = {name for name, field in FIELDS.items() if isinstance(field.default, str)}
     assert texts == PATH_FIELDS | OTHER_TEXT_FIELDS
     assert {_flag(word).rpartition(".")[2] for line, word in CASES} >= PATH_FIELDS
@@ -91,7 +91,7 @@ def places(trained, bundle_path, calibrated, toyfaces_dir, tmp_path_factory):
 
 @pytest.mark.parametrize(("line", "path"), CASES)
 def test_path_in_an_unknown_home_folder_is_refused(line, path, places, tmp_path, monkeypatch, capsys):
-    """A path that is not expanded would be used as it is."""
+    """A path that is not expanded would be accepted."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     given = re.sub(r"{\w+}", UNKNOWN, path)

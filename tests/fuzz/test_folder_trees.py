@@ -1,4 +1,4 @@
-"""Any tree of folders: predict and training take the same images, leave out the same, and raise InputErrors only."""
+"""On any tree of folders, predict and training find the same images, and raise only InputErrors."""
 
 import os
 import shutil

@@ -63,12 +63,12 @@ def test_paths_that_csv_wrote_are_read_in_both_orders(names, dialect, path_first
 
 @fuzz
 @given(st.lists(NAMES, max_size=12, unique=True), NAMES, st.sampled_from(["\n", "\r", "\r\n"]), st.data())
-def test_quotes_that_stay_open_are_refused_on_their_line(names, name, end, data):
+def test_unclosed_quotes_are_refused_with_their_line(names, name, end, data):
     """Within a name a line end leaves the quotes open; the lines after it are not swallowed."""
     place = data.draw(st.integers(0, len(names)))
     names.insert(place, f"{name}{end}{name}")
     with tempfile.TemporaryDirectory() as folder:
         path = _write(folder, list(enumerate(names)), {"lineterminator": "\n", "quoting": csv.QUOTE_ALL})
-        with pytest.raises(ValueError, match="close them on the same line") as error:
+        with pytest.raises(ValueError, match="close it on the same line") as error:
             read_class_names(path)
     assert str(error.value).startswith(f"{path} line {place + 1}: ") and len(str(error.value)) < 1000

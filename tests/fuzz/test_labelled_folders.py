@@ -1,4 +1,4 @@
-"""`evaluate --bundle` on folders of any names: every image counts once, for one character."""
+"""`evaluate --bundle` on folders with any names counts every image once, for one character."""
 
 import contextlib
 import io
@@ -36,7 +36,7 @@ FILES = st.sampled_from(["a.png", "b.png", "deep/c.png", "broken.png", "notes.tx
 
 @fuzz
 @given(st.lists(st.text(min_size=1), unique=True, min_size=1), st.data())
-def test_every_spelling_of_a_name_is_that_of_a_character_of_this_name(names, data):
+def test_match_names_finds_a_character_of_the_name_for_every_spelling(names, data):
     name = data.draw(st.sampled_from(names))
     assert evaluate.match_names([name], names) == {name: names.index(name)}
     for spelling in (folder_name(name), unicodedata.normalize("NFD", name), name.upper()):
@@ -47,7 +47,7 @@ def test_every_spelling_of_a_name_is_that_of_a_character_of_this_name(names, dat
 
 
 def _uniform(bundle, variables, images, labels):
-    """Takes the place of the model, which takes a second to compile: gives each of four characters 0.25."""
+    """Replaces the model, which takes a second to compile; gives each of four characters 0.25."""
     ones = jnp.ones(len(labels))
     return jnp.stack([ones * jnp.log(4), labels * ones, 0 * ones, ones / 4], axis=-1)
 
@@ -75,7 +75,7 @@ def workplace(tmp_path_factory):
 
 @fuzz
 @given(tree=st.dictionaries(FOLDERS, st.sets(FILES, min_size=1), min_size=1, max_size=5))
-def test_evaluate_counts_every_image_once_or_says_why_not(tree, bundle, workplace):
+def test_evaluate_counts_every_image_once_or_raises_an_input_error(tree, bundle, workplace):
     root = workplace / "faces"
     shutil.rmtree(root, ignore_errors=True)
     for folder, files in tree.items():

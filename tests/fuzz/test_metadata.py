@@ -1,4 +1,4 @@
-"""Images with any metadata anywhere have the pixels of images without: in predict, in the builders and in training."""
+"""Metadata does not change pixels, in predict, in the builders and in training."""
 
 import io
 import tempfile
@@ -111,17 +111,17 @@ def _check(plain: bytes, places: list[int], found: st.DataObject, metadata: st.S
 
 @fuzz
 @given(st.sampled_from(list(PNGS)), st.data())
-def test_png_with_any_chunks_has_the_pixels_without(name, found):
+def test_chunks_do_not_change_the_pixels_of_a_png(name, found):
     _check(PNGS[name], png_places(PNGS[name]), found, CHUNKS, "PNG")
 
 
 @fuzz
 @given(st.sampled_from(list(JPEGS)), st.data())
-def test_jpeg_with_any_segments_has_the_pixels_without(name, found):
+def test_segments_do_not_change_the_pixels_of_a_jpeg(name, found):
     _check(JPEGS[name], jpeg_places(JPEGS[name]), found, SEGMENTS, "JPEG")
 
 
 @fuzz
 @given(st.sampled_from(list(GIFS)), st.data())
-def test_gif_with_any_extensions_has_the_pixels_without(name, found):
+def test_extensions_do_not_change_the_pixels_of_a_gif(name, found):
     _check(GIFS[name], gif_places(GIFS[name]), found, EXTENSIONS, "GIF")

@@ -1,4 +1,4 @@
-"""Weights of any names and shapes: they load, or the error is one line that a screen holds, prefix or layout first."""
+"""Weights with any names and shapes load, or give one short line that names the prefix or layout first."""
 
 import functools
 import tempfile

@@ -1,4 +1,4 @@
-"""Images from bytes and from file objects: the same pixels and limits as from the file."""
+"""Images from bytes and file objects have the same pixels and limits as images from paths."""
 
 import io
 import os
@@ -78,10 +78,10 @@ def _closed(data):
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        (b"", "it is empty"),
-        (io.BytesIO(), "it is empty"),
+        (b"", "the file is empty"),
+        (io.BytesIO(), "the file is empty"),
         (b"no image", "cannot identify its format"),
-        (io.StringIO("text"), "does not give bytes; open it with mode 'rb'"),
+        (io.StringIO("text"), "does not return bytes; open it with mode 'rb'"),
         (_closed(b"a"), "closed file"),
     ],
 )

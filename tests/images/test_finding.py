@@ -1,4 +1,4 @@
-"""The images of files and folders: the same for every command that takes images, and for training."""
+"""Every command that takes images, and training, find the same images in files and folders."""
 
 import errno
 import os
@@ -34,8 +34,8 @@ def _refused(paths, *words):
     assert len(message.splitlines()) == 1 and all(word in message for word in words), message
 
 
-def test_systems_files_are_left_out_alike_and_counted(tmp_path, caplog):
-    """Of predict, enroll and so on, and of training, with splits and without."""
+def test_system_files_are_left_out_by_every_command_and_counted(tmp_path, caplog):
+    """By predict, enroll and so on, and by training, with splits and without."""
     for split in ("train", "test"):
         _touch(tmp_path / split / "yui", "a.png", "deep/b.png", *SYSTEM_FILES)
         _touch(tmp_path / split, "__MACOSX/yui/c.png", "@eaDir/yui/c.png", ".hidden/c.png")
@@ -59,7 +59,7 @@ def test_named_files_and_folders_are_taken_whatever_their_names(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["@artist", "#1", "macosx", "lost", "~yui", "recycle", "a.thumbs.db.png", "$x.png"])
-def test_users_names_are_no_system_names(name):
+def test_ordinary_names_are_not_system_names(name):
     assert not is_system_name(name)
 
 
@@ -80,7 +80,7 @@ def test_one_line_counts_what_is_left_out_in_all_folders(tmp_path, caplog):
     assert [path.name for path in found] == ["1.png", "1.png", "2.png", "1.txt"]
     assert caplog.messages == [
         "left out in folders: .jxl 3, without an ending 3, hidden or system 2, linked folders 2, .txt 1, "
-        "maps of explain 1, pipes, sockets and devices 1"
+        "overlays of explain 1, pipes, sockets and devices 1"
     ]
     caplog.clear()
     find_images([str(tmp_path / "a" / "1.png")])
@@ -94,7 +94,7 @@ def test_many_kinds_fit_on_one_line():
 
 def test_folder_without_images_names_what_it_holds(tmp_path):
     _touch(tmp_path, "a.jxl", "b.jxl", ".c.png")
-    _refused([str(tmp_path)], "holds no image but .jxl 2, hidden or system 1; allowed: files or folders of AVIF")
+    _refused([str(tmp_path)], "has no images (left out: .jxl 2, hidden or system 1); allowed: files or folders of AVIF")
 
 
 def test_find_images_takes_the_allowed_formats_in_folders(tmp_path):
@@ -104,7 +104,7 @@ def test_find_images_takes_the_allowed_formats_in_folders(tmp_path):
         (tmp_path / name).touch()
     assert find_images([str(tmp_path)]) == sorted(tmp_path / name for name in names)
     (tmp_path / "none").mkdir()
-    _refused([str(tmp_path / "none")], "holds no image", *formats())
+    _refused([str(tmp_path / "none")], "has no images", *formats())
     _refused(["~nobody-of-this-name/x.png"], "~nobody", "home folder", "set HOME")
     for odd in ("a" * 5000, "\0", ""):
         assert len(find_images([odd])) == 1  # read_image reports the fault

@@ -71,5 +71,5 @@ def test_without_pillow_heif_the_messages_name_it(without_heif, tmp_path, caplog
     assert caplog.messages == ["left out in folders: .heic 1; to read HEIC: pip install pillow-heif"]
     assert "pip" not in describe({".txt": 1})
     renamed = without_heif.rename(tmp_path / "renamed.jpg")
-    with pytest.raises(InputError, match=r"^it is a HEIC file; to read it: pip install pillow-heif; or save it"):
+    with pytest.raises(InputError, match=r"^HEIC files need another package: pip install pillow-heif; or save"):
         read_image(renamed)

@@ -1,4 +1,4 @@
-"""Pixels count: no metadata keeps a sound image from being read, and reading it takes no memory for metadata."""
+"""Metadata does not prevent reading an intact image, and takes no memory."""
 
 import io
 import itertools
@@ -114,7 +114,7 @@ def test_metadata_changes_no_pixel_and_takes_no_memory(tmp_path, form, data, pla
         (GIF, gif_places(GIF)[0], gif_extension(0xFE, b"comment"), 4),
     ],
 )
-def test_files_with_metadata_are_damaged_wherever_their_pixels_are_cut(data, place, metadata, unneeded):
+def test_truncated_pixels_are_an_error_in_files_with_metadata(data, place, metadata, unneeded):
     whole = inserted(data, place, metadata)
     for end in range(1, len(whole) - unneeded):
         with pytest.raises(InputError):
@@ -131,7 +131,7 @@ def test_metadata_of_other_formats_changes_no_pixel(form, kind):
     np.testing.assert_array_equal(read_image(longer), read_image(plain))
 
 
-def test_stream_without_metadata_is_that_of_the_file_before():
+def test_stream_without_metadata_equals_the_original_file():
     """Read in parts and out of order; a file without metadata is not copied."""
     plain = io.BytesIO(PNG)
     assert without_metadata(plain) is plain and plain.tell() == 0
@@ -145,8 +145,8 @@ def test_stream_without_metadata_is_that_of_the_file_before():
         assert stream.read(40) == PNG[place : place + 40] and stream.tell() == min(place + 40, len(PNG))
 
 
-def test_transparency_counts_before_the_pixels_only():
-    """Like TensorFlow's decoder, which ignores it after them."""
+def test_png_transparency_after_the_pixels_is_ignored():
+    """TensorFlow's decoder ignores it too."""
     key = png_chunk(b"tRNS", struct.pack(">3H", *PIXELS[0, 0]))
     first, *_, last = png_places(PNG)
     assert np.asarray(read_image(inserted(PNG, first, key)))[0, 0].tolist() == [255, 255, 255]
@@ -154,7 +154,7 @@ def test_transparency_counts_before_the_pixels_only():
 
 
 @pytest.mark.parametrize("default", [True, False])
-def test_animation_in_png_shows_the_image_of_programs_without_animations(default):
+def test_animated_png_is_read_as_its_default_image(default):
     frames = [Image.new("RGB", (8, 8), name) for name in ("red", "blue", "lime")]
     file = io.BytesIO()
     frames[0].save(file, "PNG", save_all=True, append_images=frames[1:], default_image=default, duration=9)

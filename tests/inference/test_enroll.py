@@ -131,7 +131,7 @@ def test_enroll_adds_characters_and_replaces_them_by_name(bundle, stripes, tmp_p
 
 
 def test_commands_that_replace_a_bundle_refuse_to_run_at_once(bundle, stripes, tmp_path, capsys):
-    """Each writes what it has read and changed, so one of two changes would be lost."""
+    """Otherwise one of the two changes would be lost."""
     path, link = str(tmp_path / "b.msgpack"), str(tmp_path / "link.msgpack")
     shutil.copy(bundle, path)
     os.symlink(path, link)
@@ -141,7 +141,7 @@ def test_commands_that_replace_a_bundle_refuse_to_run_at_once(bundle, stripes, t
             ["calibrate", f"--bundle={path}", "--workdir=absent"],
         ):
             assert main(["animesion", *arguments]) == 2
-            assert f"{path} is being changed by another command; wait for its end" in capsys.readouterr().err
+            assert f"another command is changing {path}; wait until it ends" in capsys.readouterr().err
         with updating(path, str(tmp_path / "copy.msgpack")):  # only reads this bundle
             pass
     assert _enroll(path, path, stripes, name="A") == _enroll(path, path, stripes, name="B") == 0
@@ -157,6 +157,8 @@ def test_enroll_refuses_invalid_input(bundle, bundle_path, stripes, tmp_path, ca
         (bundle, known, stripes, [f"--name={known}", "not trained on"]),
         (bundle, " ", stripes, ["--name= ", "a character"]),
         (bundle, "Unknown", stripes, ["--name=Unknown", "not 'unknown'"]),
+        (bundle, "a\nb", stripes, ["--name=a\\nb", "one line of text"]),
+        (bundle, "\udce6", stripes, ["--name=\\udce6", "in the encoding of this locale"]),
         (bundle, "A", tmp_path / "broken.png", ["broken.png", "leave it out"]),
         (bundle, "A", tmp_path / "absent.png", ["absent.png"]),
     ]:

@@ -1,4 +1,4 @@
-"""Metrics of a bundle on folders: against evaluate on the run, against predict, and worked out by hand."""
+"""Metrics of a bundle on folders, compared with `evaluate` of its run, `predict` and values worked out by hand."""
 
 import csv
 import json
@@ -62,7 +62,7 @@ def test_evaluate_of_a_bundle_equals_that_of_its_run(trained, bundle_path, test_
     assert len(rows) == 20 and rows == [row | {"train_images": ""} for row in rows_of_run]
 
 
-def test_rates_and_loss_are_those_of_predict(calibrated, test_faces, tmp_path, capsys, caplog):
+def test_rates_and_loss_agree_with_predict(calibrated, test_faces, tmp_path, capsys, caplog):
     """Two characters, and one whose folder is misspelt."""
     bundle, names = str(calibrated[0]), sorted(path.name for path in test_faces.iterdir())[:3]
     misspelt = f"{names[2]}x"
@@ -113,7 +113,7 @@ def _bundle(path, threshold=None):
 
 
 @pytest.mark.parametrize(("threshold", "rejected"), [(0.59, 0.0), (0.61, 1.0)])
-def test_metrics_are_those_worked_out_by_hand(threshold, rejected, folder, tmp_path, capsys, caplog, monkeypatch):
+def test_metrics_equal_values_worked_out_by_hand(threshold, rejected, folder, tmp_path, capsys, caplog, monkeypatch):
     """In three batches, the last of which is padded."""
     monkeypatch.setattr(evaluate_module, "BATCH_SIZE", 3)
     bundle, output = _bundle(tmp_path / "b.msgpack", threshold), tmp_path / "classes.csv"
@@ -128,8 +128,8 @@ def test_metrics_are_those_worked_out_by_hand(threshold, rejected, folder, tmp_p
     ]  # fmt: skip
     assert f"{folder / 'YUI' / '2.png'} is left out: not a readable image" in caplog.text
     assert "left out: hidden or system 1" in caplog.text
-    assert "left out: 1 images outside of the characters' folders, such as loose.png" in caplog.text
-    assert "does not know count as unknown characters: 'nobody' (images: 2)" in caplog.text
+    assert "left out: 1 images that are in no character's folder, such as loose.png" in caplog.text
+    assert "in the bundle count as unknown characters: 'nobody' (images: 2)" in caplog.text
 
 
 def test_without_a_calibration_no_image_is_unknown(folder, tmp_path, capsys, caplog):
@@ -137,32 +137,32 @@ def test_without_a_calibration_no_image_is_unknown(folder, tmp_path, capsys, cap
     assert result["loss"] == pytest.approx(-math.log(0.9 * 0.1) / 2)
     assert (result["examples"], result["false_reject_rate"], result["false_accept_rate"]) == (4, None, None)
     assert set(result["unknown_characters"]) == {"nobody", unicodedata.normalize("NFD", "Re%3Aガール")}
-    assert "are left out: the bundle has no calibration: " in caplog.text
+    assert "are left out, since the bundle has no calibration: " in caplog.text
 
 
 def test_refuses_folders_without_images_of_known_characters(tmp_path, capsys):
     bundle, root = _bundle(tmp_path / "b.msgpack", 0.5), tmp_path / "it's [mine]"
     (root / "empty").mkdir(parents=True)
     flags = [f"--bundle={bundle}", root]
-    assert f"{root} holds no image in a character's folder; allowed: files of AVIF" in _line(capsys, *flags)
+    assert f"{root} has no images in folders of characters; allowed: files of AVIF" in _line(capsys, *flags)
     (root / "empty" / "a.txt").write_text("no image")
-    assert "character's folder but .txt 1; allowed" in _line(capsys, *flags)
+    assert "folders of characters (left out: .txt 1); allowed" in _line(capsys, *flags)
     (root / "empty" / "a.txt").rename(root / "empty" / "a.png")
     (root / "empty").rename(root / "yuu")
     assert _line(capsys, *flags).endswith("'yuu' (images: 1, did you mean yui?); allowed: yui, あかり, Re:ガール")
     (root / "yuu" / "あかり").mkdir()
     (root / "yuu" / "a.png").rename(root / "yuu" / "あかり" / "a.png")
-    assert _line(capsys, *flags).endswith(f"; {root / 'yuu'} holds such folders: evaluate on it")
+    assert _line(capsys, *flags).endswith(f"; {root / 'yuu'} has such folders; evaluate that folder")
     (root / "yuu" / "あかり").rename(root / "yuu" / "inner")
     (root / "yuu").rename(root / "yui")
     assert main(["animesion", "evaluate", *map(str, flags)]) == 2
-    assert "none of the images of known characters can be read" in capsys.readouterr().err
+    assert "no image of a known character can be read" in capsys.readouterr().err
     for split in ("Train", "val"):
         (root / split / "yui").mkdir(parents=True)
         Image.new("RGB", (9, 7)).save(root / split / "yui" / "a.png")
     shutil.rmtree(root / "yui")
     message = _line(capsys, *flags)
-    assert "holds the splits Train, val; evaluate one of them" in message
+    assert "has the splits Train, val; evaluate one of them" in message
     assert message.endswith(f"evaluate --bundle={bundle} {shlex.quote(str(root / 'val'))}")
     assert "holds no folder" in _line(capsys, f"--bundle={bundle}", root / "val" / "yui")
 
@@ -185,7 +185,7 @@ def test_refuses_folders_without_images_of_known_characters(tmp_path, capsys):
         (["--bundle=b", "a", "b"], "b"),
     ],
 )
-def test_flags_that_do_not_go_together_are_refused_in_one_line(arguments, words, capsys):
+def test_invalid_combinations_of_flags_are_refused_in_one_line(arguments, words, capsys):
     assert words in _line(capsys, *arguments)
 
 

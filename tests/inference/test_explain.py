@@ -140,7 +140,7 @@ def test_explain_writes_overlays_beside_images_and_find_images_skips_them(bundle
     assert (row["class"], row["overlay"]) == (name, str(tmp_path / "new" / f"{first.name}.explained.png"))
 
 
-def test_explain_goes_on_after_an_overlay_whose_name_is_too_long(bundle_path, tmp_path, monkeypatch):
+def test_explain_continues_after_an_overlay_with_a_too_long_name(bundle_path, tmp_path, monkeypatch):
     """Prints JSON in UTF-8 where the terminal's encoding lacks letters."""
     monkeypatch.setenv("HOME", str(tmp_path))
     printed = io.BytesIO()

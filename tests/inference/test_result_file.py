@@ -1,4 +1,4 @@
-"""Files of predictions: any name of an image, any point of an interruption, one process at a time."""
+"""Files of predictions, with any image names, interrupted at any byte, and by one process at a time."""
 
 import os
 from pathlib import Path
@@ -39,7 +39,7 @@ def _complete(output, files):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_completed_file_equals_an_uninterrupted_one_wherever_it_was_cut(tmp_path, suffix):
+def test_completed_file_equals_an_uninterrupted_one_after_a_cut_at_any_byte(tmp_path, suffix):
     output = tmp_path / f"names.{suffix}"
     assert _complete(output, NAMES) == NAMES
     content = output.read_bytes()
@@ -100,7 +100,7 @@ def test_second_predict_on_one_output_is_refused_before_it_loads_the_bundle(pred
         for name in (output, link):
             assert predict(f"--output={name}") == 2
             message = capsys.readouterr().err
-            assert f"--output={name} is written by another predict; give another file" in message
+            assert f"another predict is writing --output={name}; wait until it ends" in message
         assert output.read_bytes() == before and not predict.loaded
         first.write(_rows(files[3:]), files[3:])
     assert predict(f"--output={output}") == 0

@@ -1,4 +1,4 @@
-"""Text files of tags beside images or below a folder; none that was there is lost."""
+"""Text files of tags, beside images or below a folder; existing files are kept."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ def _contents(folder):
     return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*.txt")}
 
 
-def test_sidecars_beside_images_have_the_character_and_unknown_ones_have_none(tmp_path):
+def test_sidecars_have_the_character_and_unknown_images_have_no_sidecar(tmp_path):
     rows = [_row(tmp_path / "face.jpg"), _row(tmp_path / "face.png", "あかり"), _row(tmp_path / "other.png", None)]
     rows += [{"path": str(tmp_path / "broken.png"), "error": "no image"}]
     assert _write(rows) == {"written": 2}
@@ -57,7 +57,7 @@ def test_sidecars_have_one_line_for_any_name(tmp_path, name, tags, hydrus):
         file.unlink(missing_ok=True)
 
 
-def test_sidecars_replace_other_text_only_if_told_to(tmp_path):
+def test_sidecars_replace_other_content_only_with_overwrite(tmp_path):
     rows = [_row(tmp_path / "mine.jpg"), _row(tmp_path / "stranger.jpg", None), _row(tmp_path / "folder.jpg")]
     captions = {"mine.jpg.txt": "my own caption", "stranger.jpg.txt": "mio\n"}
     for name, text in captions.items():
@@ -70,7 +70,7 @@ def test_sidecars_replace_other_text_only_if_told_to(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["folder.jpg.txt", *captions]
 
 
-def test_sidecars_keep_a_file_that_another_process_writes_meanwhile(tmp_path, monkeypatch):
+def test_sidecars_keep_a_file_that_another_process_writes_at_the_same_time(tmp_path, monkeypatch):
     (tmp_path / "face.jpg.txt").write_text("caption")
     monkeypatch.setattr(os.path, "lexists", lambda path: False)
     assert _write([_row(tmp_path / "face.jpg")]) == {"kept": 1}
@@ -95,7 +95,7 @@ def test_sidecars_below_a_folder_keep_the_images_folders(tmp_path, monkeypatch):
         _write(rows[:2], ["in/a", "in/b"], folder="out")
 
 
-def test_sidecars_have_the_longest_names_and_one_error_if_their_own_name_is_longer(tmp_path):
+def test_sidecar_with_a_too_long_name_is_an_error_row(tmp_path):
     fitting, longest = tmp_path / f"{'あ' * 82}.png", tmp_path / f"{'あ' * 83}.png"
     rows = [_row(longest), _row(fitting)]
     written = list(Sidecars([longest, fitting], [], "tags", None, False).write(rows))
@@ -131,7 +131,7 @@ def test_predict_writes_sidecars_and_reports_those_that_it_kept(predict, tmp_pat
     # The path after --sidecar is an image, unless it is the name of a format.
     assert predict("--sidecar", "faces", "--output=names.csv") == 0
     assert _contents(tmp_path) == {"faces/a.png.txt": "yui\n", "faces/b.png.txt": "caption"}
-    expected = "text files: 1 written, 1 that were there with other content kept; --overwrite replaces them"
+    expected = "text files: 1 written, 1 existing ones with other content kept; --overwrite replaces them"
     assert expected in caplog.text
     assert predict("--sidecar", "hydrus", "--overwrite", "--sidecar_to=out", "faces", "hydrus") == 0
     assert _contents(tmp_path / "out") == dict.fromkeys(["a.png.txt", "b.png.txt", "c.png.txt"], "character:yui\n")

@@ -113,7 +113,7 @@ def test_output_that_has_images_already_gets_only_the_others(bundle, faces, tmp_
     _predict(bundle, f"--output={output}", "--top_k=2", *first)
     before = output.read_bytes()
     assert _predict(bundle, f"--output={output}", "--top_k=2", *first) == 0
-    assert output.read_bytes() == before and f"{output} has all images already" in caplog.text
+    assert output.read_bytes() == before and f"{output} already has all images" in caplog.text
     _predict(bundle, f"--output={output}", faces / "c.png")  # this image has five rows, the others have two
     assert output.read_bytes().startswith(before)
     _predict(bundle, f"--output={output}", "--top_k=1", faces)
@@ -143,7 +143,7 @@ def test_predict_interrupted_says_how_to_complete_its_output(bundle, faces, tmp_
         counted = predict_command._counted
         patched.setattr(predict_command, "_counted", lambda *arguments: interrupted(counted(*arguments)))
         assert _predict(bundle, f"--output={parts}", "--batch_size=3", faces) == INTERRUPTED
-    expected = f"{parts} keeps the rows written so far; the same command adds the others"
+    expected = f"{parts} has the rows written so far; run the same command again to add the others"
     assert expected in caplog.text and 0 < len(parts.read_bytes()) < len(whole.read_bytes())
     _predict(bundle, f"--output={parts}", "--batch_size=3", faces)
     assert parts.read_bytes() == whole.read_bytes()

@@ -1,4 +1,4 @@
-"""What the models' layers start from, with and without `pytorch_init`."""
+"""Initial parameters of the models, with and without `pytorch_init`."""
 
 import jax
 import numpy as np

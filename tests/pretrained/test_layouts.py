@@ -35,8 +35,8 @@ def test_prefix_of_a_layout_that_is_read_is_named_first(tmp_path, prefix):
     file = _save(tmp_path / "w.safetensors", torchvision_arrays(18, 7, stage_sizes=(1, 1)), prefix)
     message = refused(file, *tiny_resnet())
     assert message == (
-        f"{file} has 32 arrays with names of torchvision's ResNet after the prefix '{prefix}', which is not read; save "
-        f"them again under name.removeprefix('{prefix}')"
+        f"{file} has 32 arrays with names of torchvision's ResNet after the prefix '{prefix}', which is not "
+        f"supported; save each array as name.removeprefix('{prefix}')"
     )
 
 
@@ -57,7 +57,7 @@ def test_layout_that_is_not_read_is_named_first(tmp_path, prefix):
     file = _save(tmp_path / "w.safetensors", timm_vit(), prefix)
     for model in (tiny_vit(), tiny_resnet()):
         message = refused(
-            file, *model, "are not read; allowed: Google's ViT (.npz), torchvision's ResNet (.safetensors"
+            file, *model, "are not supported; allowed: Google's ViT (.npz), torchvision's ResNet (.safetensors"
         )
         after = f" after the prefix '{prefix}'" if prefix else ""
         assert message.startswith(f"{file} has 151 arrays with names of timm's ViT{after}, ")
@@ -107,11 +107,11 @@ def test_layout_is_identified_by_its_published_names(name):
     assert layouts.identify(NAMES[name]) == (name, prefix)
 
 
-def test_no_layout_hides_a_later_one():
-    """Each is identified by its own names, alone and after a prefix."""
-    for name, told in layouts.LAYOUTS.items():
+def test_each_layout_is_identified_by_its_own_names():
+    """No earlier layout matches them, with or without a prefix."""
+    for layout, names in layouts.LAYOUTS.items():
         for prefix in ("", "module."):
-            assert layouts.identify([*(prefix + each for each in told), "extra.weight"]) == (name, prefix)
+            assert layouts.identify([*(prefix + name for name in names), "extra.weight"]) == (layout, prefix)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +140,6 @@ def test_checkpoint_is_refused_with_the_entry_that_holds_the_weights(tmp_path, m
     file.write_bytes(b"x")
     message = refused(file, *tiny_vit())
     assert message == (
-        f"{file} is a checkpoint, and its ['{key}'] has 151 arrays with names of timm's ViT after the prefix 'model.'; "
-        f"save them alone: torch.save(torch.load('{file}')['{key}'], 'weights.pth')"
+        f"{file} is a training checkpoint; its entry ['{key}'] has 151 arrays with names of timm's ViT after the "
+        f"prefix 'model.'; save it alone: torch.save(torch.load('{file}')['{key}'], 'weights.pth')"
     )

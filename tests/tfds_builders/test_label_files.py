@@ -101,10 +101,10 @@ def test_class_names_are_read_as_csv(tmp_path, line, name):
 @pytest.mark.parametrize(
     "line", ['1,"Saber', '1,"Saber" Lily', '1,"nene"_solstice', '1,"Saber",Lily', '1,a, "b"', '"1,a"']
 )
-def test_misplaced_quotes_are_refused_on_their_line(tmp_path, line):
+def test_misplaced_quotes_are_refused_with_their_line(tmp_path, line):
     for read, first in ((read_class_names, "0,a"), (_read_split, "0,a.jpg")):
         path = _file(tmp_path, f'{first}\n\n{line}\n2,"b"\n')
-        with pytest.raises(ValueError, match="expected two columns; put one that has commas") as error:
+        with pytest.raises(ValueError, match="expected two columns; quote a column that has commas") as error:
             read(path)
         assert str(error.value).startswith(f"{path} line 3: {line!r}: ")
 
@@ -117,7 +117,7 @@ def test_paths_are_read_as_csv_in_both_orders(tmp_path, line):
 @pytest.mark.shared
 @pytest.mark.parametrize(("dataset", "classes", "images"), [("dafre", 3263, 94_440), ("moeimouto", 173, 2943)])
 def test_released_rows_are_read_unchanged(dataset, classes, images):
-    """They quote nothing and have one comma."""
+    """They have no quotation marks, and one comma a line."""
     folder = SHARED / "labels" / dataset
     names, rows = (
         [tuple(line.split(",")) for line in (folder / name).read_text().splitlines()]
@@ -165,7 +165,7 @@ def test_class_names_must_be_distinct_and_without_a_gap(tmp_path, text, words):
 def test_tag_with_two_names_is_refused(tmp_path):
     path = _file(tmp_path, "yui\t30\nakari\t12\nyui\t30\nrare\t45\nother\t45\n")
     assert read_tag_names(path, [12, 30]) == {12: "akari", 30: "yui"}
-    with pytest.raises(ValueError, match=r"line 5: 'other\\t45': tag id 45 is named 'rare' before"):
+    with pytest.raises(ValueError, match=r"line 5: 'other\\t45': tag id 45 already has the name 'rare'"):
         read_tag_names(path, [12, 45])
 
 

@@ -71,10 +71,10 @@ def test_other_files_are_left_out_and_counted(tmp_path):
     found = survey(read_layout(tmp_path))
     assert found.report["images"] == 5 and "a/deep/er/x.PNG" in _names(found, "test")
     assert found.report["left_out"]["other_files"] == {
-        ".csv": 2, "hidden or system": 5, "maps of explain": 1
+        ".csv": 2, "hidden or system": 5, "overlays of explain": 1
     }  # fmt: skip
     assert found.report["left_out"]["in_no_characters_folder"] == ["loose.png"]
-    assert "left out: hidden or system 5, .csv 2, maps of explain 1" in found.warnings
+    assert "left out: hidden or system 5, .csv 2, overlays of explain 1" in found.warnings
 
 
 def test_survey_reports_all_problems_in_one_message(tmp_path):
@@ -149,7 +149,7 @@ def test_images_one_level_deeper_are_reported_with_the_folder_to_train_on(tmp_pa
     assert found.characters == ["series 1", "series 2"]
     warning = found.warnings[0]
     assert warning == (
-        "the folders 'series 1'; 'series 2' hold folders only: if the characters are one level deeper, train on one "
+        "the folders 'series 1'; 'series 2' have only folders; if the characters are one level deeper, train on one "
         f"with --config.folder='{tmp_path}/a b/series 1', or on all with a folder of links: "
         f"mkdir NEW; ln -s '{tmp_path}/a b'/*/* NEW/"
     )
@@ -159,7 +159,7 @@ def test_images_one_level_deeper_are_reported_with_the_folder_to_train_on(tmp_pa
     assert linked.characters == ["x", "y", "z"] and len(linked.images) == 60
 
 
-def test_outfits_below_some_characters_are_no_reason_for_a_warning(tmp_path):
+def test_subfolders_of_some_characters_give_no_warning(tmp_path):
     draw_folder(tmp_path / "a", {"school": 20, "casual": 20})
     draw_folder(tmp_path, {"b": 20}, start=1)
     assert survey(read_layout(tmp_path)).warnings == []

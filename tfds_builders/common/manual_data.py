@@ -50,7 +50,7 @@ def naming(where: str, line: str) -> Iterator[None]:
 
 
 def excerpt(text: str) -> str:
-    """Returns a text in quotation marks, with escapes; a long one without its middle."""
+    """Returns a text as Python writes it, shortened to `MAX_EXCERPT` characters."""
     return shorten(repr(text), MAX_EXCERPT)
 
 

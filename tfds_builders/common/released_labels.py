@@ -8,18 +8,17 @@ from pathlib import Path
 from tfds_builders.common.manual_data import check_distinct, is_id, naming, note_image, read_lines, relative_path
 
 NAMES_FILE = "classid_classname.csv"
-# Other quotation marks are part of a name.
+# A quotation mark that opens a column. Others are part of a name.
 OPENING_QUOTE = re.compile(r'(^|,) *"')
 
 
 def split_columns(line: str) -> list[str]:
     """Returns the columns of a line of CSV, without the empty ones at its end.
 
-    The released files quote nothing. In a line without quoted columns, a name or path may have commas: join its columns
-    with commas.
+    Without quotation marks, as in the released files, a name or path may have commas: the caller joins its columns.
 
     Raises:
-      ValueError: a quoted column is not closed, or a line with one has other than two columns.
+      ValueError: a line with a quoted column is malformed, or does not have two columns.
     """
     line = line.rstrip(", \t")
     if not OPENING_QUOTE.search(line):
@@ -30,8 +29,8 @@ def split_columns(line: str) -> list[str]:
         columns = []
     if len(columns) != 2:
         raise ValueError(
-            "expected two columns; put one that has commas or quotation marks in quotation marks, close them on the "
-            'same line, and double those within: 0,"Lily ""Saber"", the first"'
+            "expected two columns; quote a column that has commas or quotation marks, close it on the same line, and "
+            'double the quotation marks in it: 0,"Lily ""Saber"", the first"'
         )
     return columns
 

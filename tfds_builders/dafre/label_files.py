@@ -96,7 +96,7 @@ def read_tag_names(path: Path, tags: Sequence[int]) -> dict[int, str]:
                 raise ValueError("expected tag name <TAB> tag id")
             if int(tag) in wanted and names.setdefault(int(tag), name.strip()) != name.strip():
                 raise ValueError(
-                    f"tag id {int(tag)} is named {excerpt(names[int(tag)])} before; remove one of the lines"
+                    f"tag id {int(tag)} already has the name {excerpt(names[int(tag)])}; remove one of the lines"
                 )
     unnamed = [tag for tag in tags if tag not in names]
     if unnamed:

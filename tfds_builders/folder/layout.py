@@ -59,7 +59,7 @@ class FolderLayout:
 def read_layout(folder: Path) -> FolderLayout:
     """Returns the layout of a folder; opens no file.
 
-    Takes the images that `find_images` takes, and those below links to characters' folders.
+    Finds the images that `find_images` finds, and those below links to characters' folders.
 
     Raises:
       InputError: no such folder, no character's folder in it, or folders that may be both splits and characters.
@@ -86,7 +86,7 @@ def read_layout(folder: Path) -> FolderLayout:
 
 
 def _split_folders(folder: Path, inside: Sequence[Path]) -> dict[str, str]:
-    """Returns the split by name of a folder's own folders; empty where they are characters."""
+    """Returns the split of each folder in `inside`, by name; empty if the folders are characters."""
     names = sorted(path.name for path in inside)
     splits = {name: SPLIT_FOLDERS[name.lower()] for name in names if name.lower() in SPLIT_FOLDERS}
     if "train" not in splits.values() or (len(splits) == 1 and len(names) > 1):

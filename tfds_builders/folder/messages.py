@@ -89,12 +89,12 @@ def find_problems(
 
 
 def suggest_level_below(layout: FolderLayout) -> str:
-    """Returns how to train on the folders inside of the characters' folders if all images are in such; "" otherwise."""
+    """Returns how to train one level deeper if every image is in a subfolder of a character; "" otherwise."""
     depth = 2 if layout.has_splits else 1
     if not layout.images or any(image.name.count("/") == depth for image in layout.images):
         return ""
     names = sorted({image.character for image in layout.images})
-    found = f"the folders {_list(map(repr, names))} hold folders only: if the characters are one level deeper, "
+    found = f"the folders {_list(map(repr, names))} have only folders; if the characters are one level deeper, "
     if layout.has_splits:
         return f"{found}move their folders up, to {layout.folder}/train/CHARACTER/IMAGE"
     folder = layout.folder.resolve()

@@ -50,7 +50,7 @@ def find_faces(manual: Path) -> "Faces":
 
 
 def is_face(folder: str, name: str) -> bool:
-    """Returns whether a file is a face by its names: a PNG, not the system's, in a folder NNN_name."""
+    """Returns whether a file is a face by its names: a PNG, no system file, in a folder NNN_name."""
     is_png = name.lower().endswith(".png") and not is_system_name(name)
     return is_png and bool(re.fullmatch(r"[0-9]{3}_[^/]+", folder))
 

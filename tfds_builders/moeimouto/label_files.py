@@ -16,7 +16,7 @@ from tfds_builders.moeimouto.face_files import is_face
 
 # Released file by split.
 SPLIT_FILES = {"train": "train.csv", "test": "test.csv"}
-# Later commits lack the files.
+# The last commit with the files.
 LABELS_COMMIT = "b9ef212aa84f0de8b8bb0bb043cc2d77a15db4fa"
 SOURCE = (
     f"{', '.join(SPLIT_FILES.values())} and {NAMES_FILE} in the manual folder or its labels/, from "
