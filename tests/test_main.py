@@ -140,6 +140,12 @@ def test_bad_input_is_one_line_without_traceback(arguments, words, capsys):
             2,
             "animesion figures: error: /a: Permission denied; check the path and its permissions, and try again\n",
         ),
+        (
+            UnicodeEncodeError("euc_jp", "a\x94", 1, 2, "illegal multibyte sequence"),
+            2,
+            "animesion figures: error: the locale's encoding, euc_jp, lacks '\\x94'; set PYTHONUTF8=1 or a locale with "
+            "UTF-8\n",
+        ),
     ],
 )
 def test_errors_become_exit_statuses(error, status, printed, monkeypatch, capsys):
@@ -188,7 +194,16 @@ def test_interrupt_in_a_destructor_is_not_lost():
     assert (result.returncode, result.stderr) == (130, "animesion figures: interrupted\n")
 
 
-@pytest.mark.parametrize("error", [ValueError("a fault"), OSError("without a file"), AssertionError(), RuntimeError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("a fault"),
+        OSError("without a file"),
+        AssertionError(),
+        RuntimeError(),
+        UnicodeEncodeError("utf-8", "\udce9", 0, 1, "surrogates not allowed"),
+    ],
+)
 def test_bugs_keep_their_traceback(error, monkeypatch):
     def fail(argv):
         raise error

@@ -8,7 +8,7 @@ import numpy as np
 from etils import epath
 
 from animesion_jax.bundle import extend_bundle, load_bundle
-from animesion_jax.errors import InputError, command
+from animesion_jax.errors import InputError, command, escape
 from animesion_jax.inference.recognizer import Recognizer
 from animesion_jax.inference.writers import UNKNOWN
 
@@ -46,6 +46,8 @@ def enroll(bundle: str, name: str, files: Sequence[Path], output: str) -> tuple[
             f"--name={name}; allowed: a character that the model was not trained on, and not '{UNKNOWN}', which "
             "predict prints for unknown characters"
         )
+    if escape(name) != name:
+        raise InputError(f"--name={name}; allowed: one line of text, in the encoding of this locale")
     embeddings = []
     for file, embedding in recognizer.embed_files(files):
         if isinstance(embedding, InputError):
