@@ -6,7 +6,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 
-from animesion_jax.errors import InputError, Stopped, first_line
+from animesion_jax.errors import InputError, Stopped
 
 # Gradio reads it when it is imported and when an application is created. Its default, /tmp/gradio, may be another
 # user's.
@@ -41,7 +41,7 @@ def _new_folder() -> tempfile.TemporaryDirectory:
         return tempfile.TemporaryDirectory(prefix="animesion_serve_", dir=parent, ignore_cleanup_errors=True)
     except OSError as error:
         where = f"TMPDIR is {parent}" if parent else "no folder for temporary files"
-        raise InputError(f"{where} ({first_line(error)}); set TMPDIR to a folder that you may write to") from error
+        raise InputError(f"{where} ({error.strerror}); set TMPDIR to a folder that you may write to") from error
 
 
 @contextlib.contextmanager

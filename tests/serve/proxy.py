@@ -55,5 +55,7 @@ def proxy(server: str, *, strips: bool = True) -> Iterator[tuple[str, dict[str, 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
         listening.daemon_threads = True
         threading.Thread(target=listening.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{listening.server_port}{PREFIX}", failures, outside
-        listening.shutdown()
+        try:
+            yield f"http://127.0.0.1:{listening.server_port}{PREFIX}", failures, outside
+        finally:
+            listening.shutdown()

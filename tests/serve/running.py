@@ -65,5 +65,7 @@ def server_process(bundle: Path, *arguments: object) -> Iterator[tuple[subproces
     command = [sys.executable, "-m", "animesion_jax.main", "serve", f"--bundle={bundle}", "--port=0", *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as server:
         urls = (re.search(r"http://127\.0\.0\.1:\d+", line) for line in iter(server.stderr.readline, ""))
-        yield server, next(found.group() for found in urls if found)
-        server.terminate()
+        try:
+            yield server, next(found.group() for found in urls if found)
+        finally:
+            server.terminate()

@@ -137,7 +137,8 @@ def test_serve_reports_a_port_in_use_before_compiling(bundle, capsys):
 
 
 @pytest.mark.parametrize("prefix", ["", "/anime"])
-def test_application_answers_below_its_root_path_whether_a_proxy_strips_it(service, face, prefix):
+def test_application_answers_below_its_root_path_whether_a_proxy_strips_it(service, face, prefix, monkeypatch):
+    monkeypatch.setenv("GRADIO_ROOT_PATH", "/of_another_server")
     content = face.read_bytes()
     with running(service, [face], "/anime") as (client, folder):
         page = client.get(f"{prefix}/", headers={"x-forwarded-host": "example.com", "x-forwarded-proto": "https"})
