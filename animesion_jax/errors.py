@@ -37,7 +37,7 @@ def shorten(text: str, limit: int) -> str:
     return text[:start] + mark + text[len(text) - (limit - len(mark) - start) :]
 
 
-def some(texts: Sequence[str], limit: int = 10, separator: str = ", ") -> str:
+def join_some(texts: Sequence[str], limit: int = 10, separator: str = ", ") -> str:
     """Returns the first `limit` texts and the number of the others: "a, b and 3 more"."""
     more = len(texts) - limit
     return separator.join(texts[:limit]) + (f" and {more:,} more" if more > 0 else "")

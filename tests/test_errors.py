@@ -2,7 +2,7 @@
 
 import pytest
 
-from animesion_jax.errors import MAX_MESSAGE, InputError, first_line, shorten, some
+from animesion_jax.errors import MAX_MESSAGE, InputError, first_line, join_some, shorten
 
 
 def test_input_error_shortens_a_long_message():
@@ -19,8 +19,8 @@ def test_shortened_text_has_its_start_its_end_and_the_limit(length):
 
 
 def test_some_counts_the_texts_that_it_leaves_out():
-    assert some(["a", "b"], 2) == "a, b"
-    assert some(["a"] * 1002, 2, "; ") == "a; a and 1,000 more"
+    assert join_some(["a", "b"], 2) == "a, b"
+    assert join_some(["a"] * 1002, 2, "; ") == "a; a and 1,000 more"
 
 
 def test_first_line_ends_at_a_line_feed_alone():

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from etils import epath
 
-from animesion_jax.errors import InputError, some
+from animesion_jax.errors import InputError, join_some
 from animesion_jax.files import expand_utf8
 
 # Our builders, with the flags that `tfds build` needs besides --config and --data_dir.
@@ -185,7 +185,7 @@ def load_dataset(name: str, data_dir: str) -> Dataset:
         infos = [*searched.glob("*/*/dataset_info.json"), *searched.glob("*/*/*/dataset_info.json")]
         built = sorted(str(path.parent.parent.relative_to(root)) for path in infos)
         raise InputError(
-            f"data set '{name}' is not built in {root} (there: {some(built) or 'nothing'}); "
+            f"data set '{name}' is not built in {root} (there: {join_some(built) or 'nothing'}); "
             f"{_how_to_build(name, root, built)}"
         )
     newest = max(versions, key=lambda path: tfds.core.Version(path.name))
@@ -201,7 +201,7 @@ def _how_to_build(name: str, root: epath.Path, built: list[str]) -> str:
     base, _, config = name.partition("/")
     configs = [each for each in built if each.startswith(f"{name}/")]
     if configs:
-        return f"allowed: {some(configs)}"
+        return f"allowed: {join_some(configs)}"
     if base == "folder":
         return "run the command that trained on it: it builds the data set again if the images have not changed"
     if base in BUILDERS:

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from animesion_jax.bundle import Bundle
-from animesion_jax.errors import InputError, escape
+from animesion_jax.errors import InputError, escape, join_some
 from animesion_jax.inference.batches import apply_to_files
 from animesion_jax.inference.forward import Variables, apply_to_pixels, character_logits
 from animesion_jax.inference.sort_images import folder_name
@@ -129,12 +129,13 @@ def _describe(bundle: Bundle, unknown: dict[str, int]) -> str:
 
 def _nothing_known(bundle: Bundle, unknown: dict[str, int], images: Sequence[tuple[Path, str]]) -> str:
     """Returns the error message if no folder is named after a known character."""
-    names = ", ".join(bundle.names[:MAX_NAMES]) + (", ..." if len(bundle.names) > MAX_NAMES else "")
     parents = {file.parent.name: file.parent.parent for file, _ in images}
     deeper = sorted(match_names(parents, bundle.names))
     hint = f"; {parents[deeper[0]]} has such folders; evaluate that folder" if deeper else ""
     found = _describe(bundle, unknown)
-    return f"no folder is named after a character of the bundle; found: {found}; allowed: {names}{hint}"
+    return (
+        f"no folder is named after a character of the bundle; found: {found}; allowed: {join_some(bundle.names)}{hint}"
+    )
 
 
 def _results(bundle: Bundle, labelled: Sequence[tuple[Path, int]]) -> Iterator[tuple[float, ...]]:

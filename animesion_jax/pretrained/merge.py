@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from animesion_jax.errors import InputError, first_line, shorten, some
+from animesion_jax.errors import InputError, first_line, join_some, shorten
 from animesion_jax.models import FAMILIES, HEAD
 from animesion_jax.pretrained import layouts, variants
 from animesion_jax.pretrained.positions import resample_positions
@@ -129,7 +129,7 @@ def _misfit(weights: Weights, model_name: str, faults: dict[str, list[str]]) -> 
     """Returns the error that lists arrays by fault, after the shared prefix of an unknown layout."""
     layout = layouts.identify(weights.keys.values())
     has = "" if layout.name or layouts.READ_PREFIX.fullmatch(layout.prefix) else f"has {layout} and "
-    named = [f"{fault}: {some(texts, EXAMPLES, '; ')}. " for fault, texts in faults.items() if texts]
+    named = [f"{fault}: {join_some(texts, EXAMPLES, '; ')}. " for fault, texts in faults.items() if texts]
     count = sum(map(len, faults.values()))
     return InputError(
         f"{weights.source} {has}does not fit this {model_name}, in {count:,} arrays. {''.join(named)}Give weights of "

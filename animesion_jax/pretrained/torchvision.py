@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from animesion_jax.errors import InputError, shorten, some
+from animesion_jax.errors import InputError, join_some, shorten
 from animesion_jax.models import HEAD
 from animesion_jax.pretrained import layouts
 from animesion_jax.pretrained.merge import Arrays, LeftOut, Weights, damaged
@@ -89,7 +89,7 @@ def _to_numpy(state: Any, max_bytes: int) -> dict[str, np.ndarray]:
         raise TypeError(f"it holds a {type(state).__name__}")
     wrong = [f"'{key}' is {type(value).__name__}" for key, value in state.items() if not hasattr(value, "detach")]
     if wrong:
-        raise TypeError(some(wrong, 3, "; "))
+        raise TypeError(join_some(wrong, 3, "; "))
     size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     if size > max_bytes:
         raise ValueError(f"tensors of {size} bytes; allowed: {max_bytes}, {MAX_EXPANSION} times the file's size")

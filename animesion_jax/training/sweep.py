@@ -21,7 +21,7 @@ from animesion_jax.training import steps
 from animesion_jax.training.preemption import Preemption
 from animesion_jax.training.train import train
 from animesion_jax.workdir import run
-from animesion_jax.workdir.claim import claimed
+from animesion_jax.workdir.lock import locked_workdir
 from animesion_jax.workdir.names import SWEEP_FILE
 
 # Factor of the learning rate, by batch size / base batch size.
@@ -126,7 +126,7 @@ def sweep(
             _check_run(each)
         except InputError as error:
             raise InputError(f"run {name} of the sweep: {error}") from error
-    with claimed(workdir):
+    with locked_workdir(workdir):
         return _train_all(config, configs, workdir, accept_changes, preemption)
 
 

@@ -26,7 +26,7 @@ from animesion_jax.training.state import Start, TrainState, from_items
 from animesion_jax.training.tensorboard import TensorBoardLog
 from animesion_jax.workdir import run
 from animesion_jax.workdir.checkpoints import CHOICES, Checkpoints, latest_step
-from animesion_jax.workdir.claim import claimed
+from animesion_jax.workdir.lock import locked_workdir
 from animesion_jax.workdir.names import NONFINITE_FILE, RESULTS_FILE
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def train(
       Stopped: `preemption` requested a stop; everything is saved.
     """
     configs.check(config, family_of(config.model))
-    with claimed(workdir):
+    with locked_workdir(workdir):
         return _train(config, workdir, devices or jax.devices(), accept_changes, preemption or Preemption())
 
 

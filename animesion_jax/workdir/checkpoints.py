@@ -14,8 +14,8 @@ import orbax.checkpoint as ocp
 
 from animesion_jax import distributed
 from animesion_jax.errors import InputError, Stopped
-from animesion_jax.workdir.claim import check_path
 from animesion_jax.workdir.faults import Damaged, check_shapes, os_error, reading, writing
+from animesion_jax.workdir.lock import check_path
 from animesion_jax.workdir.names import REST, WEIGHTS
 from animesion_jax.workdir.preservation import BEST_METRIC, LatestAndBest
 from animesion_jax.workdir.rows import read_rows

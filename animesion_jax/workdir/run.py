@@ -11,7 +11,7 @@ from etils import epath
 
 from animesion_jax import distributed
 from animesion_jax.config import check, flatten, from_tree, may_change, resolve, stage_configs, to_tree
-from animesion_jax.errors import InputError, some
+from animesion_jax.errors import InputError, join_some
 from animesion_jax.files import expand_home, read_json, write_json
 from animesion_jax.models import abstract_variables, create_model, family_of
 from animesion_jax.workdir.checkpoints import Checkpoints
@@ -180,7 +180,7 @@ def load(workdir: str, weights: str | None = None) -> Run:
     missing = [name for name in (CONFIG_FILE, CLASSES_FILE) if not (folder / name).exists()]
     if missing:
         below = sorted(str(path.parent) for path in folder.glob(f"*/{CONFIG_FILE}"))
-        advice = f"allowed: {some(below)}" if below else f"start one: {START} --workdir={folder}"
+        advice = f"allowed: {join_some(below)}" if below else f"start one: {START} --workdir={folder}"
         raise InputError(f"{folder} is not a training run ({missing[0]} is missing); {advice}")
     config = read_config(workdir)
     family = family_of(config.model)

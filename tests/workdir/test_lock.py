@@ -9,7 +9,7 @@ import pytest
 
 from animesion_jax.errors import InputError
 from animesion_jax.training.train import train
-from animesion_jax.workdir.claim import check_path, claimed
+from animesion_jax.workdir.lock import check_path, locked_workdir
 from tests.conftest import ROOT
 
 HOLD = (
@@ -19,23 +19,23 @@ HOLD = (
 
 def test_second_training_is_refused_while_the_first_runs(tmp_path, toy_config):
     workdir = tmp_path / "run"
-    with claimed(str(workdir)):
+    with locked_workdir(str(workdir)):
         with pytest.raises(InputError, match=f"another training is running in --workdir={workdir}; "):
             train(toy_config, str(workdir))
         assert list(workdir.iterdir()) == []
     assert not workdir.exists()
 
 
-def test_claim_is_free_after_a_kill(tmp_path):
+def test_lock_is_free_after_a_kill(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         process.stdout.readline()
-        with pytest.raises(InputError, match="another training"), claimed(str(tmp_path)):
+        with pytest.raises(InputError, match="another training"), locked_workdir(str(tmp_path)):
             pass
         process.kill()
     assert process.returncode == -signal.SIGKILL
-    with claimed(str(tmp_path)):
+    with locked_workdir(str(tmp_path)):
         pass
     assert tmp_path.exists()
 
@@ -58,5 +58,5 @@ def test_path_that_tensorstore_writes_in_another_encoding_is_refused(tmp_path, m
 
 def test_workdir_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot be written to"), claimed(str(tmp_path / "file" / "run")):
+    with pytest.raises(InputError, match="cannot be written to"), locked_workdir(str(tmp_path / "file" / "run")):
         pass

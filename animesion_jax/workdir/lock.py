@@ -28,7 +28,7 @@ def check_path(workdir: str) -> epath.Path:
 
 
 @contextlib.contextmanager
-def claimed(workdir: str) -> Iterator[None]:
+def locked_workdir(workdir: str) -> Iterator[None]:
     """Creates a workdir and locks it during the block; removes it afterwards if it is new and empty.
 
     All processes of a run call this; the first one takes the lock. A kill releases it.
