@@ -4,9 +4,10 @@ python -m tfds_builders.toyfaces.draw --output=faces --per_class=1
 """
 
 import argparse
+import sys
 from pathlib import Path
 
-from animesion_jax.errors import InputError
+from animesion_jax.errors import InputError, escape
 from animesion_jax.files import expand_home
 from tfds_builders.toyfaces.drawing.characters import CHARACTERS
 from tfds_builders.toyfaces.drawing.faces import draw_image
@@ -43,7 +44,8 @@ def main() -> None:
         parser.error(str(error))
     except OSError as error:
         parser.error(f"cannot write {error.filename}: {error.strerror}; give a path in a folder that can be written")
-    print(f"wrote {len(paths)} new faces to {flags.output}")
+    sys.stdout.reconfigure(errors="backslashreplace")
+    print(f"wrote {len(paths)} new faces to {escape(flags.output)}")
 
 
 if __name__ == "__main__":
