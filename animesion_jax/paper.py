@@ -20,7 +20,10 @@ HEAD_ONLY = ("resnet18", "resnet152")
 DATASETS = {"dafre": "dafre/released", "moeimouto": "moeimouto/kaggle"}
 
 # Config fields that reproduce accidents of the paper's runs, and their differences from Google's ViT.
-FAITHFUL = {"eval_mode_after_epochs": 1, "pytorch_init": True, "vit.gelu": "erf", "vit.dropout_places": "animesion"}
+FAITHFUL = {
+    "eval_mode_after_epochs": 1, "shallownet.initializer": "pytorch", "vit.embedding_initializer": "pytorch",
+    "vit.gelu": "erf", "vit.dropout_places": "animesion",
+}  # fmt: skip
 # The same by data set: moeimouto has no validation split; the paper validated on its test split.
 FAITHFUL_SPLITS = {"moeimouto": {"held_out": 0.0, "validation_split": "test"}}
 

@@ -22,9 +22,9 @@ def get_table_config(table: Table, argument: str) -> ml_collections.ConfigDict:
         - pretrained: start from the published weights of the paper. A ResNet is frozen except for its classifier; a
           ViT is trained whole.
         - faithful: repeat the accidents of the paper's runs, to reproduce its figures. From the second epoch on, layers
-          train in evaluation mode; ResNets' classifier, all of ShallowNet and the patch embedding of ViTs from scratch
-          are initialised as PyTorch does by default; ViTs have the exact GELU, and dropout where animesion had it;
-          moeimouto is validated on its test split; evaluate and export take the last weights.
+          train in evaluation mode; ShallowNet and the patch embedding of ViTs from scratch have PyTorch's default
+          initialisers; ViTs have the exact GELU, and dropout where animesion had it; moeimouto is validated on its test
+          split; evaluate and export take the last weights.
         - recipe=modern: optimise as configs/modern_recipe.py says; excludes faithful.
 
     Raises:

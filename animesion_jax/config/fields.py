@@ -63,7 +63,7 @@ def _batch_norm(flat: dict[str, Any], family: Any) -> bool:
 
 
 PIECEWISE, COSINE = _schedule("piecewise"), _schedule("cosine")
-VIT, RESNET = _family("vit"), _family("resnet")
+VIT, RESNET, SHALLOWNET = _family("vit"), _family("resnet"), _family("shallownet")
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,11 @@ FIELDS: dict[str, Field] = {
     "vit.dropout_places": Field(
         "google", 'or "animesion", as in the paper\'s runs; models/vit.py lists the places', NAME, VIT
     ),
+    "vit.embedding_initializer": Field(
+        "lecun", '"lecun", or "pytorch" as in the paper\'s runs: of the patch embedding', NAME, VIT
+    ),
     "resnet.initializer": Field("he", '"he" as in torchvision, or "xavier" as in the paper\'s runs', NAME, RESNET),
+    "shallownet.initializer": Field("xavier", '"xavier", or "pytorch" as in the paper\'s runs', NAME, SHALLOWNET),
 
     # Weights to start from.
     "pretrained": Field(
@@ -183,9 +187,6 @@ FIELDS: dict[str, Field] = {
     # Reproduction aids: accidents of the paper's runs. Ordinary runs leave them alone.
     "eval_mode_after_epochs": Field(
         0, "epochs after which layers train in evaluation mode; 0 for never", AT_LEAST_0
-    ),
-    "pytorch_init": Field(
-        False, "initialises ResNets' classifier, all of ShallowNet and ViTs' patch embedding as PyTorch does", ANY
     ),
 
     # Run.

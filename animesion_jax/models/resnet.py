@@ -27,13 +27,10 @@ SIZES = {
     152: {"stage_sizes": (3, 8, 36, 3), "bottleneck": True},
 }
 
-# Initialisers of (convolutions, classifier): torchvision's, and those of the paper's runs from scratch.
+# Of the convolutions: torchvision's, and that of the paper's runs from scratch.
 INITIALIZERS = {
-    "he": (
-        nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
-        nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
-    ),
-    "xavier": (nn.initializers.xavier_uniform(), nn.initializers.xavier_uniform()),
+    "he": nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+    "xavier": nn.initializers.xavier_uniform(),
 }
 
 
@@ -81,8 +78,8 @@ class ResidualUnit(nn.Module):
 class ResNet(nn.Module):
     """A 7x7 stem, four stages of residual units, the mean over the image, a linear classifier.
 
-    Padding is symmetric as in PyTorch, not SAME. BatchNorm has epsilon 1e-5 and momentum 0.9. Parameters, statistics
-    and logits are float32 for any compute dtype.
+    The classifier has PyTorch's default initialiser. Padding is symmetric as in PyTorch, not SAME. BatchNorm has
+    epsilon 1e-5 and momentum 0.9. Parameters, statistics and logits are float32 for any compute dtype.
 
     Attributes:
       num_classes: width of the classifier.
@@ -91,7 +88,6 @@ class ResNet(nn.Module):
       dropout_rate: dropout before the classifier; 0 in torchvision and in the paper.
       dtype: compute dtype.
       axis_name: pmap axis over which BatchNorm takes its training statistics; None for one device.
-      pytorch_init: whether to initialise the classifier as PyTorch does, as in the paper's runs.
     """
 
     min_image_size: ClassVar[int] = 32
@@ -104,13 +100,12 @@ class ResNet(nn.Module):
     dropout_rate: float = 0.0
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
-    pytorch_init: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False, positions: jax.Array | None = None) -> jax.Array:
         """Returns (batch, num_classes) float32 logits of normalised (batch, S, S, 3) images."""
-        conv_init, head_init = INITIALIZERS[self.initializer]
-        conv = partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=conv_init, conv_general_dilated=convolve)
+        init = INITIALIZERS[self.initializer]
+        conv = partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=init, conv_general_dilated=convolve)
         norm = make_batch_norm(self, train)
         x = conv(64, (7, 7), strides=(2, 2), padding=3, name="conv1")(images.astype(self.dtype))
         x = nn.relu(norm(name="bn1")(x))
@@ -122,8 +117,7 @@ class ResNet(nn.Module):
                 x = ResidualUnit(64 * 2**stage, stride, self.bottleneck, conv, norm, name=name)(x)
         x = x.astype(jnp.float32).mean((1, 2))
         x = Dropout(self.dropout_rate)(x, train, positions)
-        start = pytorch_default(x.shape[-1]) if self.pytorch_init else {"kernel_init": head_init}
-        return nn.Dense(self.num_classes, dtype=jnp.float32, name=HEAD, **start)(x)
+        return nn.Dense(self.num_classes, dtype=jnp.float32, name=HEAD, **pytorch_default(x.shape[-1]))(x)
 
 
 def _identify(shapes: Shapes) -> str | None:

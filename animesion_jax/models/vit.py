@@ -23,6 +23,12 @@ POOLS = ("token", "mean")
 # The tanh approximation of Google's code, and the exact GELU, which is PyTorch's default.
 GELUS = ("tanh", "erf")
 
+# Of the patch embedding: Google's, and that of the paper's runs from scratch.
+EMBEDDING_INITIALIZERS = {
+    "lecun": lambda inputs: {"kernel_init": nn.initializers.lecun_normal()},
+    "pytorch": pytorch_default,
+}
+
 # Published sizes: hidden size, layers, heads, MLP width (arXiv:2010.11929 table 1; Ti and S from DeiT).
 SIZES = {
     "ti": {"hidden_size": 192, "num_layers": 12, "num_heads": 3, "mlp_dim": 768},
@@ -142,11 +148,11 @@ class VisionTransformer(nn.Module):
         patches, without a class token.
       pre_logits: whether a tanh layer of the hidden size precedes the classifier, as in ImageNet-21k training.
       gelu: a member of `GELUS`.
+      embedding_initializer: a key of `EMBEDDING_INITIALIZERS`.
       dropout_rate: dropout at each of the `dropout_places`.
       dropout_places: a key of `DROPOUT_PLACES`.
       dtype: compute dtype; parameters, softmax and logits are float32.
       axis_name: unused, because there are no batch statistics; part of every model's signature.
-      pytorch_init: whether to initialise the patch embedding as PyTorch does, as in the paper's runs from scratch.
     """
 
     min_image_size: ClassVar[int] = 1
@@ -161,11 +167,11 @@ class VisionTransformer(nn.Module):
     pool: str = "token"
     pre_logits: bool = False
     gelu: str = "tanh"
+    embedding_initializer: str = "lecun"
     dropout_rate: float = 0.1
     dropout_places: str = "google"
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
-    pytorch_init: bool = False
 
     @property
     def image_multiple(self) -> int:
@@ -179,10 +185,10 @@ class VisionTransformer(nn.Module):
         x = images.astype(self.dtype)
         if self.stem_sizes:
             x = apply_stem(x, self.stem_sizes, self.dtype)
-        start = pytorch_default(self.patch_size**2 * x.shape[-1]) if self.pytorch_init else {}
+        init = EMBEDDING_INITIALIZERS[self.embedding_initializer](self.patch_size**2 * x.shape[-1])
         x = nn.Conv(
             self.hidden_size, patch, strides=patch, padding="VALID", dtype=self.dtype, name="embedding",
-            conv_general_dilated=convolve, **start,
+            conv_general_dilated=convolve, **init,
         )(x)  # fmt: skip
         x = x.reshape(x.shape[0], -1, self.hidden_size)
         if self.pool == "token":

@@ -74,6 +74,7 @@ FAMILY = Family(
         "pool": vit.POOLS,
         "pre_logits": (False, True),
         "gelu": vit.GELUS,
+        "embedding_initializer": tuple(vit.EMBEDDING_INITIALIZERS),
         "dropout_places": tuple(vit.DROPOUT_PLACES),
     },
     dropout_rate=0.1,

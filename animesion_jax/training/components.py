@@ -73,10 +73,9 @@ class Components:
         if not config.pretrained:
             return init_variables(self.model, config.image_size, config.seed)
         variables = abstract_variables(self.model, config.image_size)
-        if config.pytorch_init:
-            # Initialise the classifier, which otherwise starts at zero. XLA removes the unused variables.
-            make_head = jax.jit(lambda: init_variables(self.model, config.image_size, config.seed)["params"][HEAD])
-            variables["params"][HEAD] = make_head()
+        # Initialise a new classifier as without pretrained weights. XLA removes the other variables.
+        make_head = jax.jit(lambda: init_variables(self.model, config.image_size, config.seed)["params"][HEAD])
+        variables["params"][HEAD] = make_head()
         return load_pretrained(config.pretrained, self.model, variables, config.keep_head, self.dataset.class_names)
 
     def abstract_items(self, step: int) -> dict[str, Any]:

@@ -148,8 +148,6 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int, axis_name: 
         dropout_rate=config.dropout_rate,
         axis_name=axis_name,
         **model_options(config),
-        # Pass it only if it is set: new model families need not have it.
-        **({"pytorch_init": True} if config.pytorch_init else {}),
     )
 
 

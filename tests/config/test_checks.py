@@ -16,8 +16,8 @@ BAD = {
     "default_weights": "first", "dataset": "", "data_dir": "", "train_split": "", "model": "", "dtype": "",
 }  # fmt: skip
 # Fields that are checked where they are used, or by their type.
-UNCHECKED = {"validation_split", "test_split", "folder", "pretrained", "skip_broken", "keep_head", "pytorch_init"} | {
-    name for name in FIELDS if name.startswith(("vit.", "resnet."))
+UNCHECKED = {"validation_split", "test_split", "folder", "pretrained", "skip_broken", "keep_head"} | {
+    name for name in FIELDS if name.startswith(("vit.", "resnet.", "shallownet."))
 }
 
 

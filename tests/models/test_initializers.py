@@ -1,4 +1,4 @@
-"""Initial parameters of the models, with and without `pytorch_init`."""
+"""Initial parameters of the models, in ordinary and in faithful runs."""
 
 import jax
 import numpy as np
@@ -7,32 +7,31 @@ from flax import traverse_util
 
 from animesion_jax.models import create_model, init_variables
 
-# (Options, inputs of an output by layer.) Every layer has a hundred outputs or more.
+# (Sizes, option of faithful runs, fan-in by layer.) Every layer has a hundred outputs or more.
 MODELS = {
     "shallownet": (
         {"features": (100, 120), "hidden_size": 140},
+        {"initializer": "pytorch"},
         {"Conv_0": 5 * 5 * 3, "Conv_1": 5 * 5 * 100, "Dense_0": 5 * 5 * 120, "head": 140},
     ),
-    "resnet18": ({"stage_sizes": (1, 1), "initializer": "xavier"}, {"head": 128}),
-    "vit_ti16": ({"num_layers": 1, "hidden_size": 384, "mlp_dim": 8}, {"embedding": 16 * 16 * 3}),
+    "resnet18": ({"stage_sizes": (1, 1)}, {"initializer": "xavier"}, {"head": 128}),
+    "vit_ti16": (
+        {"num_layers": 1, "hidden_size": 384, "mlp_dim": 8},
+        {"embedding_initializer": "pytorch"},
+        {"embedding": 16 * 16 * 3},
+    ),
 }
 
 
-@pytest.fixture(scope="module", params=MODELS)
-def starts(request):
-    """(inputs of an output by layer, ordinary parameters, parameters with `pytorch_init`) of a model."""
-    options, inputs = MODELS[request.param]
-    each = (
-        init_variables(
-            create_model(request.param, num_classes=400, image_size=32, pytorch_init=pytorch_init, **options), 32, 0
-        )
-        for pytorch_init in (False, True)
-    )
-    return inputs, *(traverse_util.flatten_dict(jax.device_get(one["params"]), sep="/") for one in each)
+def _init_params(name, **options):
+    model = create_model(name, num_classes=400, image_size=32, **options)
+    return traverse_util.flatten_dict(jax.device_get(init_variables(model, 32, 0)["params"]), sep="/")
 
 
-def test_pytorch_init_is_uniform_within_one_over_the_root_of_the_inputs(starts):
-    layers, _, params = starts
+@pytest.mark.parametrize("name", MODELS)
+def test_layers_have_pytorchs_default_in_a_faithful_run(name):
+    sizes, option, layers = MODELS[name]
+    params = _init_params(name, **sizes, **option)
     for layer, inputs in layers.items():
         for leaf in ("kernel", "bias"):
             values, bound = params[f"{layer}/{leaf}"].ravel(), np.float32(inputs**-0.5)
@@ -48,7 +47,9 @@ def test_pytorch_init_is_uniform_within_one_over_the_root_of_the_inputs(starts):
             assert np.abs(counts / values.size - 0.25).max() < 5 * np.sqrt(3 / 16) / root, layer
 
 
-def test_pytorch_init_changes_no_other_layer(starts):
-    layers, ordinary, params = starts
-    changed = {name for name in params if not np.array_equal(params[name], ordinary[name])}
+@pytest.mark.parametrize("name", ["shallownet", "vit_ti16"])
+def test_pytorchs_default_changes_no_other_layer(name):
+    sizes, option, layers = MODELS[name]
+    ordinary, faithful = _init_params(name, **sizes), _init_params(name, **sizes, **option)
+    changed = {name for name in ordinary if not np.array_equal(faithful[name], ordinary[name])}
     assert changed == {f"{layer}/{leaf}" for layer in layers for leaf in ("kernel", "bias")}

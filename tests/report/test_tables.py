@@ -64,8 +64,8 @@ def test_epochs_of_a_line_are_those_of_all_stages(tmp_path):
 def test_notes_list_every_difference_from_the_papers_row(tmp_path):
     faithful = {
         "eval_mode_after_epochs": 1,
-        "pytorch_init": True,
-        "vit": {"gelu": "erf", "dropout_places": "animesion"},
+        "shallownet": {"initializer": "pytorch"},
+        "vit": {"gelu": "erf", "dropout_places": "animesion", "embedding_initializer": "pytorch"},
     }
     runs = tmp_path / "runs"
     write_run(runs / "same", seed=3, **faithful)
