@@ -29,7 +29,7 @@ def expand_home(path: str | os.PathLike) -> str:
     """
     path = os.fspath(path)
     expanded = os.path.expanduser(path)
-    if path.startswith("~") and expanded == path and not os.path.lexists(path):
+    if path.startswith("~") and expanded.startswith("~") and not os.path.lexists(path):
         raise InputError(f"{path}: the home folder of '~' is unknown; set HOME, or give a path without '~'")
     return expanded
 

@@ -139,6 +139,7 @@ def test_folder_is_built_or_refused_in_one_line(faces, state, data_dir):
 @fuzz
 @given(STATES, st.sampled_from(["faces", "a b/[1]*", "~/faces", "é\udcff", "file/below", "x\ny"]))
 @example(NO_HOME, "~/faces")
+@example(NO_HOME | {"HOME": "~nobody-of-this-name"}, "~/faces")
 def test_draw_writes_faces_or_refuses_in_one_line(state, output):
     with _environment(state) as (current, printed), pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["draw.py", f"--output={output}"])
