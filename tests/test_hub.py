@@ -255,7 +255,8 @@ for address in sys.argv[1:]:
 def test_fetch_from_hugging_face_uses_its_library_and_its_cache(tmp_path):
     with _serve(HuggingFace) as server:
         environment = os.environ | {
-            "HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0",
+            "HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "a b [c]"), "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_OFFLINE": "0",
         }  # fmt: skip
         addresses = ["hf://owner/repo/a/w.npz", "hf://owner/repo@v1/w.npz", "hf://owner/none/w.npz"]
         command = [sys.executable, "-c", FETCH_FROM_HUGGING_FACE]
