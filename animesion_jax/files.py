@@ -30,7 +30,9 @@ def expand_home(path: str | os.PathLike) -> str:
     path = os.fspath(path)
     expanded = os.path.expanduser(path)
     if path.startswith("~") and expanded.startswith("~") and not os.path.lexists(path):
-        raise InputError(f"{path}: the home folder of '~' is unknown; set HOME, or give a path without '~'")
+        user = path.partition("/")[0]
+        fix = "set HOME" if user == "~" else f"write ./{path} for a file of that name"
+        raise InputError(f"{path}: the home folder of '{user}' is unknown; {fix}, or give a path without '~'")
     return expanded
 
 

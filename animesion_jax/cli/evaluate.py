@@ -85,7 +85,7 @@ def _evaluate_bundle(args: Namespace) -> int:
     if output:
         write_whole(args.output, [to_csv(by_class, bundle.names).encode()])
         result |= {"macro_accuracy": summarize(by_class)["macro_accuracy"], "per_class": str(output)}
-    print(json.dumps({"folder": args.folder, **result}, ensure_ascii=False))
+    print(json.dumps({"folder": expand_home(args.folder), **result}, ensure_ascii=False))
     return 1 if result["unreadable"] else 0
 
 

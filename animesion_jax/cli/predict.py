@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     with open_result_file(args.output) if args.output else contextlib.nullcontext() as result_file:
         recognizer = load(args.bundle, min(args.batch_size, len(files)))
         if args.output:
-            left = result_file.missing(files, min(args.top_k, len(recognizer.bundle.names)))
+            left = result_file.missing(files, recognizer.bundle.names, args.top_k)
         done = len(files) - len(left)
         if done:
             log.info("%s already has %d of the %d images, which are skipped", args.output, done, len(files))
@@ -62,9 +62,8 @@ def main(argv: Sequence[str]) -> int:
         summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         log.info("%s", summary or f"{args.output} already has all images")
     if args.sidecar:
-        written, kept = sidecars.counts["written"], sidecars.counts["kept"]
-        hint = "; --overwrite replaces them" if kept and not args.overwrite else ""
-        log.info("text files: %d written, %d existing ones with other content kept%s", written, kept, hint)
+        hint = "; --overwrite replaces them" if sidecars.counts["kept"] and not args.overwrite else ""
+        log.info("text files: %s%s", sidecars.summary, hint)
     return 1 if counts["with an error"] else 0
 
 
@@ -87,8 +86,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         help="also write the character of each image to IMAGE.txt beside it, unless it is unknown; --sidecar=hydrus "
         "writes character:NAME instead of NAME",
     )
-    parser.add_argument("--sidecar_to", help="write the text files below this folder instead", metavar="FOLDER")
-    parser.add_argument("--overwrite", action="store_true", help="replace existing text files")
+    parser.add_argument("--sidecar_to", help="with --sidecar: write the text files below this folder", metavar="FOLDER")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="with --sidecar: replace existing text files; empty those of unknown ones",
+    )
     parser.add_argument("--top_k", type=int, default=5, help="characters per image; default: 5")
     parser.add_argument("--batch_size", type=int, default=32, help="images per forward pass; default: 32")
     args = parser.parse_args(_with_format(argv))

@@ -24,7 +24,9 @@ def main(argv: Sequence[str]) -> int:
         join_processes(args)
         from animesion_jax import distributed
         from animesion_jax.training.sweep import sweep
+        from animesion_jax.workdir.lock import check_path
 
+        check_path(args.workdir)
         if args.config.base.folder:
             from animesion_jax.cli.folder import build_folder
 

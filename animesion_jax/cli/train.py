@@ -30,7 +30,9 @@ def main(argv: Sequence[str]) -> int:
         join_processes(args)
         from animesion_jax import distributed
         from animesion_jax.training.train import train
+        from animesion_jax.workdir.lock import check_path
 
+        check_path(args.workdir)
         if args.config.folder:
             # Other data sets need no builder.
             from animesion_jax.cli.folder import build_folder

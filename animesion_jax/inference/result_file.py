@@ -44,22 +44,29 @@ class ResultFile:
         self._output, self._path = output, path
         self._suffix = path.suffix.lower()
 
-    def missing(self, files: Sequence[Path], ranks: int) -> list[Path]:
+    def missing(self, files: Sequence[Path], names: Sequence[str], top_k: int) -> list[Path]:
         """Returns the images without a row in the file, each once; cuts off an incomplete last row.
 
         Compares absolute paths, since the file may have paths relative to the current folder.
 
         Args:
           files: images to predict.
-          ranks: rows of an image in CSV.
+          names: characters of the bundle, by class id.
+          top_k: characters per image, if the bundle has as many.
 
         Raises:
-          InputError: the file does not hold predictions.
+          InputError: the file does not hold predictions, or those of another bundle or `top_k`.
         """
         by_key = {_key(str(file)): file for file in files}
+        ranks = min(top_k, len(names))
         with self._path.open("r+b") as stream:
             try:
-                done, size = _read_csv(stream, set(by_key), ranks) if self._suffix == ".csv" else _read_jsonl(stream)
+                if self._suffix == ".csv":
+                    done, size = _read_csv(stream, set(by_key), names, ranks)
+                else:
+                    done, size = _read_jsonl(stream, names, ranks)
+            except InputError as error:
+                raise InputError(f"--output={self._output} has {error}; give another file") from error
             except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
                 raise InputError(
                     f"--output={self._output} does not hold predictions ({first_line(error)}); allowed: a new name, or "
@@ -81,17 +88,26 @@ def _key(path: str) -> str:
     return os.path.abspath(encodable(path))
 
 
-def _read_jsonl(stream: BinaryIO) -> tuple[set[str], int]:
+def _read_jsonl(stream: BinaryIO, names: Sequence[str], ranks: int) -> tuple[set[str], int]:
     """Returns the images of the complete lines, and the length of these lines in bytes."""
     _check_start(stream, b'{"path": ')
-    lines = list(_whole_rows(stream, quotes=False))
-    return {_key(json.loads(line)["path"]) for line in lines}, sum(map(len, lines))
+    done, size = set(), 0
+    for line in _whole_rows(stream, quotes=False):
+        row = json.loads(line)
+        if "error" not in row:
+            _check_number(len(row["predictions"]), ranks)
+            for each in row["predictions"]:
+                _check_name(each["class"], each["class_id"], names)
+        done.add(_key(row["path"]))
+        size += len(line)
+    return done, size
 
 
-def _read_csv(stream: BinaryIO, expected: set[str], ranks: int) -> tuple[set[str], int]:
+def _read_csv(stream: BinaryIO, expected: set[str], names: Sequence[str], ranks: int) -> tuple[set[str], int]:
     """Returns the images of the complete rows, and the length of these rows in bytes.
 
-    An image has several rows. If the last image is `expected` and has fewer than `ranks`, its rows do not count.
+    An image has `ranks` rows, or one with its error. If the last image is `expected` and has fewer, its rows do not
+    count.
     """
     _check_start(stream, HEADER)
     rows = _whole_rows(stream, quotes=True)
@@ -100,15 +116,32 @@ def _read_csv(stream: BinaryIO, expected: set[str], ranks: int) -> tuple[set[str
     last, count, error = None, 0, ""
     for row in rows:
         (values,) = csv.reader([row.decode()])
-        path, *_, error = values
-        if path != last:
-            last, count, start = path, 0, size
+        if values[0] != last:
+            if last is not None and not error:
+                _check_number(count, ranks)
+            last, count, start = values[0], 0, size
+        _, _, name, class_id, *_, error = values
+        if not error:
+            _check_name(name, int(class_id), names)
         count += 1
         size += len(row)
-        done.add(_key(path))
-    if last is not None and count < ranks and not error and _key(last) in expected:
+        done.add(_key(last))
+    if last is None or error:
+        return done, size
+    if count < ranks and _key(last) in expected:
         return done - {_key(last)}, start
+    _check_number(count, ranks)
     return done, size
+
+
+def _check_number(count: int, ranks: int) -> None:
+    if count != ranks:
+        raise InputError(f"{count} characters per image, and --top_k asks for {ranks}")
+
+
+def _check_name(name: str, class_id: int, names: Sequence[str]) -> None:
+    if not 0 <= class_id < len(names) or encodable(names[class_id]) != encodable(name):
+        raise InputError(f"predictions of another bundle (class {class_id} is {name})")
 
 
 def _check_start(stream: BinaryIO, start: bytes) -> None:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from animesion_jax.errors import InputError, encodable
+from animesion_jax.errors import InputError, encodable, join_some
 from animesion_jax.files import creating, expand_home, replacing
 from animesion_jax.inference.named_files import RefusedName, writing
 from animesion_jax.inference.writers import Row
@@ -18,7 +18,7 @@ class Sidecars:
     """The text files of images: IMAGE.txt, as in face.jpg.txt, beside each image or below a folder.
 
     Attributes:
-      counts: numbers of files "written", and of existing files with other content "kept".
+      counts: numbers of files "written", "emptied", and "kept", which are existing files with other content.
     """
 
     def __init__(self, files: Sequence[Path], given: Sequence[str], form: str, folder: str | None, overwrite: bool):
@@ -39,9 +39,18 @@ class Sidecars:
         self._folder = folder and expand_home(folder)
         self._roots = [os.path.join(os.path.abspath(expand_home(path)), "") for path in given]
         images = {os.path.abspath(file) for file in files}
-        target, times = Counter(map(self._target, images)).most_common(1)[0]
+        targets = {image: self._target(image) for image in images}
+        target, times = Counter(targets.values()).most_common(1)[0]
         if times > 1:
-            raise InputError(f"{times} images have the same text file {target}; allowed: different names")
+            same = join_some(sorted(image for image in images if targets[image] == target))
+            raise InputError(f"{same} have the same text file {target}; allowed: different names, or no --sidecar_to")
+
+    @property
+    def summary(self) -> str:
+        """The counts in words."""
+        counts = self.counts
+        emptied = f"{counts['emptied']} of unknown characters emptied, " if counts["emptied"] else ""
+        return f"{counts['written']} written, {emptied}{counts['kept']} existing ones with other content kept"
 
     def write(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Writes the text file of each row and then yields the row.
@@ -90,4 +99,4 @@ class Sidecars:
                 return
             with replacing(target) as fresh:
                 fresh.write_bytes(content)
-            self.counts["written"] += 1
+            self.counts["written" if content else "emptied"] += 1

@@ -114,11 +114,18 @@ class Checkpoints:
         """Returns the items of `like`, by shape and dtype, that were saved at a step; other items are not read.
 
         Raises:
-          InputError: the checkpoint is damaged, or of a model or optimizer of another shape.
+          InputError: the checkpoint is damaged or deleted, or of a model or optimizer of another shape.
         """
         try:
             return self._restore(step, like, None)
-        except Damaged as error:
+        except Exception as error:
+            if not (self._workdir / FOLDER / str(step)).exists():
+                raise InputError(
+                    f"checkpoint {step} of {self._workdir} was deleted while it was read, by a training that is "
+                    "running there; try again"
+                ) from error
+            if not isinstance(error, Damaged):
+                raise
             raise InputError(
                 f"checkpoint {step} of {self._workdir} is damaged ({error}); take other --weights, or start the "
                 "training again: it resumes from the newest intact one"

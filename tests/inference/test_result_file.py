@@ -16,6 +16,7 @@ from tests.hostile_seeds import bundle_tree
 # Everything at which `str.splitlines` ends a line, and what CSV and JSON quote.
 SEPARATORS = ["\n", "\r", "\r\n", *"\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029", '"', '","', "\\", "\udcff", "\\n"]
 NAMES = [Path(f"{number}{separator}x.jpg") for number, separator in enumerate(SEPARATORS)]
+CHARACTERS = ['c"\n', "a\u2028b\r", "third"]
 RANKS = 2
 
 
@@ -33,7 +34,7 @@ def _rows(files):
 def _complete(output, files):
     """Adds the rows of the missing files and returns these."""
     with open_result_file(str(output)) as result_file:
-        missing = result_file.missing(files, RANKS)
+        missing = result_file.missing(files, CHARACTERS, RANKS)
         result_file.write(_rows(missing), missing)
     return missing
 
@@ -94,7 +95,7 @@ def test_second_predict_on_one_output_is_refused_before_it_loads_the_bundle(pred
     output, link = tmp_path / "names.csv", tmp_path / "link.csv"
     link.symlink_to(output)
     with open_result_file(str(output)) as first:
-        files = first.missing(NAMES, RANKS)
+        files = first.missing(NAMES, CHARACTERS, RANKS)
         first.write(_rows(files[:3]), files[:3])
         before = output.read_bytes()
         for name in (output, link):
@@ -103,8 +104,27 @@ def test_second_predict_on_one_output_is_refused_before_it_loads_the_bundle(pred
             assert f"another predict is writing --output={name}; wait until it ends" in message
         assert output.read_bytes() == before and not predict.loaded
         first.write(_rows(files[3:]), files[3:])
+    output.unlink()
     assert predict(f"--output={output}") == 0
-    assert len(output.read_bytes()) > len(before)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    ("names", "top_k", "words"),
+    [
+        (["other", *CHARACTERS[1:]], RANKS, "predictions of another bundle"),
+        (CHARACTERS[:1], 1, "of another bundle|2 characters per image, and --top_k asks for 1"),
+        (CHARACTERS, 1, "2 characters per image, and --top_k asks for 1; give another file"),
+        (CHARACTERS, 3, "2 characters per image, and --top_k asks for 3; give another file"),
+    ],
+)
+def test_file_of_another_bundle_or_top_k_is_refused(tmp_path, suffix, names, top_k, words):
+    output = tmp_path / f"names.{suffix}"
+    _complete(output, NAMES)
+    before = output.read_bytes()
+    with open_result_file(str(output)) as result_file, pytest.raises(InputError, match=words):
+        result_file.missing(NAMES, names, top_k)
+    assert output.read_bytes() == before
 
 
 def test_predict_that_fails_to_load_its_bundle_leaves_no_output(predict, tmp_path):

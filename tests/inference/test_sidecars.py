@@ -65,7 +65,7 @@ def test_sidecars_replace_other_content_only_with_overwrite(tmp_path):
     (tmp_path / "folder.jpg.txt").mkdir()
     assert _write(rows) == {"kept": 3}
     assert [(tmp_path / name).read_text() for name in captions] == [*captions.values()]
-    assert _write(rows, overwrite=True) == {"written": 2, "kept": 1}
+    assert _write(rows, overwrite=True) == {"written": 1, "emptied": 1, "kept": 1}
     assert [(tmp_path / name).read_text() for name in captions] == ["yui\n", ""]
     assert sorted(os.listdir(tmp_path)) == ["folder.jpg.txt", *captions]
 
@@ -91,7 +91,7 @@ def test_sidecars_below_a_folder_keep_the_images_folders(tmp_path, monkeypatch):
         "a/face.jpg.txt": "yui\n", "b/face.jpg.txt": "mio\n", "x.jpg.txt": "yui\n", "y.jpg.txt": "yui\n"
     }  # fmt: skip
     assert _write([_row("a/x.png"), _row(tmp_path / "a" / "x.png")], ["a"], folder="twice") == {"written": 1}
-    with pytest.raises(InputError, match=r"2 images have the same text file out/face\.jpg\.txt; allowed"):
+    with pytest.raises(InputError, match=r"in/b/face.jpg have the same text file out/face\.jpg\.txt; allowed"):
         _write(rows[:2], ["in/a", "in/b"], folder="out")
 
 
