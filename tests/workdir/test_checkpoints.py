@@ -218,3 +218,12 @@ def test_save_raises_errors_other_than_the_file_systems_unchanged(tmp_path, monk
     with pytest.raises(ValueError, match="a bug"):
         checkpoints.save(1, _items(1), {})
     checkpoints.close()
+
+
+def test_checkpoint_deleted_while_it_is_read_is_not_called_damaged(tmp_path):
+    workdir = _saved(tmp_path / "run", {1: 0.5, 2: 0.7})
+    with Checkpoints(str(workdir), read_only=True) as checkpoints:
+        assert checkpoints.steps() == [1, 2]
+        shutil.rmtree(workdir / FOLDER / "2")
+        with pytest.raises(InputError, match="checkpoint 2 of .* was deleted while it was read, by a training"):
+            checkpoints.restore(2, _like(2))
