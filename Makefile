@@ -8,6 +8,8 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 # Hide most of TensorFlow's start-up messages; a few lines are written before it reads this variable.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# TensorFlow's import creates a folder for Keras in the home folder, or in "~" if that is unknown. It is unused.
+export KERAS_HOME ?= /dev/null
 # Let glibc use huge pages: ShallowNet's training step takes two thirds of the time (docs/performance.md).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
