@@ -8,6 +8,7 @@ from pathlib import Path
 
 from animesion_jax.errors import InputError, first_line
 from animesion_jax.images import read_image
+from animesion_jax.serve.signals import stop_signals
 from animesion_jax.serve.temporary import temporary_folder
 
 # Segments that need no quoting in a URL.
@@ -40,18 +41,18 @@ def serve(
       max_images: most images in one request.
       top_k: characters shown for each image.
       examples: images to try, shown on the page.
-      root_path: path of the page behind a proxy, such as "/anime"; "" for none.
+      root_path: URL path of the page behind a proxy, such as "/anime"; "" for none.
 
     Raises:
-      InputError: no such bundle, a limit out of range, an unavailable address or port, an invalid root path, no place
-        for temporary files, or a missing package.
-      Stopped: after SIGTERM.
+      InputError: no such bundle, a limit out of range, an unavailable address or port, an invalid root path, no
+        writable temporary folder, or a missing package.
+      Stopped: after SIGTERM or SIGHUP.
     """
     if not ROOT_PATH.fullmatch(root_path):
         raise InputError(
             f"--root_path is '{root_path}'; allowed: letters, digits and -._~ after a slash, such as --root_path=/anime"
         )
-    with temporary_folder(), _listen(host, port) as listening:
+    with stop_signals() as check_signals, temporary_folder(), _listen(host, port) as listening:
         try:
             import uvicorn
 
@@ -71,6 +72,7 @@ def serve(
         settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=SECONDS_TO_FINISH)
         server = uvicorn.Server(settings)
         logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
+        check_signals()
         server.run(sockets=[listening])
 
 

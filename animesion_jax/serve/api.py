@@ -24,7 +24,7 @@ SEND_A_FORM = "send a form by POST: curl -F image=@face.jpg .../api/predict"
 def create_app(service: Service, examples: Sequence[Path] = (), root_path: str = "") -> fastapi.FastAPI:
     """Returns the application: POST /api/predict, GET /api/info, and the page at /.
 
-    All of it also answers below `root_path`, so that a proxy may strip that from the requests' paths or not.
+    All of it also answers below `root_path`, so a proxy may strip the prefix or keep it.
     """
     app = fastapi.FastAPI(title="animesion_jax", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -67,7 +67,7 @@ def create_app(service: Service, examples: Sequence[Path] = (), root_path: str =
         return _error(405, SEND_A_FORM)
 
     page = create_page(service, examples)
-    app.add_middleware(_below, root_path)
+    app.add_middleware(_with_root_path, root_path)
     # Gradio rejects a whole upload if one file is too large. Let larger files through, so that the service reports the
     # large file and answers for the others.
     return gradio.mount_gradio_app(
@@ -76,7 +76,7 @@ def create_app(service: Service, examples: Sequence[Path] = (), root_path: str =
     )  # fmt: skip
 
 
-def _below(app: ASGIApp, root_path: str) -> ASGIApp:
+def _with_root_path(app: ASGIApp, root_path: str) -> ASGIApp:
     """Returns an application that answers both at its own paths and below `root_path`."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:

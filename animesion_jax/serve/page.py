@@ -31,7 +31,7 @@ document.addEventListener("paste", (event) => {
 });
 
 const reasons = {
-    404: "the server does not know this address; below a path of a proxy, start serve with --root_path",
+    404: "the server does not know this address; behind a proxy with a path, start serve with --root_path",
     413: "the files are too large for the server or a proxy before it",
 };
 const failure = document.createElement("p");
@@ -47,11 +47,11 @@ window.fetch = async (resource, options) => {
     };
     try {
         const response = await send(resource, options);
-        const reason = reasons[response.status] || "the server or a proxy before it has an error";
+        const reason = reasons[response.status] || "the server or its proxy failed";
         show(response.ok ? "" : `The images are not recognised: ${reason} (status ${response.status}).`);
         return response;
     } catch (error) {
-        show("The images are not recognised: the server cannot be reached. Does it run?");
+        show("The images are not recognised: the server cannot be reached. Check that it is running.");
         throw error;
     }
 };

@@ -2,29 +2,27 @@
 
 import contextlib
 import os
-import signal
 import tempfile
 from collections.abc import Iterator
 
-from animesion_jax.errors import InputError, Stopped
+from animesion_jax.errors import InputError
 
-# Gradio reads it when it is imported and when an application is created. Its default, /tmp/gradio, may be another
-# user's.
+# Gradio reads it when it is imported and when an application is created. Its default, /tmp/gradio, may belong to
+# another user.
 GRADIO_FOLDER = "GRADIO_TEMP_DIR"
 
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[str]:
-    """Yields a new folder where gradio keeps uploads; removes it at the end, also after SIGTERM and SIGHUP.
+    """Yields a new folder where gradio keeps uploads; removes it at the end.
 
-    Call it in the main thread, and import gradio inside.
+    Import gradio inside.
 
     Raises:
       InputError: temporary files cannot be written.
-      Stopped: after SIGTERM, or SIGHUP unless the process ignores it.
     """
     before = os.environ.get(GRADIO_FOLDER)
-    with _signals_stop(), _new_folder() as folder:
+    with _new_folder() as folder:
         os.environ[GRADIO_FOLDER] = folder
         try:
             yield folder
@@ -42,22 +40,3 @@ def _new_folder() -> tempfile.TemporaryDirectory:
     except OSError as error:
         where = f"TMPDIR is {parent}" if parent else "no folder for temporary files"
         raise InputError(f"{where} ({error.strerror}); set TMPDIR to a folder that you may write to") from error
-
-
-@contextlib.contextmanager
-def _signals_stop() -> Iterator[None]:
-    """Raises Stopped for the signals that would end the process without cleanup."""
-
-    def stop(*_) -> None:
-        raise Stopped("stopped by a signal")
-
-    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
-    signal.signal(signal.SIGTERM, stop)
-    if handlers[signal.SIGHUP] != signal.SIG_IGN:
-        # uvicorn handles SIGTERM alone.
-        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
-    try:
-        yield
-    finally:
-        for each, handler in handlers.items():
-            signal.signal(each, handler)

@@ -125,7 +125,7 @@ def test_page_below_a_path_works_and_says_why_an_upload_fails(bundle, page, face
             ("/upload?", 413, "too large for the server or a proxy before it (status 413)"),
             ("/upload?", 404, "start serve with --root_path (status 404)"),
             ("/upload?", 0, "the server cannot be reached"),
-            ("/queue/join?", 500, "has an error (status 500)"),
+            ("/queue/join?", 500, "or its proxy failed (status 500)"),
         ]:
             failures[part] = status
             page.upload(face)
@@ -141,7 +141,7 @@ def test_page_below_a_path_works_and_says_why_an_upload_fails(bundle, page, face
         page.upload(face)
         # Gradio reloads the page.
         page.wait.until(lambda browser: browser.execute_script("return !window.before"))
-        page.find("#failure", "has an error (status 502)")
+        page.find("#failure", "or its proxy failed (status 502)")
         page.open(f"{direct}/")
         page.upload(face)
         page.find("#results .card", "face.png")

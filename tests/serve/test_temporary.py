@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from animesion_jax.errors import InputError, Stopped
+from animesion_jax.errors import InputError
 from animesion_jax.serve.temporary import GRADIO_FOLDER, temporary_folder
 from tests.serve.running import server_process, write_bundle, write_face
 
@@ -27,24 +27,6 @@ def test_folder_is_private_and_removed_with_its_files(place, monkeypatch):
             (folder / "a").mkdir()
             (folder / "a" / "b").write_text("upload")
     assert not list(place.iterdir()) and os.environ[GRADIO_FOLDER] == "/elsewhere"
-
-
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
-def test_signal_stops_and_the_folder_is_removed(place, sent):
-    before = signal.getsignal(sent)
-    with pytest.raises(Stopped, match="stopped by a signal"), temporary_folder() as folder:
-        (Path(folder) / "upload").write_text("")
-        signal.raise_signal(sent)
-    assert not list(place.iterdir()) and signal.getsignal(sent) == before
-
-
-def test_hangup_of_the_terminal_does_not_stop_below_nohup(place):
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with temporary_folder():
-            signal.raise_signal(signal.SIGHUP)
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 def test_place_that_cannot_be_written_to_is_named(place, monkeypatch):
