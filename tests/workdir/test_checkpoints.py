@@ -225,5 +225,5 @@ def test_checkpoint_deleted_while_it_is_read_is_not_called_damaged(tmp_path):
     with Checkpoints(str(workdir), read_only=True) as checkpoints:
         assert checkpoints.steps() == [1, 2]
         shutil.rmtree(workdir / FOLDER / "2")
-        with pytest.raises(InputError, match="checkpoint 2 of .* was deleted while it was read, by a training"):
+        with pytest.raises(InputError, match=r"checkpoint 2 of .* was deleted while it was read, by a training"):
             checkpoints.restore(2, _like(2))
