@@ -105,7 +105,7 @@ def test_find_images_takes_the_allowed_formats_in_folders(tmp_path):
     assert find_images([str(tmp_path)]) == sorted(tmp_path / name for name in names)
     (tmp_path / "none").mkdir()
     _refused([str(tmp_path / "none")], "has no images", *formats())
-    _refused(["~nobody-of-this-name/x.png"], "~nobody", "home folder", "set HOME")
+    _refused(["~nobody-of-this-name/x.png"], "~nobody", "home folder", "write ./~nobody")
     for odd in ("a" * 5000, "\0", ""):
         assert len(find_images([odd])) == 1  # read_image reports the fault
 
