@@ -297,6 +297,7 @@ def test_ten_kills_and_a_sigterm_at_random_moments_change_nothing(toyfaces_dir, 
             _wait_until(lambda before=before: (latest_step(str(workdir)) or 0) > before, log, process)
             time.sleep(choice.uniform(0, 0.4))
         if number == 0:
+            process.send_signal(signal.SIGSTOP)  # otherwise it would train to its end meanwhile
             second = subprocess.run(
                 [*command, f"--workdir={workdir}"], cwd=ROOT, env=environment, capture_output=True, text=True
             )
