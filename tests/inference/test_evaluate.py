@@ -63,25 +63,28 @@ def test_evaluate_of_a_bundle_equals_that_of_its_run(trained, bundle_path, test_
 
 
 def test_rates_and_loss_agree_with_predict(calibrated, test_faces, tmp_path, capsys, caplog):
-    """Two characters, and one whose folder is misspelt."""
-    bundle, names = str(calibrated[0]), sorted(path.name for path in test_faces.iterdir())[:3]
-    misspelt = f"{names[2]}x"
-    for name, folder in zip(names, (*names[:2], misspelt), strict=True):
+    """Two characters, and five whose folders are misspelt, for the model rejects some of either."""
+    bundle, names = str(calibrated[0]), sorted(path.name for path in test_faces.iterdir())[:7]
+    misspelt = {f"{name}x": name for name in names[2:]}
+    folders = {name: name for name in names[:2]} | misspelt
+    for folder, name in folders.items():
         (tmp_path / folder).symlink_to(test_faces / name)
     result = _evaluate(capsys, bundle, tmp_path)
-    by_folder, losses = {}, []
-    files = [file for folder in (*names[:2], misspelt) for file in (tmp_path / folder).iterdir()]
+    unknown, strangers, losses = [], [], []
+    files = [file for folder in folders for file in (tmp_path / folder).iterdir()]
     for row in load(bundle).predict_files(files, top_k=20):
         folder = Path(row["path"]).parent.name
-        by_folder.setdefault(folder, []).append(row["unknown"])
+        (strangers if folder in misspelt else unknown).append(row["unknown"])
         losses += [-math.log(each["probability"]) for each in row["predictions"] if each["class"] == folder]
-    unknown, strangers = by_folder[names[0]] + by_folder[names[1]], by_folder[misspelt]
     assert 0 < sum(unknown) < len(unknown) == result["examples"] and 0 < sum(strangers) < len(strangers)
     assert result["false_reject_rate"] == pytest.approx(np.mean(unknown))
     assert result["false_accept_rate"] == pytest.approx(1 - np.mean(strangers))
     assert result["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
-    assert result["unknown_characters"] == {misspelt: len(strangers)}
-    assert f"'{misspelt}' (images: {len(strangers)}, did you mean {names[2]}?)" in caplog.text
+    assert result["unknown_characters"] == {
+        folder: len(list((test_faces / name).iterdir())) for folder, name in misspelt.items()
+    }
+    images = result["unknown_characters"][f"{names[2]}x"]
+    assert f"'{names[2]}x' (images: {images}, did you mean {names[2]}?)" in caplog.text
 
 
 @pytest.fixture
