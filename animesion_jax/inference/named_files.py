@@ -2,10 +2,12 @@
 
 import contextlib
 import errno
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from animesion_jax.errors import InputError
+from animesion_jax.files import creating
 
 # The name is too long, or has characters that the file system does not allow.
 REFUSED_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
@@ -38,3 +40,21 @@ def writing(target: Path, flag: str) -> Iterator[None]:
                 f"{target.parent} cannot be written to: {error.strerror}; give another folder: {flag}"
             ) from error
         raise
+
+
+def create_if_absent(target: Path, write: Callable[[Path], object]) -> bool:
+    """Creates a file and its folder unless the file exists; returns whether it did. Several processes may call it.
+
+    Args:
+      target: the file.
+      write: writes the content to the path of a temporary file.
+    """
+    if os.path.lexists(target):
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with creating(target) as fresh:
+            write(fresh)
+    except FileExistsError:  # another process created it after the check
+        return False
+    return True

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from animesion_jax.errors import InputError, encodable, join_some
-from animesion_jax.files import creating, expand_home, replacing
-from animesion_jax.inference.named_files import RefusedName, writing
+from animesion_jax.files import expand_home, replacing
+from animesion_jax.inference.named_files import RefusedName, create_if_absent, writing
 from animesion_jax.inference.writers import Row
 
 # Templates of a tag, by format. Hydrus splits a tag at its first colon into namespace and name; the name may have more.
@@ -81,17 +81,11 @@ class Sidecars:
 
     def _write(self, target: Path, content: bytes) -> None:
         with writing(target, "--sidecar_to=FOLDER"):
-            if not os.path.lexists(target):
-                if not content:
-                    return
-                target.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    with creating(target) as fresh:
-                        fresh.write_bytes(content)
-                    self.counts["written"] += 1
-                    return
-                except FileExistsError:
-                    pass  # another process wrote it after the check
+            if not content and not os.path.lexists(target):
+                return
+            if create_if_absent(target, lambda fresh: fresh.write_bytes(content)):
+                self.counts["written"] += 1
+                return
             if target.is_file() and target.stat().st_size == len(content) and target.read_bytes() == content:
                 return
             if not self._overwrite or target.is_dir():

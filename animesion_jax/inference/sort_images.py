@@ -2,13 +2,13 @@
 
 import filecmp
 import itertools
-import os
 import shutil
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
-from animesion_jax.files import creating, expand_home
-from animesion_jax.inference.named_files import RefusedName, writing
+from animesion_jax.files import expand_home
+from animesion_jax.inference.named_files import RefusedName, create_if_absent, writing
 from animesion_jax.inference.writers import UNKNOWN, Row
 
 # Characters that some operating system forbids in file names, and "%", which escapes them.
@@ -58,13 +58,7 @@ def copy_once(image: Path, folder: Path) -> None:
     for number in itertools.count(1):
         target = folder / (image.name if number == 1 else f"{image.stem} ({number}){image.suffix}")
         with writing(target, "--copy_to=FOLDER"):
-            folder.mkdir(parents=True, exist_ok=True)
-            if not os.path.lexists(target):
-                try:
-                    with creating(target) as fresh:
-                        shutil.copy2(image, fresh)
-                    return
-                except FileExistsError:
-                    pass  # another process copied an image of this name after the check
+            if create_if_absent(target, partial(shutil.copy2, image)):
+                return
             if target.is_file() and filecmp.cmp(image, target, shallow=False):
                 return
