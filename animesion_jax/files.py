@@ -106,8 +106,7 @@ def replacing(path: AnyPath) -> Iterator[AnyPath]:
     Args:
       path: file to write, new or existing, in an existing folder; local or gs://.
     """
-    # The name is unique, because two processes may write the same file. It is short, because names have a limit.
-    fresh = path.parent / f".{uuid.uuid4().hex}.tmp"
+    fresh = _temporary(path)
     try:
         yield fresh
         fresh.replace(path)
@@ -119,7 +118,7 @@ def replacing(path: AnyPath) -> Iterator[AnyPath]:
 @contextlib.contextmanager
 def creating(path: Path) -> Iterator[Path]:
     """Like `replacing`, but raises FileExistsError if `path` exists at the end of the block."""
-    fresh = path.parent / f".{uuid.uuid4().hex}.tmp"
+    fresh = _temporary(path)
     try:
         yield fresh
         try:
@@ -132,6 +131,11 @@ def creating(path: Path) -> Iterator[Path]:
             fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def _temporary(path: AnyPath) -> AnyPath:
+    # The name is unique, because two processes may write the same file. It is short, because names have a limit.
+    return path.parent / f".{uuid.uuid4().hex}.tmp"
 
 
 def read_json(path: epath.Path, kind: type = dict) -> Any:

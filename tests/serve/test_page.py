@@ -9,20 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.serve.proxy import PREFIX, proxy
-from tests.serve.running import server_process, write_bundle, write_face
+from tests.serve.running import server_process
 
 pytest.importorskip("gradio", reason="the extra [serve] is not installed")
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def face(tmp_path_factory):
-    return write_face(tmp_path_factory.mktemp("face") / "face.png")
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    return write_bundle(tmp_path_factory.mktemp("bundle") / "b.msgpack")
 
 
 class Page:

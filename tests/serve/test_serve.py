@@ -12,19 +12,9 @@ from PIL import Image
 from animesion_jax.inference.recognizer import load
 from animesion_jax.main import main
 from animesion_jax.serve.temporary import temporary_folder
-from tests.serve.running import compiled_service, running, write_bundle, write_face
+from tests.serve.running import compiled_service, running
 
 pytest.importorskip("gradio", reason="the extra [serve] is not installed")
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    return write_bundle(tmp_path_factory.mktemp("bundle") / "b.msgpack")
-
-
-@pytest.fixture(scope="module")
-def face(tmp_path_factory):
-    return write_face(tmp_path_factory.mktemp("face") / "face.png")
 
 
 @pytest.fixture(scope="module")
