@@ -11,6 +11,19 @@ MAX_EXCERPT = 300
 # Longest error message, in characters; it fits on a screen.
 MAX_MESSAGE = 2000
 
+# The packages that an extra of setup.py brings, by their names in Python.
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "train": (
+        "absl", "clu", "matplotlib", "ml_collections", "optax", "orbax", "psutil", "tensorboard", "tensorflow",
+        "tensorflow_datasets",
+    ),
+    "serve": ("gradio",),
+    "onnx": ("onnx",),
+    "heic": ("pillow_heif",),
+    "parquet": ("pyarrow",),
+    "gcs": ("fsspec", "gcsfs"),
+}  # fmt: skip
+
 
 class InputError(ValueError):
     """An input is invalid: a flag, a config field, a path or the content of a file.
@@ -54,6 +67,15 @@ def command(name: str, *arguments: str, **flags: object) -> str:
     words = [f"--{flag}" if value is True else f"--{flag}={shlex.quote(str(value))}" for flag, value in flags.items()]
     parts = ["python -m animesion_jax.main", name, *words, *map(shlex.quote, arguments)]
     return " ".join(filter(None, parts))
+
+
+def missing_extra(error: ImportError) -> str | None:
+    """Returns one line with the extra that brings a missing package; None for a package of no extra."""
+    package = (error.name or "").partition(".")[0]
+    for extra, packages in EXTRAS.items():
+        if package in packages:
+            return f"this needs the package {package}; install it: pip install 'animesion-jax[{extra}]'"
+    return None
 
 
 def encodable(text: str) -> str:

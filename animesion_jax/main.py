@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 
 from animesion_jax.cli import COMMANDS
-from animesion_jax.errors import InputError, Stopped, first_line
+from animesion_jax.errors import InputError, Stopped, first_line, missing_extra
 
 # Their messages are shown from INFO on.
 LOGGERS = ("animesion_jax", "tfds_builders")
@@ -69,6 +69,8 @@ def _report(command: str, message: str, status: int) -> int:
 
 def _explain(error: Exception) -> str | None:
     """Returns one line for an error of a library that the user can fix; None for a bug."""
+    if isinstance(error, ModuleNotFoundError):
+        return missing_extra(error)
     # TensorFlow's file system reads gs:// paths. Compare names: to compare types would import TensorFlow.
     if type(error).__module__.startswith("tensorflow.python.framework.errors"):
         return f"{first_line(error)}; check the address, the network and the credentials, and try again"

@@ -25,11 +25,12 @@ from pathlib import Path
 from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # for configs, which are not installed
+sys.path.insert(0, str(ROOT))  # for the other benchmarks
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_enable_triton_gemm=false"
 
 import jax  # noqa: E402
+from animesion_jax.configs import dafre_128  # noqa: E402
 from jax.experimental import topologies  # noqa: E402
 
 from animesion_jax.models import DTYPES, MODELS  # noqa: E402
@@ -37,7 +38,6 @@ from animesion_jax.models.kernels import attention  # noqa: E402
 from benchmarks.hlo import Rates, costs_of, parse  # noqa: E402
 from benchmarks.models import count_gflops, nearest_size  # noqa: E402
 from benchmarks.step import lower_step  # noqa: E402
-from configs import dafre_128  # noqa: E402
 
 NUM_CLASSES = 3263  # DAF:re's
 

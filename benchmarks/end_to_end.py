@@ -13,18 +13,14 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # for configs, which are not installed
+import jax
+import numpy as np
 
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-
-from animesion_jax.cli.train import parse_args  # noqa: E402
-from animesion_jax.training.components import TrainBatches, make_components  # noqa: E402
-from animesion_jax.training.device_data import on_devices  # noqa: E402
+from animesion_jax.cli.train import parse_args
+from animesion_jax.training.components import TrainBatches, make_components
+from animesion_jax.training.device_data import on_devices
 
 CACHES = ("none", "encoded", "decoded", "device")
 ROUNDS = 7
@@ -43,7 +39,7 @@ class Steps:
     def __init__(self, components: Any, batches: Iterator[Any]):
         (stage,) = components.stages
         self._batches, self._step = batches, stage.train_step(0)
-        self._state = stage.begin(components.initial_variables())
+        self._state = stage.begin(components.initial_variables()[0])
         self.seconds(1)  # compiles
 
     def seconds(self, count: int) -> float:

@@ -27,7 +27,9 @@ PEERS = ("tf.data", "DataLoader")
 # The decoded cache yields 20,000 images in a tenth of a second, too short to time.
 MIN_SECONDS = 3.0
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # for configs and tests, which are not installed
+sys.path.insert(0, str(ROOT))  # for tests, which are not installed
+
+from animesion_jax.configs import common  # noqa: E402
 
 from animesion_jax.config import resolve  # noqa: E402
 from animesion_jax.data.datasets import Dataset, load_dataset  # noqa: E402
@@ -35,7 +37,6 @@ from animesion_jax.data.decode import decode_and_resize  # noqa: E402
 from animesion_jax.data.splits import select_examples  # noqa: E402
 from animesion_jax.data.train_data import TrainData  # noqa: E402
 from animesion_jax.models import family_of  # noqa: E402
-from configs import common  # noqa: E402
 
 
 def tf_data(config: ml_collections.ConfigDict, dataset: Dataset) -> Iterator[Any]:

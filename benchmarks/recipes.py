@@ -23,13 +23,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # for configs, which are not installed
+from animesion_jax.configs import dafre_128
+from animesion_jax.configs.modern_recipe import MODERN, apply_modern
 
-from animesion_jax.config import flatten, resolve, to_tree  # noqa: E402
-from animesion_jax.models import family_of  # noqa: E402
-from configs import dafre_128  # noqa: E402
-from configs.modern_recipe import MODERN, apply_modern  # noqa: E402
+from animesion_jax.config import flatten, resolve, to_tree
+from animesion_jax.models import family_of
+
+ROOT = Path(__file__).resolve().parent.parent
 
 MODELS = ("resnet18", "vit_s16")
 # The fields that the option "optimizer" takes from `recipe=modern`. "rebalancing" takes its second stage.

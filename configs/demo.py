@@ -8,8 +8,7 @@ epochs.
 """
 
 import ml_collections
-
-from configs import common
+from animesion_jax.configs import common
 
 
 def get_config() -> ml_collections.ConfigDict:

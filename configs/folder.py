@@ -13,10 +13,10 @@ learning rate follows a cosine with a warm-up, and a pretrained ResNet is traine
 import dataclasses
 
 import ml_collections
+from animesion_jax.configs.modern_recipe import MODERN
+from animesion_jax.configs.paper_recipe import get_table_config
 
 from animesion_jax.paper import DAFRE_128
-from configs.modern_recipe import MODERN
-from configs.paper_recipe import get_table_config
 
 
 def get_config(argument: str = "vit_s16,pretrained") -> ml_collections.ConfigDict:

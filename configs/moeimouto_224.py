@@ -18,9 +18,9 @@ Test top-1 / top-5 of the paper, last epoch's weights:
 """
 
 import ml_collections
+from animesion_jax.configs.paper_recipe import get_table_config
 
 from animesion_jax.paper import MOEIMOUTO_224
-from configs.paper_recipe import get_table_config
 
 
 def get_config(argument: str = "vit_b32") -> ml_collections.ConfigDict:

@@ -10,8 +10,7 @@ of the grid. Give each sweep its own workdir.
 """
 
 import ml_collections
-
-from configs import dafre_128
+from animesion_jax.configs import dafre_128
 
 
 def get_config(argument: str = "vit_b32") -> ml_collections.ConfigDict:

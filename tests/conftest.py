@@ -35,9 +35,6 @@ jax.config.update("jax_cpu_enable_async_dispatch", False)
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 
-sys.path.insert(0, str(ROOT))  # for `from configs import ...`, as in main
-
-
 DRAWN, NOT_DRAWN, DRAWING_LOG = COMMON / "data", COMMON / "data.failed", COMMON / "toyfaces.log"
 
 
@@ -85,7 +82,7 @@ def toyfaces_dir() -> Path:
 @pytest.fixture
 def toy_config(toyfaces_dir):
     """A config for toyfaces at 16 px: two short epochs of ShallowNet."""
-    from configs import common
+    from animesion_jax.configs import common
 
     config = common.get_config()
     config.data_dir = str(toyfaces_dir)
@@ -102,8 +99,9 @@ def toy_config(toyfaces_dir):
 @pytest.fixture(scope="session")
 def trained(toyfaces_dir) -> tuple[Path, dict[str, Any]]:
     """(workdir, results) of ShallowNet after three epochs of toyfaces at 32 px, trained once for all workers."""
+    from animesion_jax.configs import common
+
     from animesion_jax.training.train import train
-    from configs import common
 
     config = common.get_config()
     config.data_dir = str(toyfaces_dir)

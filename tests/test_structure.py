@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -98,6 +99,20 @@ def test_pmap_is_named_in_two_modules():
 
     callers = [name for name, path in _modules().items() if names_pmap(path)]
     assert callers == ["animesion_jax.distributed", "animesion_jax.training.steps"]
+
+
+def test_no_module_imports_the_configs():
+    """import-linter does not see them: setup.py installs configs/ as animesion_jax.configs."""
+    folders = (PACKAGE, ROOT / "tfds_builders")
+    statement = re.compile(r"\s*((from|import) (animesion_jax\.)?configs\b|from animesion_jax import (.+, )?configs\b)")
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for folder in folders
+        for path in folder.rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if statement.match(line)
+    ]
+    assert found == []
 
 
 def test_text_files_and_pipes_name_their_encoding():

@@ -1,7 +1,6 @@
 """Config files and overrides of their fields, read by ml_collections."""
 
 import difflib
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,8 +10,8 @@ from absl import flags
 from ml_collections import config_flags
 from ml_collections.config_flags import config_path
 
+from animesion_jax.cli.config_files import find_config, packaged_folder
 from animesion_jax.errors import InputError, first_line
-from animesion_jax.files import expand_home
 
 # Errors of a config file or a value. All others are bugs of the program.
 FAULTS = (flags.Error, AttributeError, ImportError, KeyError, NameError, SyntaxError, TypeError, ValueError)
@@ -22,20 +21,18 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> ml_collections.Co
     """Returns the config of a file with some fields overridden.
 
     Args:
-      config: `FILE` or `FILE:ARGUMENT`; the file's `get_config(ARGUMENT)` is called.
+      config: `NAME` or `FILE`, then `:ARGUMENT` if the file's `get_config` takes one.
       overrides: arguments `--config.FIELD=VALUE`; `--config.stages[1].FIELD=VALUE` for a field of a stage.
 
     Raises:
       InputError: no such file or field, an error in the file, or an invalid value.
     """
-    file, *argument = config.split(":", 1)
-    file = expand_home(file)
-    if not os.path.isfile(file):
-        where = "" if os.path.isabs(file) else f" in {os.getcwd()}"
-        raise InputError(f"no config file {file}{where}; allowed: a Python file, such as configs/demo.py")
-    # Config files import their neighbours as `from configs import common`, from any current folder.
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(file))))
-    loaded = _parse(config_flags.DEFINE_config_file, [f"--config={':'.join([file, *argument])}"])
+    name, *argument = config.split(":", 1)
+    file = find_config(name)
+    if not file.is_relative_to(packaged_folder()):
+        # Config files import their neighbours as `from configs import common`, from any current folder.
+        sys.path.insert(0, str(file.absolute().parent.parent))
+    loaded = _parse(config_flags.DEFINE_config_file, [f"--config={':'.join([str(file), *argument])}"])
     for index, override in enumerate(overrides):
         if override.startswith("--"):
             _check_override(loaded, override, overrides[index + 1 : index + 2])

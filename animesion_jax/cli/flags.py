@@ -74,7 +74,10 @@ def parse_with_config(parser: Parser, argv: Sequence[str]) -> argparse.Namespace
       InputError: a flag, the config or an override is invalid.
     """
     parser.add_argument(
-        "--config", required=True, metavar="FILE[:ARGUMENT]", help="such as configs/dafre_128.py:vit_b16"
+        "--config",
+        required=True,
+        metavar="NAME[:ARGUMENT]",
+        help="such as dafre_128:vit_b16, a name of `animesion configs`; or a Python file",
     )
     parser.add_argument(
         "--config.FIELD", metavar="VALUE", help="override a field; animesion_jax/config/fields.py explains every field"
@@ -154,7 +157,8 @@ def add_calibration_flags(parser: Parser) -> None:
     parser.add_argument(
         "--false_accept_rate",
         type=float,
-        help="share of the images of unknown characters that may be named; default: the equal error rate",
+        help="share of the images of unknown characters that may be named; default: as many as a "
+        "threshold names that rejects at most 5 %% of the known validation images",
     )
     parser.add_argument(
         "--unknown",

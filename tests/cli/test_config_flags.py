@@ -94,7 +94,10 @@ def test_load_config_reports_a_bad_override_in_one_line(override, message):
         ("import no_such_module", "no_such_module"),
         ("def get_config(): raise ValueError('no config today')", "no config today"),
         ("def get_config(): return nothing", "nothing"),
-        ("from configs import common\ndef get_config():\n c = common.get_config()\n c.epoch = 3\n return c", "epoch"),
+        (
+            "from animesion_jax.config import default_config\ndef get_config():\n default_config().epoch = 3",
+            "epoch",
+        ),
     ],
 )
 def test_load_config_reports_a_faulty_config_file_in_one_line(text, words, tmp_path):

@@ -8,13 +8,13 @@ import shutil
 
 import numpy as np
 import pytest
+from animesion_jax.configs import folder as folder_config
 
 from animesion_jax.cli.folder import build_folder
 from animesion_jax.cli.train import parse_args
 from animesion_jax.data.datasets import load_dataset
 from animesion_jax.errors import InputError
 from animesion_jax.main import main
-from configs import folder as folder_config
 from tests.character_folders import SIZES, TEST_NAMES, draw_folder, draw_image, stored_records, toy_folder_config
 from tests.conftest import ROOT
 from tfds_builders.folder.folder_dataset_builder import Builder

@@ -1,8 +1,8 @@
 import pytest
+from animesion_jax.configs import dafre_128, dafre_224
 
 from animesion_jax.config import default_config, resolve, stage, stage_configs
 from animesion_jax.models import family_of
-from configs import dafre_128, dafre_224
 
 
 def test_null_normalisation_and_dropout_are_the_familys(family):

@@ -26,7 +26,7 @@ HIDDEN = {
 
 
 def _module(table):
-    return importlib.import_module(table.config.removesuffix(".py").replace("/", "."))
+    return importlib.import_module("animesion_jax." + table.config.removesuffix(".py").replace("/", "."))
 
 
 @functools.cache

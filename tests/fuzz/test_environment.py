@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from animesion_jax.configs import common
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,7 +21,6 @@ from animesion_jax.cli.compilation_cache import FOLDER, SETTINGS
 from animesion_jax.cli.folder import build_folder
 from animesion_jax.errors import InputError
 from animesion_jax.main import main
-from configs import common
 from tests.conftest import ROOT
 from tests.fuzz import fuzz
 from tfds_builders.toyfaces import draw

@@ -49,7 +49,7 @@ TO_TORCH = {"shallownet": _to_shallownet, "resnet": to_torchvision, "vit": to_ti
 
 def _config(argument):
     """Returns a faithful config without augmentation and dropout."""
-    config = importlib.import_module("configs.dafre_128").get_config(argument)
+    config = importlib.import_module("animesion_jax.configs.dafre_128").get_config(argument)
     config.image_size, config.crop_margin, config.batch_size, config.dropout_rate = SIZE, 0, BATCH, 0.0
     config.augment.update(dict.fromkeys(config.augment, 0.0))
     return config

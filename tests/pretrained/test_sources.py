@@ -3,10 +3,10 @@
 import re
 
 import pytest
+from animesion_jax.configs import dafre_128
 
 from animesion_jax.models import MODELS, create_model, family_of
 from animesion_jax.pretrained import sources
-from configs import dafre_128
 
 
 @pytest.mark.parametrize("name", MODELS)

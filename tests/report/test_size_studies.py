@@ -2,6 +2,7 @@ import math
 from pathlib import Path
 
 import pytest
+from animesion_jax.configs import sweep_size
 from PIL import Image
 
 from animesion_jax.errors import InputError
@@ -9,7 +10,6 @@ from animesion_jax.report.plots import draw_sizes
 from animesion_jax.report.runs import find_runs, read_runs
 from animesion_jax.report.size_studies import find_studies, read_sweeps
 from animesion_jax.training import sweep
-from configs import sweep_size
 from tests.report.runs import markdown_of, markdown_rows, reported, write_run, write_sweep
 
 

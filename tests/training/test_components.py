@@ -1,15 +1,16 @@
 """The variables that a run begins with."""
 
+import hashlib
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from animesion_jax.configs.dafre_128 import get_config
 
 from animesion_jax.config import resolve
 from animesion_jax.models import create_model, family_of
 from animesion_jax.training.components import Components
-from configs.dafre_128 import get_config
 from tests.published import torchvision_arrays
 
 
@@ -21,7 +22,9 @@ def test_new_classifier_of_a_pretrained_resnet_has_pytorchs_default_initialiser(
     model = create_model("resnet18", num_classes=200, image_size=32, stage_sizes=(1, 1))
     dataset = SimpleNamespace(class_names=tuple(map(str, range(200))))
     config = resolve(config, family_of(config.model))
-    params = Components(config, (), dataset, model, (), 1, None, None, None, None).initial_variables()["params"]
+    variables, origin = Components(config, (), dataset, model, (), 1, None, None, None, None).initial_variables()
+    params, file = variables["params"], tmp_path / "w.safetensors"
+    assert origin == {"address": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
     for values in params["head"].values():
         bound = np.float32(128**-0.5)
         assert bound * (1 - 24 / values.size) < np.abs(values).max() <= bound

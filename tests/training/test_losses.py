@@ -2,9 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from animesion_jax.configs import common
 
 from animesion_jax.training.losses import Loss, balanced_weights, make_loss
-from configs import common
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(5, 4)).astype(np.float32)

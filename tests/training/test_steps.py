@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from animesion_jax.configs import common
 
 from animesion_jax import config as configs
 from animesion_jax import distributed
@@ -16,7 +17,6 @@ from animesion_jax.training.losses import Loss, make_loss
 from animesion_jax.training.mixup import mix
 from animesion_jax.training.stages import make_stages
 from animesion_jax.training.state import create_state
-from configs import common
 
 RNG = np.random.default_rng(0)
 OPTIONS = {

@@ -2,13 +2,13 @@ import json
 
 import jax
 import pytest
+from animesion_jax.configs import dafre_128, sweep_size
 
 from animesion_jax.config import resolve
 from animesion_jax.errors import InputError, Stopped
 from animesion_jax.models import family_of
 from animesion_jax.training import sweep as sweep_module
 from animesion_jax.training.sweep import expand, sweep
-from configs import dafre_128, sweep_size
 
 
 def _config(toy_config, **grid):
