@@ -174,7 +174,9 @@ def write_whole(output: str, parts: Iterable[bytes]) -> epath.Path:
 
 
 def check_output(output: str, example: str = "model.msgpack") -> epath.Path:
-    """Returns the path of a file to write; InputError, which suggests the name `example`, if it is a folder."""
+    """Returns the path of a file to write; InputError, which suggests `example`, for a folder or an hf:// address."""
+    if output.startswith(("hf://", "https://", "http://")):
+        raise InputError(f"--output={output} cannot be written to; allowed: a local file or gs://, such as {example}")
     path = epath.Path(expand_home(output))
     if path.is_dir():
         raise InputError(f"--output={output} is a folder; allowed: a file, such as {path / example}")

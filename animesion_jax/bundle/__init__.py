@@ -1,20 +1,11 @@
 """The bundle: one msgpack file with a model, its preprocessing, its class names and their origin."""
 
-from animesion_jax.bundle.bundle import (
-    FORMAT,
-    VERSION,
-    Bundle,
-    Calibration,
-    Enrolled,
-    build_bundle,
-    extend_bundle,
-    load_bundle,
-    metadata,
-    write_bundle,
-)
+from animesion_jax.bundle.bundle import Bundle, Calibration, Enrolled, build_bundle, metadata
+from animesion_jax.bundle.files import ENDING, FORMAT, VERSION, extend_bundle, load_bundle, write_bundle
 from animesion_jax.bundle.updating import updating
 
 __all__ = [
+    "ENDING",
     "FORMAT",
     "VERSION",
     "Bundle",

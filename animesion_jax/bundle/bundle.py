@@ -1,4 +1,4 @@
-"""Reading, checking and writing bundles."""
+"""The parts of a bundle, and the checks that they fit together."""
 
 import dataclasses
 import json
@@ -8,20 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
-import flax.serialization
 import numpy as np
-from etils import epath
 
 import animesion_jax
-from animesion_jax.bundle.checks import checked_classes, checked_dict, checked_image_size, checked_variables, is_exactly
-from animesion_jax.bundle.msgpack_reader import read_tree
-from animesion_jax.errors import InputError, command, first_line
-from animesion_jax.files import expand_home, size, write_whole
+from animesion_jax.bundle.checks import (
+    checked_classes,
+    checked_dict,
+    checked_image_size,
+    checked_origin,
+    checked_training,
+    checked_variables,
+    is_exactly,
+)
+from animesion_jax.errors import InputError, first_line
 from animesion_jax.models import HEAD, abstract_variables, create_model
 from animesion_jax.preprocessing import RESIZE
 
-FORMAT = "animesion"
-VERSION = 1
 # Numbers of a calibration that may be 0 or negative.
 MAY_BE_NEGATIVE = ("scale", "offset")
 
@@ -72,10 +74,12 @@ class Bundle:
       classes: names of the characters the model was trained on, by class id.
       image_size: side of the square input in pixels.
       mean, std: per channel, of pixels in [0, 1].
-      training: data set, step, metrics and versions of the run.
+      training: config, data set, images, weights, step, metrics and versions of the run.
       description: arguments of `create_model`, including the model's name.
       calibration: None if the bundle was not calibrated.
       enrolled: characters added after training; None for none.
+      origin: the downloaded file that this is or was made from: "address", "sha256" and, from a hub, "file" and
+        "revision"; empty for none.
     """
 
     model: nn.Module
@@ -88,6 +92,7 @@ class Bundle:
     description: dict[str, Any]
     calibration: Calibration | None = None
     enrolled: Enrolled | None = None
+    origin: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -98,11 +103,6 @@ class Bundle:
     def num_features(self) -> int:
         """The length of an embedding."""
         return self.variables["params"][HEAD]["kernel"].shape[0]
-
-
-def write_bundle(tree: dict[str, Any], output: str) -> epath.Path:
-    """Writes a bundle's tree atomically to a file, local or gs://; returns its path."""
-    return write_whole(output, [flax.serialization.msgpack_serialize(tree)])
 
 
 def metadata(bundle: Bundle, names: Sequence[str]) -> dict[str, str]:
@@ -126,49 +126,11 @@ def metadata(bundle: Bundle, names: Sequence[str]) -> dict[str, str]:
         },
         "training": bundle.training,
     }
+    if bundle.origin:
+        described["origin"] = bundle.origin
     if bundle.calibration:
         described["calibration"] = {name: getattr(bundle.calibration, name) for name in ("temperature", "threshold")}
     return {key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in described.items()}
-
-
-def load_bundle(path: str) -> Bundle:
-    """Returns the bundle in a file. Runs no code from it, and takes at most a few times the file's size in memory.
-
-    Args:
-      path: local or gs://.
-
-    Raises:
-      InputError: no such file, not a bundle, truncated, of another version, or inconsistent.
-    """
-    return build_bundle(path, _read_file(path))
-
-
-def extend_bundle(path: str, output: str, **parts: dict[str, Any]) -> epath.Path:
-    """Writes a copy of the bundle at `path` with a new "calibration" or "enrolled" to `output`; returns its path."""
-    tree = _read_file(path) | parts
-    build_bundle(path, tree)
-    return write_bundle(tree, output)
-
-
-def _read_file(path: str) -> dict[str, Any]:
-    """Returns the tree in a bundle's file; checks its format and version only."""
-    file = epath.Path(expand_home(path))
-    if not file.is_file():
-        workdir = file if file.is_dir() else "RUN"
-        raise InputError(f"no bundle at {file}; write one: {command('export', workdir=workdir, output='mine.msgpack')}")
-    with file.open("rb") as stream:
-        try:
-            tree = read_tree(stream, size(file))
-            if not isinstance(tree, dict) or not is_exactly(tree.get("format"), FORMAT):
-                raise ValueError(f"it does not declare the format '{FORMAT}'")
-            if not is_exactly(tree.get("version"), VERSION):
-                version = reprlib.repr(tree.get("version"))
-                raise ValueError(f"it has bundle version {version}, and this program reads {VERSION}")
-        except Exception as error:  # msgpack raises a dozen types on damaged bytes
-            raise InputError(
-                f"{file} is damaged or not a bundle ({first_line(error)}); export it again, with --format=msgpack"
-            ) from error
-    return tree
 
 
 def build_bundle(path: str, tree: dict[str, Any]) -> Bundle:
@@ -181,7 +143,7 @@ def build_bundle(path: str, tree: dict[str, Any]) -> Bundle:
 
 def _checked_bundle(tree: dict[str, Any]) -> Bundle:
     classes = checked_classes(tree.get("classes"))
-    described, preprocessing, training = (checked_dict(tree, key) for key in ("model", "preprocessing", "training"))
+    described, preprocessing = (checked_dict(tree, key) for key in ("model", "preprocessing"))
     size = checked_image_size(described, len(classes))
     if not is_exactly(preprocessing["size"], size):
         raise ValueError(f"preprocessing to {reprlib.repr(preprocessing['size'])} px for a model of {size} px")
@@ -190,7 +152,8 @@ def _checked_bundle(tree: dict[str, Any]) -> Bundle:
         raise ValueError(f"mean {mean} and std {std}; allowed: three finite numbers each, std above 0")
     model = create_model(**described)
     variables = checked_variables(abstract_variables(model, size), checked_dict(tree, "variables"))
-    bundle = Bundle(model, variables, classes, size, mean, std, training, described)
+    training, origin = checked_training(checked_dict(tree, "training")), checked_origin(tree.get("origin", {}))
+    bundle = Bundle(model, variables, classes, size, mean, std, training, described, origin=origin)
     calibration = _checked_calibration(checked_dict(tree, "calibration")) if "calibration" in tree else None
     enrolled = _checked_enrolled(checked_dict(tree, "enrolled"), bundle, calibration) if "enrolled" in tree else None
     return dataclasses.replace(bundle, calibration=calibration, enrolled=enrolled)

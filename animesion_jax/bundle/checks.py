@@ -9,6 +9,12 @@ from flax import traverse_util
 
 from animesion_jax.models import family_of
 
+# Types of what export writes about the run, and of the origin of a downloaded bundle.
+TRAINING = {
+    "animesion_jax": str, "config": dict, "dataset": str, "images": dict, "jax": str, "metrics": dict,
+    "pretrained": dict, "step": int, "validation": dict, "weights": str,
+}  # fmt: skip
+ORIGIN = ("address", "file", "revision", "sha256")
 # Limits the memory that prediction allocates for an image; a ResNet's variables do not limit its image size.
 MAX_IMAGE_SIZE = 4096
 
@@ -24,6 +30,27 @@ def checked_dict(tree: dict[str, Any], key: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"'{key}' is {type(value).__name__}, not a dict")
     return value
+
+
+def checked_training(training: dict[str, Any]) -> dict[str, Any]:
+    """Returns the description of the run; ValueError if an entry of `TRAINING` has another type."""
+    for key, kind in TRAINING.items():
+        if key in training and type(training[key]) is not kind:
+            raise ValueError(f"the training's {key} is {type(training[key]).__name__}, not {kind.__name__}")
+    counts = training.get("images", {})
+    if not all(isinstance(name, str) and type(count) is int and count >= 0 for name, count in counts.items()):
+        raise ValueError(f"the numbers of images are {reprlib.repr(counts)}; allowed: 0 or more for each split")
+    return training
+
+
+def checked_origin(origin: Any) -> dict[str, str]:
+    """Returns the origin; ValueError if it is not a dict of some of `ORIGIN` to strings."""
+    if not isinstance(origin, dict) or not all(isinstance(value, str) for value in origin.values()):
+        raise ValueError(f"the origin is {reprlib.repr(origin)}; allowed: strings")
+    extra = [key for key in origin if key not in ORIGIN]
+    if extra:
+        raise ValueError(f"the origin has {reprlib.repr(extra[0])}; allowed: {', '.join(ORIGIN)}")
+    return origin
 
 
 def checked_classes(classes: Any) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from animesion_jax.files import expand_home, locked
+from animesion_jax.files import check_output, expand_home, locked
 
 
 @contextlib.contextmanager
@@ -12,12 +12,13 @@ def updating(bundle: str, output: str) -> Iterator[None]:
     """Locks a bundle during the block if `output` is the same file; does nothing otherwise.
 
     Args:
-      bundle: file to read, local or gs://; gs:// has no locks.
-      output: file to write.
+      bundle: file to read, local, or an address; addresses have no locks.
+      output: file to write, local or gs://.
 
     Raises:
-      InputError: another process is changing the bundle.
+      InputError: another process is changing the bundle, or `output` is an address that cannot be written to.
     """
+    check_output(output)
     source, target = expand_home(bundle), expand_home(output)
     if not os.path.isfile(source) or os.path.realpath(source) != os.path.realpath(target):
         yield

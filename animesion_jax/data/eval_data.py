@@ -14,7 +14,11 @@ from animesion_jax.data.splits import group_bounds, select_examples
 
 
 class EvalData:
-    """A split in padded and masked batches: every example once, for any number of shards and devices."""
+    """A split in padded and masked batches: every example once, for any number of shards and devices.
+
+    Attributes:
+      num_examples: number of examples of the split, over all shards.
+    """
 
     def __init__(
         self, config: ml_collections.ConfigDict, dataset: Dataset, split: str, num_shards: int = 1, shard_index: int = 0
@@ -31,7 +35,7 @@ class EvalData:
           InputError: see `select_examples`.
         """
         examples = select_examples(config, dataset, split)
-        self._dataset, self._split = dataset, split
+        self._dataset, self._split, self.num_examples = dataset, split, examples.num_examples
         bounds = group_bounds(examples.num_examples, num_shards)
         self._batch_size = config.eval_batch_size // num_shards
         # All shards yield the number of batches of the largest, so that all processes join the same collectives.

@@ -11,6 +11,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from animesion_jax import hub
 from animesion_jax.files import expand_home
 from animesion_jax.pretrained import google, own, sources, torchvision
 from animesion_jax.pretrained.merge import Weights, merge
@@ -22,7 +23,7 @@ READERS: dict[str, Callable[[Path], Weights]] = {
     ".msgpack": own.read_bundle,
 }
 
-__all__ = ["load_pretrained"]
+__all__ = ["load_pretrained", "load_with_origin"]
 
 
 def load_pretrained(
@@ -39,7 +40,8 @@ def load_pretrained(
     `variables`, or starts at zero if they are abstract.
 
     Args:
-      path: a file, `gs://` or `https://` address, a name of `sources.NAMED`, or the workdir of a run of ours.
+      path: a file, an address (`hf://OWNER/REPO[@REVISION][/FILE]`, `gs://`, `https://`), a name of `sources.NAMED`,
+        or the workdir of a run of ours.
         Google's `.npz`; `.safetensors` with torchvision's or timm's names; torchvision's `.pth`, which needs torch;
         our `.msgpack` bundle.
       model: from `create_model`.
@@ -55,15 +57,30 @@ def load_pretrained(
       InputError: the file is missing, damaged, of another layout or model, or has arrays that do not fit; the message
         names the layout or the first arrays.
     """
-    weights = _read(path)
+    return load_with_origin(path, model, variables, keep_head, class_names)[0]
+
+
+def load_with_origin(
+    path: str,
+    model: nn.Module,
+    variables: dict[str, Any],
+    keep_head: bool = False,
+    class_names: Sequence[str] | None = None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the result of `load_pretrained`, and where the weights came from.
+
+    The origin has the "address" and, of a file, its "sha256"; from a hub also its "file" and "revision", the hash of
+    the commit; of a workdir its "weights" and "step".
+    """
+    weights, origin = _read(path)
     if weights.class_names is not None and class_names is not None:
         keep_head = tuple(class_names) == tuple(weights.class_names)
-    return merge(weights, type(model).__name__, variables, keep_head)
+    return merge(weights, type(model).__name__, variables, keep_head), origin
 
 
-def _read(path: str) -> Weights:
+def _read(path: str) -> tuple[Weights, dict[str, Any]]:
     suffix = os.path.splitext(path)[1]
     if os.path.isdir(expand_home(path)) or (path.startswith("gs://") and suffix not in READERS):
         return own.read_workdir(path)
-    file = sources.locate(path, READERS)
-    return READERS[file.suffix](file)
+    file, origin = sources.locate(path, READERS)
+    return READERS[file.suffix](file), origin | {"sha256": hub.sha256(file)}

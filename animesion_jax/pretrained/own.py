@@ -18,10 +18,11 @@ def read_bundle(file: Path) -> Weights:
     return _weights(str(file), bundle.variables, bundle.classes)
 
 
-def read_workdir(workdir: str) -> Weights:
-    """Returns a run's default weights and its class names; InputError if it has none."""
+def read_workdir(workdir: str) -> tuple[Weights, dict[str, Any]]:
+    """Returns a run's default weights with its class names, and their origin; InputError if it has none."""
     saved = run.load(workdir)
-    return _weights(workdir, saved.variables, saved.class_names)
+    origin = {"address": workdir, "weights": saved.weights, "step": saved.step}
+    return _weights(workdir, saved.variables, saved.class_names), origin
 
 
 def _weights(source: str, variables: dict[str, Any], class_names: Sequence[str]) -> Weights:

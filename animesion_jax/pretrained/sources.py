@@ -2,7 +2,6 @@
 
 import difflib
 import os
-import re
 import urllib.parse
 from collections.abc import Collection
 from pathlib import Path
@@ -56,8 +55,8 @@ NAMED: dict[str, Source] = {
 }  # fmt: skip
 
 
-def locate(path: str, suffixes: Collection[str]) -> Path:
-    """Returns the local file of a path, an address or a name of `NAMED`; downloads it on first use.
+def locate(path: str, suffixes: Collection[str]) -> hub.Fetched:
+    """Returns the local file of a path, an address or a name of `NAMED`, and its origin; downloads it on first use.
 
     Args:
       path: value of `config.pretrained`.
@@ -68,17 +67,19 @@ def locate(path: str, suffixes: Collection[str]) -> Path:
     """
     address = NAMED[path].url if path in NAMED else path
     remote = hub.is_address(address)
-    file = expand_home(address)
-    if not remote and not os.path.isfile(file):
+    file = Path(expand_home(address))
+    if not remote and not file.is_file():
         near = difflib.get_close_matches(path, NAMED, 3, 0.5) or list(NAMED)[:3]
         raise InputError(
             f"no weights at {file}; allowed: a local file, a run's workdir, hf://, gs://, https://, or a name of "
             f"animesion_jax/pretrained/sources.py such as {', '.join(near)}"
         )
-    suffix = os.path.splitext(re.split(r"[?#]", address)[0] if remote else file)[1]
-    if suffix not in suffixes:
+    name = hub.file_name(address) if remote else file.name
+    suffix = os.path.splitext(name)[1]
+    # The address of a repository has no name: `fetch` chooses its file by the suffixes.
+    if (name or not remote) and suffix not in suffixes:
         raise InputError(
             f"cannot tell the layout of {path} from its ending '{suffix}'; allowed: {', '.join(suffixes)}, or the "
             "workdir of a run"
         )
-    return hub.fetch(address) if remote else Path(file)
+    return hub.fetch(address, suffixes) if remote else hub.Fetched(file, {"address": path})

@@ -20,7 +20,7 @@ from animesion_jax.data.splits import check_every_class, select_examples
 from animesion_jax.data.train_data import TrainData, read_groups, steps_per_epoch
 from animesion_jax.errors import InputError
 from animesion_jax.models import HEAD, abstract_variables, family_of, init_variables
-from animesion_jax.pretrained import load_pretrained
+from animesion_jax.pretrained import load_with_origin
 from animesion_jax.training.device_data import ResidentData, check_fits, on_devices
 from animesion_jax.training.stages import Stage, make_stages, stage_after
 from animesion_jax.training.state import Batch
@@ -67,16 +67,26 @@ class Components:
         """Number of epochs of the whole run."""
         return self.total_steps // self.steps_per_epoch
 
-    def initial_variables(self) -> dict[str, Any]:
-        """Returns the variables before the first update: those of `config.pretrained`, or random ones."""
+    @property
+    def num_images(self) -> dict[str, int]:
+        """Number of images by split, of the splits that are trained on, evaluated and tested."""
+        evaluated = {self.config.validation_split: self.validation, self.config.test_split: self.test}
+        counts = {split: data.num_examples for split, data in evaluated.items() if data}
+        return {self.config.train_split: int(self.count_classes().sum())} | counts
+
+    def initial_variables(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns the variables before the first update, those of `config.pretrained` or random ones, and their origin.
+
+        The origin is that of `load_with_origin`; empty for random variables.
+        """
         config = self.config
         if not config.pretrained:
-            return init_variables(self.model, config.image_size, config.seed)
+            return init_variables(self.model, config.image_size, config.seed), {}
         variables = abstract_variables(self.model, config.image_size)
         # Initialise a new classifier as without pretrained weights. XLA removes the other variables.
         make_head = jax.jit(lambda: init_variables(self.model, config.image_size, config.seed)["params"][HEAD])
         variables["params"][HEAD] = make_head()
-        return load_pretrained(config.pretrained, self.model, variables, config.keep_head, self.dataset.class_names)
+        return load_with_origin(config.pretrained, self.model, variables, config.keep_head, self.dataset.class_names)
 
     def abstract_items(self, step: int) -> dict[str, Any]:
         """Returns shapes and dtypes of the items of the checkpoint at `step`, which the stage before it saved."""

@@ -79,12 +79,13 @@ def _train(
 
     # Make the parts and the first state before anything is written: the data or the weights may not fit.
     parts = make_components(config, devices)
-    start = None if resumes else _begin(parts)
+    start, origin = (None, {}) if resumes else _begin(parts)
     if resumes:
         run.check_classes(run.read_classes(workdir), parts.dataset.class_names, parts.dataset.name)
     distributed.wait_for_all("the workdir is read")
     if not resumes:
         run.save_description(workdir, config, parts.dataset.class_names)
+        run.save_origin(workdir, parts.num_images, origin)
 
     with _open_checkpoints(parts, workdir) as checkpoints:
         start = start or _restore(parts, checkpoints, config, workdir)
@@ -101,10 +102,11 @@ def _train(
             return results
 
 
-def _begin(parts: Components) -> Start:
-    """Returns the start of a new run."""
+def _begin(parts: Components) -> tuple[Start, dict[str, Any]]:
+    """Returns the start of a new run, and the origin of its weights."""
     parts.count_classes()
-    return Start(0, parts.stages[0].begin(parts.initial_variables()), {})
+    variables, origin = parts.initial_variables()
+    return Start(0, parts.stages[0].begin(variables), {}), origin
 
 
 def _open_checkpoints(parts: Components, workdir: str) -> Checkpoints:

@@ -2,6 +2,7 @@
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
+ORIGIN_FILE = "origin.json"
 RESULTS_FILE = "results.json"
 ROWS_FILE = "metrics.jsonl"
 NONFINITE_FILE = "nonfinite_batch.json"

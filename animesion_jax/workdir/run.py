@@ -16,7 +16,7 @@ from animesion_jax.files import expand_home, read_json, write_json
 from animesion_jax.models import abstract_variables, create_model, family_of
 from animesion_jax.workdir.checkpoints import Checkpoints
 from animesion_jax.workdir.faults import writing
-from animesion_jax.workdir.names import CLASSES_FILE, CONFIG_FILE, RESULTS_FILE, WEIGHTS
+from animesion_jax.workdir.names import CLASSES_FILE, CONFIG_FILE, ORIGIN_FILE, RESULTS_FILE, WEIGHTS
 
 # The command that messages recommend.
 START = "python -m animesion_jax.main --config=CONFIG"
@@ -34,6 +34,8 @@ class Run:
       weights: which of its weights these are, "best" or "last".
       step: number of updates behind the variables.
       metrics: results.json of the run, empty before the run has ended.
+      origin: origin.json: "images", the number of images by split, and "pretrained", the origin of the weights it
+        started from (see `pretrained.load_with_origin`); empty for a run of an older version.
     """
 
     config: ml_collections.ConfigDict
@@ -43,6 +45,7 @@ class Run:
     weights: str
     step: int
     metrics: dict[str, Any]
+    origin: dict[str, Any]
 
 
 def read_config(workdir: str) -> ml_collections.ConfigDict:
@@ -137,6 +140,20 @@ def save_description(workdir: str, config: ml_collections.ConfigDict, class_name
         write_json(folder / CLASSES_FILE, list(class_names))
 
 
+def save_origin(workdir: str, images: dict[str, int], pretrained: dict[str, Any]) -> None:
+    """Writes origin.json at the first process: the number of images by split, and the weights that the run starts from.
+
+    A resumed run keeps the file.
+
+    Raises:
+      InputError: the workdir cannot be written to.
+    """
+    if distributed.is_first():
+        with writing(workdir):
+            path = epath.Path(expand_home(workdir)) / ORIGIN_FILE
+            write_json(path, {"images": images, "pretrained": pretrained})
+
+
 def build_model(config: ml_collections.ConfigDict, num_classes: int, axis_name: str | None = None) -> nn.Module:
     """Returns the model of a config."""
     config = resolve(config, family_of(config.model))
@@ -194,6 +211,6 @@ def load(workdir: str, weights: str | None = None) -> Run:
     like = {WEIGHTS: abstract_variables(model, config.image_size)}
     variables = checkpoints.restore(step, like)[WEIGHTS]
     checkpoints.close()
-    results = folder / RESULTS_FILE
-    metrics = read_json(results) if results.exists() else {}
-    return Run(config, class_names, model, variables, weights, step, metrics)
+    results, origin = folder / RESULTS_FILE, folder / ORIGIN_FILE
+    metrics, origin = (read_json(path) if path.exists() else {} for path in (results, origin))
+    return Run(config, class_names, model, variables, weights, step, metrics, origin)

@@ -1,4 +1,4 @@
-"""Local files behind hf://, https:// and gs:// addresses, downloaded on first use."""
+"""Files behind https://, http:// and gs:// addresses, and the cache that keeps them."""
 
 import contextlib
 import hashlib
@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from animesion_jax.errors import InputError, first_line
 from animesion_jax.files import expand_home, replacing
+from animesion_jax.hub.fetched import Fetched
 
-SCHEMES = ("hf://", "https://", "http://", "gs://")
 BUCKETS = "https://storage.googleapis.com"
 # Overrides `cache_folder` for downloads. Files from Hugging Face are in the cache of huggingface_hub instead.
 CACHE_VARIABLE = "ANIMESION_CACHE"
@@ -26,11 +26,6 @@ TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 1 << 16
 # Characters of an address that the name of a cached file replaces.
 UNSAFE = r"[\x00-\x1f/\\]"
-
-
-def is_address(path: str) -> bool:
-    """Returns whether `path` starts with one of `SCHEMES`."""
-    return path.startswith(SCHEMES)
 
 
 def cache_folder() -> Path:
@@ -47,17 +42,13 @@ def cache_folder() -> Path:
     raise InputError("the home folder is unknown; set HOME or XDG_CACHE_HOME to an absolute path")
 
 
-def fetch(address: str) -> Path:
-    """Returns the local file behind an address; downloads it on first use.
+def file_name(address: str) -> str:
+    """Returns the last part of an address, without its query."""
+    return urllib.parse.unquote(re.split(r"[?#]", _url(address))[0].rpartition("/")[2])
 
-    Args:
-      address: hf://OWNER/REPO[@REVISION]/FILE, https://HOST/FILE, http://HOST/FILE or gs://BUCKET/FILE.
 
-    Raises:
-      InputError: the address is malformed, the file cannot be downloaded, or the folder for downloads is unknown.
-    """
-    if address.startswith("hf://"):
-        return _fetch_from_hugging_face(address)
+def fetch(address: str) -> Fetched:
+    """Returns the file of an address with its origin; see `animesion_jax.hub.fetch`."""
     target = cache_path(address)
     try:
         if not target.exists():
@@ -65,40 +56,27 @@ def fetch(address: str) -> Path:
             print(f"downloading {address} to {target}", file=sys.stderr)
             with replacing(target) as fresh:
                 _download(address, fresh, target.name)
+        return Fetched(target, {"address": without_secrets(address)})
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise InputError(
             f"cannot download {address} ({first_line(error)}); put the file at {target}, or give the path of your copy"
         ) from error
-    return target
+
+
+def without_secrets(address: str) -> str:
+    """Returns an address without user, password and query, which may hold a key."""
+    if address.startswith("gs://"):
+        return address
+    parts = urllib.parse.urlsplit(address)
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def cache_path(address: str) -> Path:
     """Returns the path of a file in the cache, named by a hash of its address and the last part of the address."""
-    url = _url(address)
-    name = urllib.parse.unquote(re.split(r"[?#]", url)[0].rpartition("/")[2])
     folder = os.environ.get(CACHE_VARIABLE)
-    unique = f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{re.sub(UNSAFE, '_', name)}"
+    digest = hashlib.sha256(_url(address).encode()).hexdigest()[:8]
+    unique = f"{digest}-{re.sub(UNSAFE, '_', file_name(address))}"
     return (Path(expand_home(folder)) if folder else cache_folder()) / unique
-
-
-def _fetch_from_hugging_face(address: str) -> Path:
-    from huggingface_hub import constants, hf_hub_download
-
-    parts = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)", address)
-    if not parts:
-        raise InputError(f"{address} is not an address; allowed: hf://OWNER/REPO[@REVISION]/FILE")
-    # huggingface_hub creates a folder named "~" if the home folder is unknown.
-    for folder in (constants.HF_HOME, constants.HF_HUB_CACHE):
-        if folder.startswith("~"):
-            raise InputError(f"cannot download {address} to {folder}: the home folder is unknown; set HOME or HF_HOME")
-    repo, revision, file = parts.groups()
-    try:
-        return Path(hf_hub_download(repo, file, revision=revision, library_name="animesion_jax"))
-    except Exception as error:  # huggingface_hub, its HTTP client and hf_xet have no exception type in common
-        raise InputError(
-            f"cannot download {address} ({type(error).__name__}: {first_line(error)}); get https://huggingface.co/"
-            f"{repo}/resolve/{revision or 'main'}/{file} in another way and give the path of your copy"
-        ) from error
 
 
 def _url(address: str) -> str:

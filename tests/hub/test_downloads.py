@@ -3,8 +3,6 @@
 import hashlib
 import http.server
 import os
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 
 from animesion_jax import hub
 from animesion_jax.errors import InputError
+from animesion_jax.hub import downloads
 from animesion_jax.pretrained import sources
 
 BODY = np.random.default_rng(0).bytes(300_000)
@@ -52,29 +51,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-class HuggingFace(http.server.BaseHTTPRequestHandler):
-    """Serves `BODY` as OWNER/REPO, with the headers that huggingface_hub reads; 404 for other addresses."""
-
-    def do_HEAD(self):
-        self.server.requests.append((self.command, self.path))
-        found = self.path.startswith("/owner/repo/resolve/")
-        self.send_response(200 if found else 404)
-        if not found:
-            self.send_header("X-Error-Code", "EntryNotFound")
-        self.send_header("ETag", '"one"')
-        self.send_header("X-Repo-Commit", "0" * 40)
-        self.send_header("Content-Length", str(len(BODY) if found else 0))
-        self.end_headers()
-        return found
-
-    def do_GET(self):
-        if self.do_HEAD():
-            self.wfile.write(BODY)
-
-    def log_message(self, *_):
-        pass
-
-
 def _serve(handler):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.mode, server.requests, server.gate = "", [], threading.Event()
@@ -98,16 +74,16 @@ def _files(folder):
 
 def _fail(address, *words):
     with pytest.raises(InputError) as caught:
-        hub.fetch(address)
+        hub.fetch(address).path
     message = str(caught.value)
     assert "\n" not in message and all(word in message for word in words), message
 
 
 def test_fetch_downloads_once_and_then_uses_the_cache(server, tmp_path, capsys):
     address = f"{server.url}/a/R50%2Bx.npz"
-    file = hub.fetch(address)
+    file = hub.fetch(address).path
     assert file.parent == tmp_path / "cache" and file.name.endswith("-R50+x.npz") and file.read_bytes() == BODY
-    assert hub.fetch(address) == file and server.requests == ["/a/R50%2Bx.npz"]
+    assert hub.fetch(address).path == file and server.requests == ["/a/R50%2Bx.npz"]
     assert _files(tmp_path) == [file.name]
     assert capsys.readouterr().err == f"downloading {address} to {file}\n"  # no progress bar outside a terminal
     umask = os.umask(0o22)
@@ -129,7 +105,7 @@ def test_fetch_failure_leaves_no_file_and_says_where_to_put_it(server, tmp_path,
     _fail(address, address, *words, f"put the file at {hub.cache_path(address)}", "path of your copy")
     assert not _files(tmp_path)
     server.mode = "chunked" if "chunked" in mode else ""
-    assert hub.fetch(address).read_bytes() == BODY
+    assert hub.fetch(address).path.read_bytes() == BODY
 
 
 def test_fetch_without_network_takes_a_file_that_was_put_into_the_cache(server):
@@ -138,12 +114,12 @@ def test_fetch_without_network_takes_a_file_that_was_put_into_the_cache(server):
     address = f"{server.url}/w.npz"
     _fail(address, address, "refused", f"put the file at {hub.cache_path(address)}")
     hub.cache_path(address).write_bytes(BODY)
-    assert hub.fetch(address).read_bytes() == BODY
+    assert hub.fetch(address).path.read_bytes() == BODY
 
 
 def test_fetch_in_two_threads_downloads_into_two_temporary_files(server, tmp_path):
     server.mode, address, results = "stall", f"{server.url}/w.npz", []
-    threads = [threading.Thread(target=lambda: results.append(hub.fetch(address))) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: results.append(hub.fetch(address).path)) for _ in range(2)]
     for thread in threads:
         thread.start()
     while len(server.requests) < 2:
@@ -158,30 +134,30 @@ def test_fetch_in_two_threads_downloads_into_two_temporary_files(server, tmp_pat
 
 def test_fetch_checks_the_checksum_in_torchvisions_names(server, tmp_path):
     digest = hashlib.sha256(BODY).hexdigest()[:8]
-    assert hub.fetch(f"{server.url}/resnet18-{digest}.pth?download=true").suffix == ".pth"
+    assert hub.fetch(f"{server.url}/resnet18-{digest}.pth?download=true").path.suffix == ".pth"
     _fail(f"{server.url}/resnet18-01234567.pth?download=true", f"starts with {digest}", "not with 01234567")
     assert len(_files(tmp_path)) == 1
 
 
 def test_fetch_of_a_public_bucket_uses_https(server, monkeypatch):
-    monkeypatch.setattr(hub, "BUCKETS", server.url)
-    assert hub.fetch("gs://b/x y+.npz").read_bytes() == BODY
+    monkeypatch.setattr(downloads, "BUCKETS", server.url)
+    assert hub.fetch("gs://b/x y+.npz").path.read_bytes() == BODY
     assert server.requests == ["/b/x%20y%2B.npz"]
 
 
 def test_fetch_of_a_private_bucket_uses_etils(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(hub, "BUCKETS", server.url)
-    monkeypatch.setattr(hub.epath, "Path", {"gs://b/w.npz": hub.epath.Path(tmp_path / "bucket")}.__getitem__)
+    monkeypatch.setattr(downloads, "BUCKETS", server.url)
+    monkeypatch.setattr(downloads.epath, "Path", {"gs://b/w.npz": downloads.epath.Path(tmp_path / "bucket")}.__getitem__)
     server.mode = "403"
     _fail("gs://b/w.npz", "gs://b/w.npz", "not public", "credentials failed", "No such file")
     (tmp_path / "bucket").write_bytes(BODY[::-1])
-    assert hub.fetch("gs://b/w.npz").read_bytes() == BODY[::-1]
+    assert hub.fetch("gs://b/w.npz").path.read_bytes() == BODY[::-1]
     assert len(_files(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("path", ["/..", "/a/..%2f..%2fx.npz", "/..%5C..%5Cx.npz", "/%00x.npz", "/", "/é ü.npz?x=1"])
 def test_fetch_writes_into_the_cache_folder_only(server, tmp_path, path):
-    file = hub.fetch(f"{server.url}{path}")
+    file = hub.fetch(f"{server.url}{path}").path
     assert file.parent == tmp_path / "cache" and file.read_bytes() == BODY
     assert _files(tmp_path) == [file.name]
 
@@ -228,8 +204,8 @@ def test_fetch_without_a_home_folder_says_what_to_set(monkeypatch, tmp_path):
         ("https://127.0.0.1:1/weights.h5", ["weights.h5", "'.h5'", ".safetensors"]),
         ("https://[x/y.npz", ["https://[x/y.npz", "path of your copy"]),
         ("https://127.0.0.1:port/y.npz", ["port"]),
-        ("hf://owner/model.safetensors", ["hf://OWNER/REPO[@REVISION]/FILE"]),
-        ("hf://owner/repo/../../x.npz", ["hf://owner/repo/../../x.npz", "path of your copy"]),
+        ("hf://owner", ["hf://owner", "hf://OWNER/REPO[@REVISION][/FILE]"]),
+        ("hf://owner/repo/../../x.npz", ["hf://owner/repo/../../x.npz", "not the path of a file"]),
     ],
 )
 def test_locate_refuses_invalid_and_missing_sources_in_one_line(server, tmp_path, path, words):
@@ -238,33 +214,3 @@ def test_locate_refuses_invalid_and_missing_sources_in_one_line(server, tmp_path
     message = str(caught.value)
     assert "\n" not in message and all(word in message for word in words), message
     assert not _files(tmp_path) and not server.requests
-
-
-FETCH_FROM_HUGGING_FACE = """
-import sys
-from animesion_jax import hub
-from animesion_jax.errors import InputError
-for address in sys.argv[1:]:
-    try:
-        print(hub.fetch(address).read_bytes().hex()[:8])
-    except InputError as error:
-        print(error)
-"""
-
-
-def test_fetch_from_hugging_face_uses_its_library_and_its_cache(tmp_path):
-    with _serve(HuggingFace) as server:
-        environment = os.environ | {
-            "HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "a b [c]"), "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_OFFLINE": "0",
-        }  # fmt: skip
-        addresses = ["hf://owner/repo/a/w.npz", "hf://owner/repo@v1/w.npz", "hf://owner/none/w.npz"]
-        command = [sys.executable, "-c", FETCH_FROM_HUGGING_FACE]
-        first = subprocess.run([*command, *addresses], env=environment, capture_output=True, text=True, check=True)
-        lines = first.stdout.splitlines()
-        assert lines[:2] == [BODY.hex()[:8]] * 2, first
-        assert "cannot download hf://owner/none/w.npz (RemoteEntryNotFoundError: 404" in lines[2]
-        assert "https://huggingface.co/owner/none/resolve/main/w.npz" in lines[2] and len(lines) == 3
-        assert ("GET", "/owner/repo/resolve/main/a/w.npz") in server.requests
-        assert ("HEAD", "/owner/repo/resolve/v1/w.npz") in server.requests
-        server.shutdown()

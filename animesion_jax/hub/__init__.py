@@ -1,0 +1,47 @@
+"""Local files behind hf://, https://, http:// and gs:// addresses, downloaded on first use."""
+
+from collections.abc import Collection
+
+from animesion_jax.hub import downloads, hugging_face
+from animesion_jax.hub.downloads import CACHE_VARIABLE, cache_folder, cache_path
+from animesion_jax.hub.fetched import Fetched, sha256
+
+SCHEMES = ("hf://", "https://", "http://", "gs://")
+
+__all__ = [
+    "CACHE_VARIABLE",
+    "SCHEMES",
+    "Fetched",
+    "cache_folder",
+    "cache_path",
+    "fetch",
+    "file_name",
+    "is_address",
+    "sha256",
+]
+
+
+def is_address(path: str) -> bool:
+    """Returns whether `path` starts with one of `SCHEMES`."""
+    return path.startswith(SCHEMES)
+
+
+def file_name(address: str) -> str:
+    """Returns the name of the file that an address ends in; "" for the address of a whole repository."""
+    if address.startswith("hf://"):
+        return hugging_face.parse(address).file.rpartition("/")[2]
+    return downloads.file_name(address)
+
+
+def fetch(address: str, endings: Collection[str] = ()) -> Fetched:
+    """Returns the local file behind an address; downloads it on first use.
+
+    Args:
+      address: hf://OWNER/REPO[@REVISION][/FILE], https://HOST/FILE, http://HOST/FILE or gs://BUCKET/FILE.
+      endings: without FILE, the repository's one file with such an ending is taken, for example ".msgpack".
+
+    Raises:
+      InputError: the address is malformed, the file cannot be downloaded, several files have such endings, or the
+        folder for downloads is unknown.
+    """
+    return hugging_face.fetch(address, endings) if address.startswith("hf://") else downloads.fetch(address)
