@@ -1,7 +1,25 @@
 """Anime character recognition in JAX.
 
-`load(path)` opens a bundle for prediction, `create_model(name, num_classes=..., image_size=...)` makes a model, and
-`train(config, workdir)` trains one.
+    import animesion_jax
+    from animesion_jax.configs import folder
+
+    config = folder.get_config("resnet18,pretrained")
+    config.folder = "characters"
+    animesion_jax.train(config, "runs/mine")
+    animesion_jax.evaluate("runs/mine", "test")
+    animesion_jax.export_bundle("runs/mine", "mine.msgpack")
+    recognizer = animesion_jax.load("mine.msgpack")
+    recognizer.predict("face.png")
+
+| name | does | needs |
+|---|---|---|
+| `load(file)` | opens a bundle to name, embed and compare images | |
+| `create_model(name, num_classes=..., image_size=...)` | makes a model | |
+| `train(config, workdir)` | trains a model, or resumes the run in the workdir | the extra [train] |
+| `evaluate(workdir, split)` | measures a run's model on a split | the extra [train] |
+| `export_bundle(workdir, file)` | writes a run's model as a calibrated bundle | the extra [train] |
+
+docs/python.md goes through all of them.
 """
 
 import importlib
@@ -12,13 +30,22 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "load": "animesion_jax.inference.recognizer",
     "create_model": "animesion_jax.models",
-    "train": "animesion_jax.training.train",
+    "train": "animesion_jax.library",
+    "evaluate": "animesion_jax.training.evaluate",
+    "export_bundle": "animesion_jax.library",
 }
 
 __all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str):
-    if name in _PUBLIC:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'animesion_jax' has no attribute '{name}'")
+    try:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'animesion_jax' has no attribute '{name}'")
+    except ModuleNotFoundError as error:
+        from animesion_jax.errors import missing_extra
+
+        if message := missing_extra(error):
+            raise ModuleNotFoundError(message, name=error.name) from error
+        raise

@@ -15,11 +15,11 @@ def main(argv: Sequence[str]) -> int:
         "Trains a run for every combination of a grid, one after the other, each in its own folder of the workdir. "
         "config.base is the config of every run, config.grid the values of the fields that differ. A second start "
         "skips the runs that have ended and resumes the run that was interrupted.",
-        "--config=configs/sweep_size.py:shallownet --config.base.data_dir=data --workdir=runs/sizes",
+        "--config=sweep_size:shallownet --config.base.data_dir=data --workdir=runs/sizes",
     )
     args = parse_with_config(parser, argv)
     if "grid" not in args.config:
-        raise InputError("the config has no grid; allowed: one with base and grid, such as configs/sweep_size.py")
+        raise InputError("the config has no grid; allowed: one with base and grid, such as sweep_size")
     with Preemption(many_processes=args.distributed) as preemption:
         join_processes(args)
         from animesion_jax import distributed
@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
 
         check_path(args.workdir)
         if args.config.base.folder:
-            from animesion_jax.cli.folder import build_folder
+            from animesion_jax.library.folder import build_folder
 
             build_folder(args.config.base)
         outcomes = sweep(args.config, args.workdir, accept_changes=args.accept_changes, preemption=preemption)

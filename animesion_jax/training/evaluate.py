@@ -56,7 +56,7 @@ def evaluate_split(
 
 def evaluate(
     workdir: str,
-    split: str,
+    split: str = "test",
     weights: str | None = None,
     data_dir: str | None = None,
     *,

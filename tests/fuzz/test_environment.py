@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from animesion_jax.cli.compilation_cache import FOLDER, SETTINGS
-from animesion_jax.cli.folder import build_folder
 from animesion_jax.errors import InputError
+from animesion_jax.library.folder import build_folder
 from animesion_jax.main import main
 from tests.conftest import ROOT
 from tests.fuzz import fuzz

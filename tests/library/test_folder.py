@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from animesion_jax.configs import folder as folder_config
 
-from animesion_jax.cli.folder import build_folder
 from animesion_jax.cli.train import parse_args
 from animesion_jax.data.datasets import load_dataset
 from animesion_jax.errors import InputError
+from animesion_jax.library.folder import build_folder
 from animesion_jax.main import main
 from tests.character_folders import SIZES, TEST_NAMES, draw_folder, draw_image, stored_records, toy_folder_config
 from tests.conftest import ROOT
@@ -192,6 +192,6 @@ def test_bad_folder_settings_are_reported_in_one_line(tmp_path, capsys):
 
 def test_command_in_the_docstring_of_the_config_file_works():
     lines = folder_config.__doc__.replace("\\\n", " ").splitlines()
-    command = next(line for line in lines if "python -m" in line).split()[3:]
-    config = parse_args([word.replace("configs/", f"{ROOT}/configs/") for word in command]).config
+    command = next(line for line in lines if "animesion --config" in line).split()[1:]
+    config = parse_args(command).config
     assert (config.model, config.dataset, config.folder) == ("vit_s16", "folder", "PATH") and config.pretrained
