@@ -1,5 +1,7 @@
 """The command `export`."""
 
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,16 +11,18 @@ from animesion_jax.errors import InputError, command
 
 
 def main(argv: Sequence[str]) -> int:
-    """Writes a model with its preprocessing and class names; calibrates a bundle if the data set is built."""
+    """Writes or uploads a model with its preprocessing and class names; calibrates a run's bundle if its data is built."""
     parser = make_parser(
         "export",
         "Writes a model, its preprocessing and its class names as one file: a bundle (msgpack) for predict and the "
         "other commands, ONNX for other runtimes, or safetensors for torchvision and timm. A bundle is calibrated on "
-        "the validation split, so that predict can answer 'unknown'.",
-        "--workdir=runs/demo/run --output=demo.msgpack",
+        "the validation split, so that predict can answer 'unknown'.\n\n--push uploads a bundle to the Hugging Face "
+        "Hub, with a model card that it writes. It first prints what it uploads, and where to.",
+        "--workdir=runs/demo/run --output=demo.msgpack\n"
+        "  python -m animesion_jax.main export --bundle=demo.msgpack --push=hf://OWNER/REPO",
     )
     add_run_flags(parser, or_bundle=True)
-    parser.add_argument("--output", required=True, help="file to write; local or gs://")
+    parser.add_argument("--output", help="file to write; local or gs://; may be left out with --push")
     parser.add_argument(
         "--format",
         choices=("msgpack", "onnx", "safetensors"),
@@ -32,40 +36,94 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--no_calibration", action="store_true", help="do not calibrate the bundle")
     add_calibration_flags(parser)
+    parser.add_argument("--push", metavar="hf://OWNER/REPO[@BRANCH]", help="upload the bundle there, with a model card")
+    parser.add_argument("--public", action="store_true", help="with --push: make a new repository public, not private")
+    parser.add_argument("--licence", help="with --push: the model's licence, such as cc-by-nc-4.0; default: unknown")
     args = parser.parse_args(argv)
+    _check(args)
+    if args.push:
+        _push(args)
+    else:
+        _write(args, args.output)
+    return 0
+
+
+def _check(args: Any) -> None:
+    """Raises InputError for an invalid combination of flags."""
+    if not args.push:
+        for name in ("public", "licence"):
+            if value := getattr(args, name):
+                raise InputError(f"--{name}{'' if value is True else f'={value}'} is for --push; give both")
+        if not args.output:
+            raise InputError("--output is missing; allowed: a file to write, such as --output=mine.msgpack, or --push")
+    elif args.format != "msgpack":
+        raise InputError(f"--push uploads a bundle, not --format={args.format}; leave one of them out")
+    elif args.output and "://" in args.output:
+        raise InputError(f"--output={args.output} with --push; allowed: a local file, or none")
+
+
+def _write(args: Any, output: str) -> None:
+    """Writes the file, calibrates a run's bundle, and prints what was done."""
     from animesion_jax.export.formats import convert
     from animesion_jax.files import size
     from animesion_jax.images import find_images
 
     unknown = find_images(args.unknown)
-    files = convert(args.output, args.format, args.workdir, args.weights, args.bundle, args.preprocessing)
-    for path in files:
+    files = convert(output, args.format, args.workdir, args.weights, args.bundle, args.preprocessing)
+    for path in files if args.output else ():
         print(f"wrote {path} ({size(path) / 1e6:.1f} MB)")
-    if args.format == "msgpack" and not args.no_calibration:
-        print(_calibrate(args, unknown))
-    return 0
+    if args.format == "msgpack" and args.workdir and not args.no_calibration:
+        print(_calibrate(args, output, unknown))
 
 
-def _calibrate(args: Any, unknown: Sequence[Path]) -> str:
-    """Calibrates the bundle just written; returns a sentence with the result, or with the reason for a failure."""
+def _push(args: Any) -> None:
+    """Uploads a bundle, after printing what is uploaded."""
+    from animesion_jax.bundle import load_bundle
+    from animesion_jax.export.model_card import UNKNOWN, write_card
+    from animesion_jax.export.push import BUNDLE, describe, find_target, upload
+    from animesion_jax.files import expand_home
+    from animesion_jax.hub import is_address
+
+    # Before the export, which takes long.
+    target = find_target(args.push, public=args.public)
+    with tempfile.TemporaryDirectory(prefix="animesion_jax_") as folder:
+        if args.bundle and not is_address(args.bundle) and not args.output:
+            path = expand_home(args.bundle)
+        else:
+            path = expand_home(args.output or os.path.join(folder, BUNDLE))
+            _write(args, path)
+        card = write_card(load_bundle(path), target.address, args.licence or UNKNOWN)
+        print(describe(target, Path(path), card), flush=True)
+        commit = upload(target, Path(path), card)
+    print(f"uploaded; its address is {target.address}, and that of this version hf://{target.repo}@{commit}")
+
+
+def _calibrate(args: Any, output: str, unknown: Sequence[Path]) -> str:
+    """Calibrates the bundle just written; returns a sentence with the result, or with the reason for a failure.
+
+    Raises:
+      InputError: it failed, and --push would upload a bundle that names every image.
+    """
     try:
         from animesion_jax.export.calibrate import calibrate
 
         _, calibration = calibrate(
-            args.output,
+            output,
             args.workdir,
             data_dir=args.data_dir,
             false_accept_rate=args.false_accept_rate,
             unknown=unknown,
         )
     except (InputError, ImportError) as error:
+        if args.push:
+            raise InputError(f"cannot calibrate: {error}; or upload it without, with --no_calibration") from error
         return (
             f"not calibrated, so predict names every image ({error}); to calibrate later: "
-            f"{command('calibrate', bundle=args.output, workdir=args.workdir)}"
+            f"{command('calibrate', bundle=output, workdir=args.workdir)}"
         )
     source = calibration["source"]
     return (
         f"calibrated on {source['images']} images of '{source['split']}': below a probability of "
-        f"{calibration['threshold']:.3f} a character is unknown; at a false accept rate of "
-        f"{calibration['false_accept_rate']:.1%}, {source['false_reject_rate']:.1%} of these images are rejected"
+        f"{calibration['threshold']:.3f} a character is unknown; this rejects {source['false_reject_rate']:.1%} of "
+        f"these images and accepts {calibration['false_accept_rate']:.1%} of the images of unknown characters"
     )

@@ -157,8 +157,8 @@ def add_calibration_flags(parser: Parser) -> None:
     parser.add_argument(
         "--false_accept_rate",
         type=float,
-        help="share of the images of unknown characters that may be named; default: as many as a "
-        "threshold names that rejects at most 5 %% of the known validation images",
+        help="share of the images of unknown characters that may be named; default: the share at the highest threshold "
+        "that calls at most 5 %% of the validation images unknown",
     )
     parser.add_argument(
         "--unknown",

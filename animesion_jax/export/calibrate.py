@@ -23,8 +23,9 @@ from animesion_jax.workdir import run
 # Enough for a false accept rate of 0.001. More images would take gigabytes with thousands of classes.
 MAX_IMAGES = 5_000
 BATCH_SIZE = 64
-# False reject rate above which a warning says that the threshold is of little use.
-MAX_FALSE_REJECT_RATE = 0.5
+# Share of accepted unknown images, or of rejected known ones, above which a warning says that the threshold is of
+# little use.
+MAX_ERROR_RATE = 0.5
 
 log = logging.getLogger("animesion_jax")
 
@@ -50,7 +51,7 @@ def calibrate(
       output: file to write, local or gs://; None replaces the bundle.
       split: split of the data set that the model was not trained on; None takes config.validation_split.
       data_dir: folder of built data sets; None takes config.data_dir.
-      false_accept_rate: between 0 and 1, both excluded; None takes the equal error rate.
+      false_accept_rate: between 0 and 1, both excluded; None rejects at most 5 % of the images.
       unknown: images of unknown characters; without any, impostor scores come from the validation images.
 
     Raises:
@@ -73,12 +74,16 @@ def calibrate(
     unknown_logits = _logits_of_files(forward, unknown, loaded.image_size) if unknown else None
     source = {"dataset": dataset.name, "split": split}
     calibration = fit(logits, embeddings, labels, false_accept_rate, unknown_logits, source)
-    if (false_reject_rate := calibration.source["false_reject_rate"]) > MAX_FALSE_REJECT_RATE:
+    accepted, rejected = calibration.false_accept_rate, calibration.source["false_reject_rate"]
+    if false_accept_rate is None and accepted > MAX_ERROR_RATE:
         log.warning(
-            "at a false accept rate of %.3g %%, %.3g %% of known images are rejected; %s",
-            100 * calibration.false_accept_rate, 100 * false_reject_rate,
-            "train the model longer" if false_accept_rate is None
-            else f"set a higher --false_accept_rate than {false_accept_rate:g}",
+            "%.3g %% of the images of unknown characters are named; train the model longer, or set --false_accept_rate",
+            100 * accepted,
+        )
+    if rejected > MAX_ERROR_RATE:
+        log.warning(
+            "at a false accept rate of %.3g %%, %.3g %% of known images are rejected; "
+            "set a higher --false_accept_rate than %g", 100 * accepted, 100 * rejected, false_accept_rate,
         )  # fmt: skip
     described = dataclasses.asdict(calibration)
     return extend_bundle(bundle, output or bundle, calibration=described), described

@@ -9,6 +9,10 @@ from animesion_jax.bundle import Calibration
 
 # Range of the search for a temperature.
 TEMPERATURES = (0.05, 20.0)
+# Share of the known images that the default threshold may call unknown.
+MAX_FALSE_REJECT_RATE = 0.05
+# The threshold that rejects no image is this times the lowest confidence: another batch size may round it down.
+BELOW_LOWEST = 0.999
 
 
 def fit(
@@ -25,7 +29,8 @@ def fit(
       logits: (n, classes) of images of known characters.
       embeddings: (n, features) of unit norm.
       labels: (n,) class ids.
-      false_accept_rate: share of the impostors that may be named, 0 to 1; None for the equal error rate.
+      false_accept_rate: share of the impostors that may be named, 0 to 1; None for the highest threshold that rejects
+        at most `MAX_FALSE_REJECT_RATE` of the known images.
       unknown: (m, classes) logits of impostors, images of unknown characters; None to use `impostor_scores` instead.
       source: description of the images for `Calibration.source`, to which the measured figures are added.
     """
@@ -37,9 +42,10 @@ def fit(
     else:
         impostors = special.softmax(np.asarray(unknown, np.float64) / temperature, axis=1).max(1)
     if false_accept_rate is None:
-        false_accept_rate, threshold = equal_error_rate(confidence, impostors)
+        threshold = threshold_rejecting(confidence, MAX_FALSE_REJECT_RATE)
+        false_accept_rate = float((impostors >= threshold).mean())
     else:
-        threshold = threshold_for(impostors, false_accept_rate)
+        threshold = threshold_accepting(impostors, false_accept_rate)
     scale, offset = fit_similarity(tempered, embeddings, labels) or (None, None)
     correct = np.argmax(logits, axis=1) == labels
     figures = {
@@ -94,14 +100,13 @@ def impostor_scores(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return special.softmax(others, axis=1).max(1)
 
 
-def threshold_for(impostors: np.ndarray, false_accept_rate: float) -> float:
+def threshold_accepting(impostors: np.ndarray, false_accept_rate: float) -> float:
     """Returns the threshold at a false accept rate of (n,) impostors' confidences, rounded down to whole images.
 
     It is midway between two confidences, because another batch size may round them differently.
     """
     highest_first = np.sort(np.float64(impostors))[::-1]
-    # Rounded: 0.29 * 100 is below 29.
-    accepted = int(round(false_accept_rate * len(highest_first), 6))
+    accepted = _whole_images(false_accept_rate, len(highest_first))
     if accepted == len(highest_first):
         return float(highest_first[-1])
     rejected, above = highest_first[accepted], highest_first[accepted - 1] if accepted else 1.0
@@ -109,29 +114,21 @@ def threshold_for(impostors: np.ndarray, false_accept_rate: float) -> float:
     return float(max((rejected + above) / 2, np.nextafter(np.float32(rejected), np.float32(2))))
 
 
-def equal_error_rate(known: np.ndarray, impostors: np.ndarray) -> tuple[float, float]:
-    """Returns (equal error rate, threshold).
+def threshold_rejecting(known: np.ndarray, false_reject_rate: float) -> float:
+    """Returns the highest threshold at a false reject rate of (n,) known images' confidences, rounded down.
 
-    The threshold minimises the difference between the false accept rate and the false reject rate; the false accept
-    rate there is returned. Among equal minima it takes the widest gap between confidences, and the middle of that gap.
-
-    Args:
-      known: (n,) confidences of images of known characters.
-      impostors: (m,) confidences of images of unknown characters.
+    It is midway between two confidences, as in `threshold_accepting`. Equal ones are rejected all or not at all.
     """
     # The model computes in float32; confidences that are equal there count as equal.
-    known, impostors = np.sort(np.float32(known)), np.sort(np.float32(impostors))
-    steps = np.unique(np.concatenate([known, impostors])).astype(np.float64)
-    # Below the lowest, between neighbours, above the highest.
-    thresholds = np.concatenate(
-        [steps[:1], (steps[1:] + steps[:-1]) / 2, [np.nextafter(np.float32(steps[-1]), np.float32(2))]]
-    )
-    widths = np.diff(steps, prepend=steps[0], append=steps[-1])
-    rejected = np.searchsorted(known, thresholds) / len(known)
-    accepted = (len(impostors) - np.searchsorted(impostors, thresholds)) / len(impostors)
-    # Rounded: 0.4 - 0.3 and 0.3 - 0.2 are not equal in float64.
-    best = np.lexsort([-widths, np.abs(accepted - rejected).round(9)])[0]
-    return float(accepted[best]), float(thresholds[best])
+    lowest_first = np.sort(np.float32(known)).astype(np.float64)
+    named = lowest_first[min(_whole_images(false_reject_rate, len(lowest_first)), len(lowest_first) - 1)]
+    below = lowest_first[lowest_first < named]
+    return float((below[-1] + named) / 2 if len(below) else named * BELOW_LOWEST)
+
+
+def _whole_images(rate: float, images: int) -> int:
+    """Returns a share of a number of images, rounded down; 0.29 * 100 is below 29 in floating point."""
+    return int(round(rate * images, 6))
 
 
 def fit_similarity(logits: np.ndarray, embeddings: np.ndarray, labels: np.ndarray) -> tuple[float, float] | None:

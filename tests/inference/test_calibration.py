@@ -49,41 +49,52 @@ def test_impostor_scores_leave_out_the_own_class():
 
 
 @pytest.mark.parametrize("rate", [0.001, 0.1, 0.29, 0.9975])
-def test_threshold_for_accepts_exactly_the_rate_of_impostors(rate):
+def test_threshold_accepting_names_exactly_the_rate_of_impostors(rate):
     impostors = np.float32(DRAW.uniform(size=400))
-    threshold = calibration.threshold_for(impostors, rate)
+    threshold = calibration.threshold_accepting(impostors, rate)
     allowed = {0.001: 0, 0.1: 40, 0.29: 116, 0.9975: 399}[rate]
     assert (impostors >= threshold).sum() == allowed
     assert (impostors >= threshold - 0.02).sum() > allowed
 
 
-def test_equal_error_rate_is_the_crossing_of_the_roc_curve():
-    known, impostors = DRAW.beta(5, 2, size=3_000), DRAW.beta(2, 3, size=2_000)
-    truth = np.repeat([1, 0], [3_000, 2_000])
-    accepted, recalled, _ = roc_curve(truth, np.concatenate([known, impostors]), drop_intermediate=False)
-    crossing = np.argmin(np.abs(accepted - (1 - recalled)))
-    found, threshold = calibration.equal_error_rate(known, impostors)
-    assert found == pytest.approx(accepted[crossing], abs=1e-9)
-    assert found == np.mean(impostors >= threshold) == pytest.approx(np.mean(known < threshold), abs=1 / 2_000)
+@pytest.mark.parametrize(
+    ("images", "allowed"), [(1, 0), (2, 0), (19, 0), (20, 1), (39, 1), (40, 2), (192, 9), (1_000, 50)]
+)
+def test_threshold_rejecting_rejects_exactly_the_rate_of_known_images_rounded_down(images, allowed):
+    known = np.float32(DRAW.permutation(np.linspace(0.2, 1.0, images)))
+    threshold = calibration.threshold_rejecting(known, 0.05)
+    assert (known < threshold).sum() == allowed
+    # Another batch size rounds confidences differently.
+    assert (known * (1 - 1e-5) < threshold).sum() == allowed == (known * (1 + 1e-5) < threshold).sum()
 
 
-def test_equal_error_rate_puts_the_threshold_into_the_widest_gap():
-    assert calibration.equal_error_rate(np.asarray([0.9, 0.8]), np.asarray([0.1])) == (0, pytest.approx(0.45))
-    # Every threshold between 0.4 and 0.5 makes one error of each kind.
-    assert calibration.equal_error_rate(np.asarray([0.4, 0.9]), np.asarray([0.2, 0.5])) == (0.5, pytest.approx(0.45))
-    same = np.full(3, np.float32(0.7))
-    assert calibration.equal_error_rate(same, same) == (1, pytest.approx(0.7))
+@pytest.mark.parametrize(
+    ("known", "threshold"),
+    [
+        # Of 20 images one may be rejected: the next lower confidence is 0.4.
+        ([0.4] + [0.8] * 19, 0.6),
+        # Two equal ones are one too many.
+        ([0.4] * 2 + [0.8] * 18, 0.4 * 0.999),
+        ([0.4] + [0.8, np.float64(0.8) + 1e-12] * 20, 0.6),
+        ([0.7] * 40, 0.7 * 0.999),
+        ([0.3] * 2 + [0.5] * 2 + [0.9] * 36, 0.4),
+    ],
+)
+def test_threshold_rejecting_keeps_equal_confidences_together(known, threshold):
+    assert calibration.threshold_rejecting(np.asarray(known), 0.05) == pytest.approx(threshold, rel=1e-6)
 
 
-def test_equal_error_rate_is_within_one_image_of_the_false_reject_rate():
-    """Equal confidences of known images and impostors change both rates at once."""
+def test_threshold_rejecting_is_the_last_point_of_the_roc_curve_with_that_recall():
+    """Of the thresholds that reject few enough known images, it accepts the fewest impostors."""
     draw = np.random.default_rng(0)
-    for _ in range(300):
-        known = np.float64(np.float32(draw.beta(2, 2, 192)))
-        impostors = np.float64(np.float32(known - 0.1 * draw.exponential(size=192) * (draw.uniform(size=192) < 0.6)))
-        rate, threshold = calibration.equal_error_rate(known, impostors)
-        assert rate == np.mean(impostors >= threshold)
-        assert abs(rate - np.mean(known < threshold)) <= 1 / 192 + 1e-9
+    for _ in range(100):
+        known, impostors = np.float32(draw.beta(4, 2, 192)).round(2), np.float32(draw.beta(2, 3, 4_000))
+        threshold = calibration.threshold_rejecting(known, 0.05)
+        truth = np.repeat([1, 0], [192, 4_000])
+        _, recalled, steps = roc_curve(truth, np.concatenate([known, impostors]), drop_intermediate=False)
+        highest = known[known <= steps[np.argmax(recalled >= 0.95)]].max()
+        assert np.mean(known < threshold) == np.mean(known < highest) <= 0.05
+        assert threshold < highest and np.mean((known > threshold) & (known < highest)) == 0
 
 
 def test_fit_similarity_finds_the_scale_and_offset_of_the_logits():
@@ -133,10 +144,10 @@ def test_calibrated_bundle_divides_by_the_temperature_and_applies_the_threshold(
     assert found["source"]["images"] == len(images) and found["source"]["top1_accuracy"] == np.mean(
         after.argmax(1) == labels
     )
-    # At the equal error rate the false reject rate equals the false accept rate.
+    # Of 192 images, 9 are at most 5 %; the tenth would be too many.
+    assert sum(unknown) <= 9 and sum(after.max(1) <= np.nextafter(after.max(1)[~np.asarray(unknown)].min(), 1)) > 9
     others = calibration.impostor_scores(np.log(np.float64(after)), labels)
-    others = np.float64(np.float32(others))
-    assert np.mean(others >= found["threshold"]) == pytest.approx(np.mean(unknown), abs=1.5 / len(images))
+    assert np.mean(others >= found["threshold"]) == pytest.approx(found["false_accept_rate"], abs=1.5 / len(images))
     assert load(str(bundle_path)).is_unknown([{"probability": 0.0}]) is None
 
 
@@ -158,13 +169,19 @@ def test_calibrate_sets_the_threshold_from_images_of_unknown_characters(trained,
     assert load_bundle(str(output)).calibration.threshold == printed["threshold"]
 
 
-def test_calibrate_warns_about_a_high_false_reject_rate(trained, bundle_path, tmp_path, capsys, caplog):
+def test_calibrate_warns_about_a_threshold_of_little_use(trained, bundle_path, tmp_path, capsys, caplog):
+    """The model was trained for three epochs."""
     arguments = [f"--bundle={bundle_path}", f"--workdir={trained[0]}", f"--output={tmp_path / 'c.msgpack'}"]
+    assert main(["animesion", "calibrate", *arguments]) == 0
+    accepted = json.loads(capsys.readouterr().out)["false_accept_rate"]
+    assert accepted > 0.5 and f"{100 * accepted:.3g} % of the images of unknown characters are named" in caplog.text
+    caplog.clear()
     message = "of known images are rejected; set a higher --false_accept_rate than"
     for rate, expected in ((0.001, True), (0.9, False)):
         assert main(["animesion", "calibrate", *arguments, f"--false_accept_rate={rate}"]) == 0
         rejected = json.loads(capsys.readouterr().out)["source"]["false_reject_rate"]
         assert (rejected > 0.5) is (f"{message} {rate}" in caplog.text) is expected
+        assert "are named" not in caplog.text
 
 
 @pytest.mark.parametrize(
