@@ -34,7 +34,7 @@ class Table:
 
     Attributes:
       number: the table's number in the paper.
-      config: the file of configs/ that trains its rows.
+      config: the name of the config that trains its rows.
       dataset: a key of `DATASETS`, the name of the data set without its builder config.
       num_classes: number of classes of the data set.
       image_size: side of the model's input in pixels.
@@ -55,7 +55,7 @@ class Table:
 
 
 DAFRE_128 = Table(
-    number=1, config="configs/dafre_128.py", dataset="dafre", num_classes=3263, image_size=128,
+    number=1, config="dafre_128", dataset="dafre", num_classes=3263, image_size=128,
     batch_size=64, epochs=50, decay_epochs=20,
     rows={
         ("resnet18", False): (69.09, 84.64), ("resnet18", True): (26.47, 45.30),
@@ -67,7 +67,7 @@ DAFRE_128 = Table(
     },
 )  # fmt: skip
 MOEIMOUTO_128 = Table(
-    number=2, config="configs/moeimouto_128.py", dataset="moeimouto", num_classes=173, image_size=128,
+    number=2, config="moeimouto_128", dataset="moeimouto", num_classes=173, image_size=128,
     batch_size=64, epochs=200, decay_epochs=50,
     rows={
         ("resnet18", False): (72.58, 90.86), ("resnet18", True): (61.20, 83.83),
@@ -79,7 +79,7 @@ MOEIMOUTO_128 = Table(
     },
 )  # fmt: skip
 DAFRE_224 = Table(
-    number=3, config="configs/dafre_224.py", dataset="dafre", num_classes=3263, image_size=224,
+    number=3, config="dafre_224", dataset="dafre", num_classes=3263, image_size=224,
     batch_size=1024, epochs=200, decay_epochs=50,
     rows={
         ("shallownet", False): (53.68, 72.04),
@@ -88,7 +88,7 @@ DAFRE_224 = Table(
     },
 )  # fmt: skip
 MOEIMOUTO_224 = Table(
-    number=4, config="configs/moeimouto_224.py", dataset="moeimouto", num_classes=173, image_size=224,
+    number=4, config="moeimouto_224", dataset="moeimouto", num_classes=173, image_size=224,
     batch_size=1024, epochs=200, decay_epochs=50,
     rows={
         ("shallownet", False): (57.49, 80.43),

@@ -1,6 +1,6 @@
 """The default config: the recipe of the DAF:re paper's tables at 128 px.
 
-    python -m animesion_jax.main --config=configs/common.py --config.FIELD=VALUE --workdir=runs/mine
+    animesion --config=common --config.FIELD=VALUE --workdir=runs/mine
 
 animesion_jax/config/fields.py lists every field with its default and its meaning. Other files import `get_config` from
 here and override fields. A config is locked: setting a misspelt field fails.

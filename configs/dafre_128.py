@@ -1,9 +1,9 @@
 r"""Table 1 of the DAF:re paper: DAF:re, 50 epochs, batch 64, 128 px.
 
-    python -m animesion_jax.main --config=configs/dafre_128.py:vit_b16,pretrained \
-        --config.data_dir=DATA --workdir=runs/dafre_128_vit_b16
+    animesion --config=dafre_128:vit_b16,pretrained --config.data_dir=DATA --workdir=runs/dafre_128_vit_b16
 
-The string after the colon is `MODEL[,pretrained][,faithful][,recipe=modern]`; configs/paper_recipe.py explains it.
+The string after the colon is `MODEL[,pretrained][,faithful][,recipe=modern]`.
+`animesion_jax.configs.paper_recipe` explains it.
 
 Test top-1 / top-5 of the paper, last epoch's weights:
 

@@ -1,6 +1,6 @@
 r"""The demo: ShallowNet on toyfaces at 48 px, two minutes on two CPU cores.
 
-    python -m animesion_jax.main --config=configs/demo.py --config.data_dir=DATA --workdir=runs/demo
+    animesion --config=demo --config.data_dir=DATA --workdir=runs/demo
 
 The recipe differs from the paper's. Crops keep most of the face, because evaluation sees the whole face. The hue is not
 changed, because the colours of eyes and ribbons identify these characters. A cosine with a high peak needs fewer

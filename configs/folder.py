@@ -1,7 +1,6 @@
 r"""Your own images: a folder per character, or train/, validation/ and test/ with such folders.
 
-    python -m animesion_jax.main --config=configs/folder.py:vit_s16,pretrained \
-        --config.folder=PATH --workdir=runs/mine
+    animesion --config=folder:vit_s16,pretrained --config.folder=PATH --workdir=runs/mine
 
 The string after the colon is `MODEL[,pretrained][,recipe=modern]`. The first start builds a data set of the images
 below `config.data_dir` (see tfds_builders/folder/README.md); later starts use it again.

@@ -1,9 +1,9 @@
 r"""Table 2 of the DAF:re paper: moeimouto, 200 epochs, batch 64, 128 px.
 
-    python -m animesion_jax.main --config=configs/moeimouto_128.py:vit_b16,pretrained \
-        --config.data_dir=DATA --workdir=runs/moeimouto_128_vit_b16
+    animesion --config=moeimouto_128:vit_b16,pretrained --config.data_dir=DATA --workdir=runs/moeimouto_128_vit_b16
 
-The string after the colon is `MODEL[,pretrained][,faithful][,recipe=modern]`; configs/paper_recipe.py explains it.
+The string after the colon is `MODEL[,pretrained][,faithful][,recipe=modern]`.
+`animesion_jax.configs.paper_recipe` explains it.
 
 moeimouto has no validation split. These configs hold out an eighth of every class's training images; with `faithful`
 they validate on the test split, as the paper did.

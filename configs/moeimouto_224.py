@@ -1,9 +1,10 @@
 r"""Table 4 of the DAF:re paper: moeimouto, 200 epochs, batch 1,024, 224 px.
 
-    python -m animesion_jax.main --config=configs/moeimouto_224.py:vit_b32,pretrained \
+    animesion --config=moeimouto_224:vit_b32,pretrained \
         --config.data_dir=DATA --config.grad_accumulation=16 --workdir=runs/moeimouto_224_vit_b32
 
-The string after the colon is `MODEL[,pretrained][,faithful][,recipe=modern]`; configs/paper_recipe.py explains it.
+The string after the colon is `MODEL[,pretrained][,faithful][,recipe=modern]`.
+`animesion_jax.configs.paper_recipe` explains it.
 If a batch of 1,024 does not fit into memory, `grad_accumulation` cuts each device's share of it into parts.
 
 moeimouto has no validation split. These configs hold out an eighth of every class's training images; with `faithful`

@@ -25,7 +25,7 @@ def get_table_config(table: Table, argument: str) -> ml_collections.ConfigDict:
           train in evaluation mode; ShallowNet and the patch embedding of ViTs from scratch have PyTorch's default
           initialisers; ViTs have the exact GELU, and dropout where animesion had it; moeimouto is validated on its test
           split; evaluate and export take the last weights.
-        - recipe=modern: optimise as configs/modern_recipe.py says; excludes faithful.
+        - recipe=modern: optimise as `animesion_jax.configs.modern_recipe` says; excludes faithful.
 
     Raises:
       ValueError: unknown model or option, options that exclude each other, or no published weights.

@@ -1,10 +1,10 @@
 r"""The study that the DAF:re paper asks for in its future work: the effects of image size and batch size.
 
-    python -m animesion_jax.main sweep --config=configs/sweep_size.py:vit_b32,pretrained \
+    animesion sweep --config=sweep_size:vit_b32,pretrained \
         --config.base.data_dir=DATA --workdir=runs/sweep
-    python -m animesion_jax.main report runs/sweep --output=report_sizes
+    animesion report runs/sweep --output=report_sizes
 
-The string after the colon is that of configs/dafre_128.py, whose recipe is the base of every run.
+The string after the colon is that of dafre_128, whose recipe is the base of every run.
 `--config.base.FIELD=VALUE` overrides a field of every run, `--config.grid.batch_size="(64,256)"` the values of a field
 of the grid. Give each sweep its own workdir.
 """

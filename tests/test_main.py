@@ -74,7 +74,7 @@ def test_log_level_of_tensorflow_is_set_unless_the_user_sets_it(monkeypatch):
         ([f"{CONFIG}:shallownet"], ["--workdir"]),
         (["--workdir=w"], ["--config"]),
         ([SWEEP, "--workdir=w"], ["grid", "sweep"]),
-        (["sweep", f"{CONFIG}:shallownet", "--workdir=w"], ["grid", "configs/sweep_size.py"]),
+        (["sweep", f"{CONFIG}:shallownet", "--workdir=w"], ["grid", "sweep_size"]),
         (["sweep", SWEEP, "--workdir=w", "--config.grid.batch_size=(8,)"], ["dafre/released", "not built"]),
         (
             ["sweep", SWEEP, "--workdir=w", "--config.gird.seed=(8,)"],

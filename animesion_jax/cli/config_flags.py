@@ -30,7 +30,7 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> ml_collections.Co
     name, *argument = config.split(":", 1)
     file = find_config(name)
     if not file.is_relative_to(packaged_folder()):
-        # Config files import their neighbours as `from configs import common`, from any current folder.
+        # The user's config files import their neighbours as `from FOLDER import NAME`, from any current folder.
         sys.path.insert(0, str(file.absolute().parent.parent))
     loaded = _parse(config_flags.DEFINE_config_file, [f"--config={':'.join([str(file), *argument])}"])
     for index, override in enumerate(overrides):

@@ -71,7 +71,7 @@ class TrainData:
         """Selects the examples and chooses a cache, but reads nothing.
 
         Args:
-          config: see configs/common.py.
+          config: see `animesion_jax.configs.common`.
           dataset: the data set.
           epochs: epochs of the whole run, to prepare no epoch after the last; None for no limit.
           num_shards, shard_index: number of readers, and the index of this one.

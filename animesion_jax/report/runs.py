@@ -89,7 +89,7 @@ def find_runs(paths: Sequence[str]) -> list[epath.Path]:
     if not found:
         raise InputError(
             f"no training run ({CONFIG_FILE} and {CLASSES_FILE}) in {', '.join(paths)}; start one: "
-            f"{command('', config='configs/demo.py', workdir='runs/demo')}"
+            f"{command('', config='demo', workdir='runs/demo')}"
         )
     return list(found.values())
 

@@ -108,7 +108,7 @@ def sweep(
     still trained.
 
     Args:
-      config: as in `expand`; see configs/sweep_size.py.
+      config: as in `expand`; see `animesion_jax.configs.sweep_size`.
       workdir: folder for sweep.json and for a workdir per run, named as in `expand`; local or gs://.
       accept_changes, preemption: as in `train`.
 

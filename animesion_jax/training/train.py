@@ -46,7 +46,7 @@ def train(
     every one calls this; the first writes, all read.
 
     Args:
-      config: see configs/common.py.
+      config: see `animesion_jax.configs.common`.
       workdir: folder to write; local or gs://, the same for all processes.
       devices: devices to train on; None takes those of all processes.
       accept_changes: resume even if the config differs from that of the workdir.

@@ -1,4 +1,5 @@
 import re
+import sys
 
 import pytest
 
@@ -8,6 +9,15 @@ from tests.conftest import ROOT
 
 MODERN = f"{ROOT}/configs/dafre_128.py:resnet18,recipe=modern"
 SWEEP = f"{ROOT}/configs/sweep_size.py:shallownet"
+# A config of one's own that builds on a packaged one.
+OWN_CONFIG = """
+from animesion_jax.configs import dafre_128
+
+def get_config(argument):
+    config = dafre_128.get_config(argument)
+    config.epochs = 7
+    return config
+"""
 
 
 def _file(tmp_path, text):
@@ -91,7 +101,7 @@ def test_load_config_reports_a_bad_override_in_one_line(override, message):
     ("text", "words"),
     [
         ("def get_config(:", "invalid syntax"),
-        ("import no_such_module", "no_such_module"),
+        ("import no_such_module\ndef get_config(): pass", "no_such_module"),
         ("def get_config(): raise ValueError('no config today')", "no config today"),
         ("def get_config(): return nothing", "nothing"),
         (
@@ -108,13 +118,44 @@ def test_load_config_reports_a_faulty_config_file_in_one_line(text, words, tmp_p
 
 def test_load_config_of_a_missing_file_names_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=rf"no config file none\.py in {tmp_path}; allowed: a Python file"):
+    with pytest.raises(
+        InputError, match=rf"no config file none\.py in {tmp_path}; allowed: a Python file, or common, "
+    ):
         load_config("none.py")
 
 
-def test_config_files_import_their_neighbours_from_any_folder(tmp_path, monkeypatch):
+def test_a_name_finds_the_own_file_first_then_the_packages(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert load_config(f"{ROOT}/configs/demo.py").image_size == 48
+    assert load_config("dafre_128:resnet34").model == "resnet34"
+    assert not load_config("folder:vit_s16").pretrained
+    own = tmp_path / "configs" / "dafre_128.py"
+    own.parent.mkdir()
+    own.write_text(OWN_CONFIG, encoding="utf-8")
+    for name in ("dafre_128:resnet34", "configs/dafre_128.py:resnet34", f"{own}:resnet34"):
+        config = load_config(name)
+        assert (config.model, config.epochs, config.batch_size) == ("resnet34", 7, 64)
+
+
+def test_config_file_imports_its_neighbours_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.path", [*sys.path])
+    mine = tmp_path / "experiments" / "mine.py"
+    mine.parent.mkdir()
+    mine.write_text("from experiments import base\n" + OWN_CONFIG.replace("7", "base.EPOCHS"), encoding="utf-8")
+    (mine.parent / "base.py").write_text("EPOCHS = 9\n", encoding="utf-8")
+    assert load_config(f"{mine}:resnet18").epochs == 9
+
+
+@pytest.mark.parametrize("name", ["paper_recipe", "configs/paper_recipe.py", "README.md"])
+def test_load_config_names_a_file_that_is_no_config(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(InputError, match=r"no (function get_config|config 'README.md'); allowed: common, "):
+        load_config(name)
+
+
+def test_configs_of_a_package_that_is_not_installed_are_reported_in_one_line(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"the configs of animesion_jax are not installed; .* pip install -e \.$"):
+        load_config("demo")
 
 
 def test_config_file_in_the_home_folder_is_found(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from tfds_builders.toyfaces import draw
 
 # Add a new flag or field to one of the two, and a path also to `COMMAND_LINES`.
 PATH_FLAGS = {
-    "bundle", "config", "copy_to", "data_dir", "examples", "folder", "images", "output", "runs", "sidecar_to",
+    "bundle", "config", "copy", "copy_to", "data_dir", "examples", "folder", "images", "output", "runs", "sidecar_to",
     "unknown", "workdir",
 }  # fmt: skip
 OTHER_FLAGS = {
@@ -44,6 +44,7 @@ COMMAND_LINES = (
     "serve --bundle={bundle} --port=0 --examples={faces}",
     "figures --dataset=toyfaces --data_dir={data} --output={tmp}/o",
     "report {run} --output={tmp}/o",
+    "configs --copy={root}/configs/demo.py {tmp}/o",
 )
 UNKNOWN = "~nobody-of-this-name"
 CASES = [(line, word) for line in COMMAND_LINES for word in line.split() if "{" in word]

@@ -16,7 +16,6 @@ from animesion_jax.paper import SHORT_NAMES, TABLES
 from animesion_jax.training import optim
 from animesion_jax.training.state import create_state
 from animesion_jax.workdir import run
-from tests.conftest import ROOT
 
 ROWS = [(table, model, pretrained) for table in TABLES for model, pretrained in table.rows]
 HIDDEN = {
@@ -26,7 +25,7 @@ HIDDEN = {
 
 
 def _module(table):
-    return importlib.import_module("animesion_jax." + table.config.removesuffix(".py").replace("/", "."))
+    return importlib.import_module(f"animesion_jax.configs.{table.config}")
 
 
 @functools.cache
@@ -79,9 +78,8 @@ def test_config_docstring_has_the_papers_figures_and_a_working_command(table):
         pairs = [tuple(map(float, pair.split(" / "))) for pair in re.split(r" {2,}", figures)]
         found |= {(model, pretrained): pair for pretrained, pair in zip((False, True), pairs, strict=False)}
     assert found == table.rows
-    (command,) = re.findall(r"^ {4}python -m animesion_jax\.main ((?:.*\\\n)*.*)$", text, re.MULTILINE)
-    arguments = shlex.split(command.replace("\\\n", ""))
-    config = parse_args([argument.replace("configs/", f"{ROOT}/configs/") for argument in arguments]).config
+    (command,) = re.findall(r"^ {4}animesion ((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    config = parse_args(shlex.split(command.replace("\\\n", ""))).config
     assert (config.model, True) in table.rows and config.pretrained
 
 
@@ -139,8 +137,7 @@ def test_modern_recipe_trains_a_pretrained_resnet_whole():
     ],
 )
 def test_modern_recipe_follows_overrides_of_the_command_line(override, learning_rate, warmup):
-    file = f"{ROOT}/{TABLES[0].config}"
-    config = parse_args([f"--config={file}:resnet18,recipe=modern", "--workdir=w", override]).config
+    config = parse_args([f"--config={TABLES[0].config}:resnet18,recipe=modern", "--workdir=w", override]).config
     first = stage_configs(config, family_of("resnet18"))[0]
     assert (first.learning_rate, first.warmup_epochs) == (pytest.approx(learning_rate), pytest.approx(warmup))
 

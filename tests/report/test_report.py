@@ -120,7 +120,7 @@ def test_report_removes_plots_of_an_earlier_report(tmp_path):
     ("damage", "words"),
     [
         (lambda folder: shutil.rmtree(folder), ["no folder", "run"]),
-        (lambda folder: (folder / "config.json").unlink(), ["no training run", "config.json", "configs/demo.py"]),
+        (lambda folder: (folder / "config.json").unlink(), ["no training run", "config.json", "--config=demo"]),
         (lambda folder: (folder / "config.json").write_text("{"), ["config.json is damaged"]),
         (lambda folder: (folder / "config.json").write_text('{"model": "vit_l16"}'), ["config.json", "has no field"]),
         (lambda folder: (folder / "classes.json").write_text(""), ["classes.json is damaged"]),

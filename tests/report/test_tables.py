@@ -116,7 +116,7 @@ def test_note_names_a_setting_that_differs_from_the_papers(tmp_path, changes, no
 
 def test_configs_of_the_papers_rows_have_the_papers_settings(tmp_path):
     for table, option in itertools.product(paper.TABLES, ("", ",faithful")):
-        module = importlib.import_module(table.config.removesuffix(".py").replace("/", "."))
+        module = importlib.import_module(f"animesion_jax.configs.{table.config}")
         for index, (model, pretrained) in enumerate(table.rows):
             config = module.get_config(model + ",pretrained" * pretrained + option)
             folder = tmp_path / "runs" / f"{table.number}-{index}{option}"
