@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from animesion_jax.models import MODELS, abstract_variables, create_model, family_of
-from animesion_jax.pretrained.sources import NAMED
 
 IMAGE_SIZES = (128, 224)
 NUM_CLASSES = 1000
@@ -40,6 +39,8 @@ def count_gflops(name: str, image_size: int, num_classes: int = NUM_CLASSES) -> 
 
 def main() -> None:
     """Runs the command line."""
+    from animesion_jax.pretrained.sources import NAMED
+
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print("| model | parameters | GFLOPs at 128 | at 224 | `pretrained` starts from | licence |")
     print("|---|---:|---:|---:|---|---|")
