@@ -17,11 +17,12 @@ EXTRAS: dict[str, tuple[str, ...]] = {
         "absl", "clu", "matplotlib", "ml_collections", "optax", "orbax", "psutil", "tensorboard", "tensorflow",
         "tensorflow_datasets",
     ),
-    "serve": ("gradio",),
+    # gradio and the packages of its server.
+    "serve": ("gradio", "fastapi", "starlette", "uvicorn"),
     "onnx": ("onnx",),
     "heic": ("pillow_heif",),
     "parquet": ("pyarrow",),
-    "gcs": ("fsspec", "gcsfs"),
+    "gcs": ("gcsfs",),
 }  # fmt: skip
 
 
@@ -69,12 +70,22 @@ def command(name: str, *arguments: str, **flags: object) -> str:
     return " ".join(filter(None, parts))
 
 
-def missing_extra(error: ImportError) -> str | None:
-    """Returns one line with the extra that brings a missing package; None for a package of no extra."""
-    package = (error.name or "").partition(".")[0]
-    for extra, packages in EXTRAS.items():
-        if package in packages:
-            return f"this needs the package {package}; install it: pip install 'animesion-jax[{extra}]'"
+def install(extra: str) -> str:
+    """Returns the command that installs an extra of setup.py."""
+    return f"pip install 'animesion-jax[{extra}]'"
+
+
+def missing_extra(error: BaseException | None) -> str | None:
+    """Returns one line with the extra that brings the package whose import failed; None for any other error.
+
+    Args:
+      error: the error, or one that it caused: fsspec raises its own ImportError if gcsfs is missing.
+    """
+    while error:
+        for extra, packages in EXTRAS.items():
+            if isinstance(error, ModuleNotFoundError) and error.name in packages:
+                return f"this needs the package {error.name}; install it: {install(extra)}"
+        error = error.__cause__
     return None
 
 

@@ -69,7 +69,7 @@ def _report(command: str, message: str, status: int) -> int:
 
 def _explain(error: Exception) -> str | None:
     """Returns one line for an error of a library that the user can fix; None for a bug."""
-    if isinstance(error, ModuleNotFoundError):
+    if isinstance(error, ImportError):
         return missing_extra(error)
     # TensorFlow's file system reads gs:// paths. Compare names: to compare types would import TensorFlow.
     if type(error).__module__.startswith("tensorflow.python.framework.errors"):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from animesion_jax.errors import InputError, escape
+from animesion_jax.errors import InputError, escape, install
 from animesion_jax.files import expand_home
 from animesion_jax.images.reading import HEIF, HEIF_ENDINGS, formats
 
@@ -130,7 +130,7 @@ def describe(left_out: Counter[str]) -> str:
         texts.append(f"{len(others)} other kinds {sum(count for _, count in others)}")
     hint = ""
     if HEIF not in formats() and not left_out.keys().isdisjoint(HEIF_ENDINGS):
-        hint = "; to read HEIC: pip install pillow-heif"
+        hint = f"; to read HEIC: {install('heic')}"
     return ", ".join(texts) + hint
 
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from animesion_jax.errors import InputError, first_line
+from animesion_jax.errors import InputError, first_line, install
 from animesion_jax.images.content import Content, is_content, read_content
 from animesion_jax.images.streams import BoundedFile, without_metadata
 
@@ -116,7 +116,7 @@ def _size_of_file(path: str | Path) -> int:
 def _check_heif(file: BinaryIO) -> None:
     """Raises InputError for a HEIC file that needs a missing package."""
     if HEIF not in formats() and file.read(12)[4:] in HEIF_BRANDS:
-        raise InputError("HEIC files need another package: pip install pillow-heif; or save the image as JPEG or PNG")
+        raise InputError(f"HEIC files need pillow-heif; {install('heic')}, or save the image as JPEG or PNG")
 
 
 def _check_size(width: int, height: int, size: int) -> None:

@@ -26,17 +26,18 @@ FORMATS: dict[str, Callable[[Path, Sequence[str], np.ndarray], None]] = {".npz":
 
 
 def check_output(output: str) -> Path:
-    """Returns the path of a file to write; InputError for a format outside `FORMATS` or a missing package."""
+    """Returns the path of a file to write.
+
+    Raises:
+      InputError: a format outside `FORMATS`.
+      ModuleNotFoundError: the extra [parquet] is missing.
+    """
     path = Path(expand_home(output))
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"--output={output}: allowed: a file named {' or '.join(f'*{suffix}' for suffix in FORMATS)}")
     if path.suffix.lower() == ".parquet":
-        try:
-            import pyarrow.parquet  # noqa: F401
-        except ImportError:
-            raise InputError(
-                f"--output={output} needs pyarrow; install it: pip install 'animesion_jax[parquet]', or write *.npz"
-            ) from None
+        # Fail before the images are read.
+        import pyarrow.parquet  # noqa: F401
     return path
 
 

@@ -9,7 +9,6 @@ from flax import traverse_util
 
 from animesion_jax.bundle import load_bundle
 from animesion_jax.pretrained.merge import Weights
-from animesion_jax.workdir import run
 
 
 def read_bundle(file: Path) -> Weights:
@@ -20,6 +19,9 @@ def read_bundle(file: Path) -> Weights:
 
 def read_workdir(workdir: str) -> tuple[Weights, dict[str, Any]]:
     """Returns a run's default weights with its class names, and their origin; InputError if it has none."""
+    # A run needs the extra [train]; bundles and published weights do not.
+    from animesion_jax.workdir import run
+
     saved = run.load(workdir)
     origin = {"address": workdir, "weights": saved.weights, "step": saved.step}
     return _weights(workdir, saved.variables, saved.class_names), origin

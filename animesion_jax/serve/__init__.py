@@ -53,12 +53,9 @@ def serve(
             f"--root_path is '{root_path}'; allowed: letters, digits and -._~ after a slash, such as --root_path=/anime"
         )
     with stop_signals() as check_signals, temporary_folder(), _listen(host, port) as listening:
-        try:
-            import uvicorn
+        import uvicorn
 
-            from animesion_jax.serve.api import create_app
-        except ImportError as error:
-            raise InputError(f"serve needs {error.name}; install it: pip install 'animesion_jax[serve]'") from error
+        from animesion_jax.serve.api import create_app
         from animesion_jax.serve.service import Service
 
         for path in examples:

@@ -13,10 +13,8 @@ import onnxruntime
 import pytest
 
 from animesion_jax.bundle import Bundle, Calibration, Enrolled, load_bundle
-from animesion_jax.errors import InputError
 from animesion_jax.export import onnx as onnx_export
 from animesion_jax.export import onnx_jaxpr, onnx_primitives
-from animesion_jax.export.formats import convert
 from animesion_jax.export.onnx import write_onnx
 from animesion_jax.export.onnx_graph import Graph
 from animesion_jax.inference.recognizer import Recognizer
@@ -193,12 +191,13 @@ def test_onnx_weights_beyond_protobufs_limit_are_in_a_second_file(tmp_path, monk
     np.testing.assert_array_equal(one, other)
 
 
-def test_missing_onnx_package_is_named(tmp_path, monkeypatch):
+def test_missing_onnx_package_is_named(tmp_path, monkeypatch, capsys):
     (tmp_path / "b.msgpack").write_bytes(flax.serialization.msgpack_serialize(bundle_tree()))
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.delitem(sys.modules, "animesion_jax.export.onnx")
-    with pytest.raises(InputError, match=r"^--format=onnx needs .*pip install 'animesion_jax\[onnx\]'$"):
-        convert(str(tmp_path / "model.onnx"), "onnx", bundle=str(tmp_path / "b.msgpack"))
+    arguments = [f"--bundle={tmp_path / 'b.msgpack'}", f"--output={tmp_path / 'model.onnx'}", "--format=onnx"]
+    assert main(["animesion", "export", *arguments]) == 2
+    assert capsys.readouterr().err.endswith("package onnx; install it: pip install 'animesion-jax[onnx]'\n")
     assert [file.name for file in tmp_path.iterdir()] == ["b.msgpack"]
 
 

@@ -68,8 +68,8 @@ def test_without_pillow_heif_the_messages_name_it(without_heif, tmp_path, caplog
     assert not is_image_name(without_heif.name) and "HEIF" not in formats()
     with caplog.at_level("INFO", "animesion_jax"):
         assert find_images([str(tmp_path)]) == [tmp_path / "a.png"]
-    assert caplog.messages == ["left out in folders: .heic 1; to read HEIC: pip install pillow-heif"]
+    assert caplog.messages == ["left out in folders: .heic 1; to read HEIC: pip install 'animesion-jax[heic]'"]
     assert "pip" not in describe({".txt": 1})
     renamed = without_heif.rename(tmp_path / "renamed.jpg")
-    with pytest.raises(InputError, match=r"^HEIC files need another package: pip install pillow-heif; or save"):
+    with pytest.raises(InputError, match=r"^HEIC files need pillow-heif; pip install 'animesion-jax\[heic\]'"):
         read_image(renamed)

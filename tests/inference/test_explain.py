@@ -5,6 +5,7 @@ import json
 import sys
 
 import jax
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +13,7 @@ from PIL import Image
 from animesion_jax.bundle import Bundle, load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.images import find_images
-from animesion_jax.inference.explain import Explainer, explain_files, grad_cam, overlay, rollout
+from animesion_jax.inference.explain import Explainer, colour, explain_files, grad_cam, overlay, rollout
 from animesion_jax.main import main
 from animesion_jax.models import FAMILIES, abstract_variables, create_model, init_variables
 from animesion_jax.preprocessing import resize
@@ -182,6 +183,11 @@ def test_explain_files_refuses_invalid_input(bundle_path, tmp_path):
     bundle = Bundle(vit, init_variables(vit, 32, 0), ("A", "B"), 32, (0.5,) * 3, (0.5,) * 3, {}, {"name": "vit_ti16"})
     with pytest.raises(InputError, match="--class_name=A: the model is a transformer"):
         next(explain_files(Explainer(bundle), [tmp_path / "a" / "face.png"], "A"))
+
+
+def test_colours_are_matplotlibs_turbo():
+    expected = 255 * matplotlib.colormaps["turbo"](np.arange(256))[None, :, :3]
+    np.testing.assert_allclose(colour(np.arange(256)[None] / 255), expected, atol=2)
 
 
 def test_overlay_keeps_the_image_where_the_map_is_0_and_is_red_where_it_is_1():
