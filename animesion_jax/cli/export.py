@@ -1,6 +1,7 @@
 """The command `export`."""
 
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any
 from animesion_jax.cli.flags import add_calibration_flags, add_run_flags, make_parser
 from animesion_jax.errors import InputError, command
 
+# The hub's identifiers of licences have this form; this one is its word for none that is known.
+LICENCE, UNKNOWN = re.compile(r"[a-z0-9][a-z0-9.+-]*"), "unknown"
+
 
 def main(argv: Sequence[str]) -> int:
-    """Writes or uploads a model with its preprocessing and class names; calibrates a run's bundle if its data is built."""
+    """Writes or uploads a model with its preprocessing and class names; calibrates a run's bundle if it can."""
     parser = make_parser(
         "export",
         "Writes a model, its preprocessing and its class names as one file: a bundle (msgpack) for predict and the "
@@ -38,7 +42,9 @@ def main(argv: Sequence[str]) -> int:
     add_calibration_flags(parser)
     parser.add_argument("--push", metavar="hf://OWNER/REPO[@BRANCH]", help="upload the bundle there, with a model card")
     parser.add_argument("--public", action="store_true", help="with --push: make a new repository public, not private")
-    parser.add_argument("--licence", help="with --push: the model's licence, such as cc-by-nc-4.0; default: unknown")
+    parser.add_argument(
+        "--licence", default=UNKNOWN, help="with --push: the model's licence, such as cc-by-nc-4.0; default: unknown"
+    )
     args = parser.parse_args(argv)
     _check(args)
     if args.push:
@@ -51,13 +57,18 @@ def main(argv: Sequence[str]) -> int:
 def _check(args: Any) -> None:
     """Raises InputError for an invalid combination of flags."""
     if not args.push:
-        for name in ("public", "licence"):
-            if value := getattr(args, name):
-                raise InputError(f"--{name}{'' if value is True else f'={value}'} is for --push; give both")
+        for flag, is_given in (("--public", args.public), (f"--licence={args.licence}", args.licence != UNKNOWN)):
+            if is_given:
+                raise InputError(f"{flag} is for --push; give both")
         if not args.output:
             raise InputError("--output is missing; allowed: a file to write, such as --output=mine.msgpack, or --push")
     elif args.format != "msgpack":
         raise InputError(f"--push uploads a bundle, not --format={args.format}; leave one of them out")
+    elif not LICENCE.fullmatch(args.licence):
+        raise InputError(
+            f"--licence={args.licence}; allowed: an identifier such as apache-2.0 or cc-by-nc-4.0; "
+            "https://huggingface.co/docs/hub/repositories-licenses lists them"
+        )
     elif args.output and "://" in args.output:
         raise InputError(f"--output={args.output} with --push; allowed: a local file, or none")
 
@@ -79,7 +90,7 @@ def _write(args: Any, output: str) -> None:
 def _push(args: Any) -> None:
     """Uploads a bundle, after printing what is uploaded."""
     from animesion_jax.bundle import load_bundle
-    from animesion_jax.export.model_card import UNKNOWN, write_card
+    from animesion_jax.export.model_card import write_card
     from animesion_jax.export.push import BUNDLE, describe, find_target, upload
     from animesion_jax.files import expand_home
     from animesion_jax.hub import is_address
@@ -92,7 +103,7 @@ def _push(args: Any) -> None:
         else:
             path = expand_home(args.output or os.path.join(folder, BUNDLE))
             _write(args, path)
-        card = write_card(load_bundle(path), target.address, args.licence or UNKNOWN)
+        card = write_card(load_bundle(path), target.address, args.licence)
         print(describe(target, Path(path), card), flush=True)
         commit = upload(target, Path(path), card)
     print(f"uploaded; its address is {target.address}, and that of this version hf://{target.repo}@{commit}")

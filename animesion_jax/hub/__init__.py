@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from animesion_jax.hub import downloads, hugging_face
-from animesion_jax.hub.downloads import CACHE_VARIABLE, cache_folder, cache_path
+from animesion_jax.hub.downloads import CACHE_VARIABLE, cache_folder, cache_path, without_secrets
 from animesion_jax.hub.fetched import Fetched, sha256
 
 SCHEMES = ("hf://", "https://", "http://", "gs://")
@@ -18,6 +18,7 @@ __all__ = [
     "file_name",
     "is_address",
     "sha256",
+    "without_secrets",
 ]
 
 

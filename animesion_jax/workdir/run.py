@@ -17,6 +17,7 @@ from animesion_jax.models import abstract_variables, create_model, family_of
 from animesion_jax.workdir.checkpoints import Checkpoints
 from animesion_jax.workdir.faults import writing
 from animesion_jax.workdir.names import CLASSES_FILE, CONFIG_FILE, ORIGIN_FILE, RESULTS_FILE, WEIGHTS
+from animesion_jax.workdir.rows import read_rows
 
 # The command that messages recommend.
 START = "python -m animesion_jax.main --config=CONFIG"
@@ -36,6 +37,7 @@ class Run:
       metrics: results.json of the run, empty before the run has ended.
       origin: origin.json: "images", the number of images by split, and "pretrained", the origin of the weights it
         started from (see `pretrained.load_with_origin`); empty for a run of an older version.
+      validation: the metrics of these weights on the validation split; empty without such a split.
     """
 
     config: ml_collections.ConfigDict
@@ -46,6 +48,7 @@ class Run:
     step: int
     metrics: dict[str, Any]
     origin: dict[str, Any]
+    validation: dict[str, Any]
 
 
 def read_config(workdir: str) -> ml_collections.ConfigDict:
@@ -213,4 +216,6 @@ def load(workdir: str, weights: str | None = None) -> Run:
     checkpoints.close()
     results, origin = folder / RESULTS_FILE, folder / ORIGIN_FILE
     metrics, origin = (read_json(path) if path.exists() else {} for path in (results, origin))
-    return Run(config, class_names, model, variables, weights, step, metrics, origin)
+    rows = [row for row in read_rows(workdir) if row["step"] == step and row["split"] == "validation"]
+    validation = {name: rows[-1][name] for name in rows[-1] if name not in ("step", "epoch", "split")} if rows else {}
+    return Run(config, class_names, model, variables, weights, step, metrics, origin, validation)

@@ -20,9 +20,9 @@ PATH_FLAGS = {
 }  # fmt: skip
 OTHER_FLAGS = {
     "accept_changes", "batch_size", "class_name", "config.FIELD", "coordinator_address", "dataset", "distributed",
-    "false_accept_rate", "format", "help", "host", "max_file_mb", "max_images", "name", "no_calibration",
-    "num_processes", "overwrite", "per_class", "port", "preprocessing", "process_id", "root_path", "sidecar", "split",
-    "top_k", "version", "weights",
+    "false_accept_rate", "format", "help", "host", "licence", "max_file_mb", "max_images", "name", "no_calibration",
+    "num_processes", "overwrite", "per_class", "port", "preprocessing", "process_id", "public", "push", "root_path",
+    "sidecar", "split", "top_k", "version", "weights",
 }  # fmt: skip
 PATH_FIELDS = {"data_dir", "folder", "pretrained"}
 # Every path, written with braces, is given once in the home folder of a user that is unknown.

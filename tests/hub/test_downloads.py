@@ -74,7 +74,7 @@ def _files(folder):
 
 def _fail(address, *words):
     with pytest.raises(InputError) as caught:
-        hub.fetch(address).path
+        hub.fetch(address)
     message = str(caught.value)
     assert "\n" not in message and all(word in message for word in words), message
 
@@ -147,7 +147,9 @@ def test_fetch_of_a_public_bucket_uses_https(server, monkeypatch):
 
 def test_fetch_of_a_private_bucket_uses_etils(server, tmp_path, monkeypatch):
     monkeypatch.setattr(downloads, "BUCKETS", server.url)
-    monkeypatch.setattr(downloads.epath, "Path", {"gs://b/w.npz": downloads.epath.Path(tmp_path / "bucket")}.__getitem__)
+    monkeypatch.setattr(
+        downloads.epath, "Path", {"gs://b/w.npz": downloads.epath.Path(tmp_path / "bucket")}.__getitem__
+    )
     server.mode = "403"
     _fail("gs://b/w.npz", "gs://b/w.npz", "not public", "credentials failed", "No such file")
     (tmp_path / "bucket").write_bytes(BODY[::-1])
