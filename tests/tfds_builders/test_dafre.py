@@ -7,6 +7,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from animesion_jax.errors import InputError
 from tests.conftest import ROOT, SHARED
 from tests.tfds_builders.builds import assert_build_is_refused, build, encoded_examples
 from tfds_builders.common import image_files
@@ -71,10 +72,10 @@ def test_raw_keeps_boxes_and_drops_low_confidence(manual, tmp_path):
 
 def test_missing_files_are_named_with_their_source(manual, tmp_path):
     (manual / "labels" / "val.csv").unlink()
-    with pytest.raises(FileNotFoundError, match=r"labels/val\.csv.*labels\.tar\.gz.*arkel23"):
+    with pytest.raises(InputError, match=r"labels/val\.csv.*labels\.tar\.gz.*arkel23"):
         build(Builder, manual, tmp_path / "data")
     (manual / "faces.tsv").unlink()
-    with pytest.raises(FileNotFoundError, match=r"faces\.tsv.*grapeot"):
+    with pytest.raises(InputError, match=r"faces\.tsv.*grapeot"):
         build(Builder, manual, tmp_path / "data", "min5")
 
 

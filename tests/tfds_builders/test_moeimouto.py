@@ -9,6 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from animesion_jax.errors import InputError
 from tests.conftest import ROOT, SHARED
 from tests.tfds_builders.builds import assert_build_is_refused, build, encoded_examples
 from tfds_builders.common import image_files
@@ -190,7 +191,7 @@ def test_without_names_file_ids_must_match_folders(manual, tmp_path, files, old,
 
 def test_missing_files_are_named_with_their_source(manual, tmp_path):
     (manual / "labels" / "test.csv").unlink()
-    with pytest.raises(FileNotFoundError, match=r"labels lacks test\.csv; expected: .*arkel23/animesion/tree/b9ef212"):
+    with pytest.raises(InputError, match=r"labels lacks test\.csv; expected: .*arkel23/animesion/tree/b9ef212"):
         build(Builder, manual, tmp_path / "data")
     shutil.rmtree(manual / "labels")
     for path in (manual / "moeimouto-faces").iterdir():
@@ -198,7 +199,7 @@ def test_missing_files_are_named_with_their_source(manual, tmp_path):
     with pytest.raises(ValueError, match=r"moeimouto-faces holds no NNN_name/FILE\.png; expected: .*kaggle"):
         build(Builder, manual, tmp_path / "data")
     (manual / "moeimouto-faces").rename(manual / "faces")
-    with pytest.raises(FileNotFoundError, match=r"lacks moeimouto-faces/ and moeimouto-faces\.zip; expected: .*kaggle"):
+    with pytest.raises(InputError, match=r"lacks moeimouto-faces/ and moeimouto-faces\.zip; expected: .*kaggle"):
         build(Builder, manual, tmp_path / "data")
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from animesion_jax.errors import InputError
 from animesion_jax.images import without_metadata
 from tfds_builders.common.manual_data import is_id
 
@@ -52,7 +53,7 @@ class ImageFolder:
           The first path that exists, else the path as written.
 
         Raises:
-          ValueError: a symbolic link below the folder leads out of both it and the manual folder.
+          InputError: a symbolic link below the folder leads out of both it and the manual folder.
         """
         as_written = self.path / relative
         path = next(filter(os.path.exists, self._candidates(relative)), as_written)
@@ -60,7 +61,7 @@ class ImageFolder:
         if os.path.islink(real):
             real = os.path.realpath(real)
         if not real.startswith(self._roots):
-            raise ValueError(f"{path} is a link out of {self.path}, to {real}; put the file itself there")
+            raise InputError(f"{path} is a link out of {self.path}, to {real}; put the file itself there")
         return path
 
     def _candidates(self, relative: str) -> Iterator[Path]:
@@ -114,7 +115,7 @@ def name_faults(images: Sequence[ImageFile], faults: Mapping[int, str]) -> str:
 def report_broken(
     images: Sequence[ImageFile], faults: Mapping[int, str], skip: bool, unfit: str = "not JPEG or not RGB"
 ) -> None:
-    """Logs broken images with `skip`, else raises ValueError; both give the number and the first ten names.
+    """Logs broken images with `skip`, else raises InputError; both give the number and the first ten names.
 
     Args:
       images: all images.
@@ -127,5 +128,7 @@ def report_broken(
     named = name_faults(images, faults)
     message = f"{len(faults)} of {len(images)} images are missing, broken, {unfit}: {named}"
     if not skip:
-        raise ValueError(f"{message}. Repair them, or leave them out with the config field skip_broken")
+        raise InputError(
+            f"{message}. Repair them, or leave them out: --skip_broken of `animesion build`, skip_broken of `tfds build`"
+        )
     log.warning("left out because of skip_broken: %s", message)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from animesion_jax.errors import shorten
+from animesion_jax.errors import InputError, shorten
 
 # Longest excerpt of a line in an error message; a file of another kind may have very long lines.
 MAX_EXCERPT = 200
@@ -14,17 +14,17 @@ MAX_CHARACTERS = 2**14
 
 
 def require(folder: Path, names: Iterable[str], where_from: str) -> None:
-    """Raises FileNotFoundError if files are missing in a folder; `where_from` says where to get them."""
+    """Raises InputError if files are missing in a folder; `where_from` says where to get them."""
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
-        raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}; {where_from}")
+        raise InputError(f"{folder} lacks {', '.join(missing)}; {where_from}")
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
     """Yields ("FILE line N", line) for the lines of a UTF-8 text file; drops blank lines and a byte order mark.
 
     Raises:
-      ValueError: a line is not UTF-8 or longer than 16,383 characters; names file, line and content.
+      InputError: a line is not UTF-8 or longer than 16,383 characters; names file, line and content.
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(iter(lambda: file.readline(MAX_CHARACTERS), ""), start=1):
@@ -33,20 +33,20 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
                 line.encode()
             except UnicodeEncodeError:
                 content = line.rstrip("\r\n").encode(errors="surrogateescape")[:MAX_EXCERPT]
-                raise ValueError(f"{where}: {content!r}: not UTF-8; save the file as UTF-8") from None
+                raise InputError(f"{where}: {content!r}: not UTF-8; save the file as UTF-8") from None
             if len(line) == MAX_CHARACTERS and not line.endswith("\n"):
-                raise ValueError(f"{where}: {excerpt(line)}: over {MAX_CHARACTERS - 1} characters; give a text file")
+                raise InputError(f"{where}: {excerpt(line)}: over {MAX_CHARACTERS - 1} characters; give a text file")
             if line.strip():
                 yield where, line.rstrip("\r\n")
 
 
 @contextlib.contextmanager
 def naming(where: str, line: str) -> Iterator[None]:
-    """Prepends file, line and content to the message of a ValueError raised in the block."""
+    """Makes a ValueError raised in the block an InputError, with file, line and content before its message."""
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{where}: {excerpt(line)}: {error}") from None
+        raise InputError(f"{where}: {excerpt(line)}: {error}") from None
 
 
 def excerpt(text: str) -> str:
@@ -86,9 +86,9 @@ def note_image(seen: dict[str, str], path: str, where: str) -> None:
 
 
 def check_distinct(path: Path, names: Iterable[str]) -> None:
-    """Raises ValueError if two classes share a name."""
+    """Raises InputError if two classes share a name."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise ValueError(f"{path}: the class name {excerpt(name)} stands for two classes; names must differ")
+            raise InputError(f"{path}: the class name {excerpt(name)} stands for two classes; names must differ")
         seen.add(name)

@@ -1,10 +1,11 @@
-"""The released label files (CSV) of DAF:re and moeimouto; a malformed file raises ValueError."""
+"""The released label files (CSV) of DAF:re and moeimouto; a malformed file raises InputError."""
 
 import csv
 import re
 from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
 
+from animesion_jax.errors import InputError
 from tfds_builders.common.manual_data import check_distinct, is_id, naming, note_image, read_lines, relative_path
 
 NAMES_FILE = "classid_classname.csv"
@@ -56,7 +57,7 @@ def read_released_split(path: Path, check: Callable[[int, str], None], seen: dic
       seen: images listed so far, see `note_image`; gets those of this file.
 
     Raises:
-      ValueError: the file is empty, a line cannot be parsed or is refused, or an image is listed twice.
+      InputError: the file is empty, a line cannot be parsed or is refused, or an image is listed twice.
     """
     examples = []
     for where, line in read_lines(path):
@@ -66,7 +67,7 @@ def read_released_split(path: Path, check: Callable[[int, str], None], seen: dic
             note_image(seen, image, where)
         examples.append((class_id, image))
     if not examples:
-        raise ValueError(f"{path} lists no image; every split needs at least one line class_id,path")
+        raise InputError(f"{path} lists no image; every split needs at least one line class_id,path")
     return examples
 
 
@@ -87,15 +88,15 @@ def read_class_names(path: Path) -> list[str]:
                 raise ValueError("expected class_id,class_name with a new class id")
             names[int(class_id)] = name
     if not names:
-        raise ValueError(f"{path} names no class; expected lines class_id,class_name")
+        raise InputError(f"{path} names no class; expected lines class_id,class_name")
     return order_names(path, names)
 
 
 def order_names(path: Path, names: Mapping[int, str]) -> list[str]:
-    """Returns names by class id; ValueError unless the ids are 0 to K-1 and the names distinct."""
+    """Returns names by class id; InputError unless the ids are 0 to K-1 and the names distinct."""
     if sorted(names) != list(range(len(names))):
         absent = min(set(range(len(names) + 1)) - set(names))
-        raise ValueError(f"{path}: class ids must be 0 to {len(names) - 1} without a gap; {absent} is missing")
+        raise InputError(f"{path}: class ids must be 0 to {len(names) - 1} without a gap; {absent} is missing")
     ordered = [names[class_id] for class_id in range(len(names))]
     check_distinct(path, ordered)
     return ordered

@@ -4,6 +4,8 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence, Sized
 
+from animesion_jax.errors import InputError
+
 SPLITS = ("train", "validation", "test")
 TRAIN_FRACTION = 0.7
 VALIDATION_FRACTION = 0.1
@@ -53,13 +55,13 @@ def split_tags(tags: Sequence[int], threshold: int, source: str) -> tuple[list[i
       source: origin of the images, for errors.
 
     Raises:
-      ValueError: no tag is frequent enough, or a split gets no image.
+      InputError: no tag is frequent enough, or a split gets no image.
     """
     counts = Counter(tags)
     kept = sorted(tag for tag, count in counts.items() if count >= threshold)
     if not kept:
         most = max(counts.values(), default=0)
-        raise ValueError(f"{source}: no class has {threshold} images or more, the largest has {most}; lower threshold")
+        raise InputError(f"{source}: no class has {threshold} images or more, the largest has {most}; lower threshold")
     indices = [index for index, tag in enumerate(tags) if counts[tag] >= threshold]
     by_split: dict[str, list[int]] = {split: [] for split in SPLITS}
     for index, split in zip(indices, assign_splits([tags[index] for index in indices]), strict=True):
@@ -69,7 +71,7 @@ def split_tags(tags: Sequence[int], threshold: int, source: str) -> tuple[list[i
 
 
 def check_splits(by_split: Mapping[str, Sized], source: str) -> None:
-    """Raises ValueError if a split has no image; TFDS cannot write an empty split."""
+    """Raises InputError if a split has no image; TFDS cannot write an empty split."""
     empty = [split for split, chosen in by_split.items() if not chosen]
     if empty:
-        raise ValueError(f"{source}: no image for split {', '.join(empty)}; every split needs at least one")
+        raise InputError(f"{source}: no image for split {', '.join(empty)}; every split needs at least one")

@@ -1,4 +1,4 @@
-"""The label files (TSV) of raw DAF; a malformed file raises ValueError."""
+"""The label files (TSV) of raw DAF; a malformed file raises InputError."""
 
 import math
 import re
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from animesion_jax.errors import InputError
 from tfds_builders.common.manual_data import (
     check_distinct,
     excerpt,
@@ -85,7 +86,7 @@ def read_tag_names(path: Path, tags: Sequence[int]) -> dict[int, str]:
     """Returns names by tag id for `tags`, from tagIds.tsv (`name <TAB> tag id`).
 
     Raises:
-      ValueError: a line cannot be parsed, one of `tags` has no name or two names, or two of `tags` share a name.
+      InputError: a line cannot be parsed, one of `tags` has no name or two names, or two of `tags` share a name.
     """
     wanted = set(tags)
     names: dict[int, str] = {}
@@ -100,6 +101,6 @@ def read_tag_names(path: Path, tags: Sequence[int]) -> dict[int, str]:
                 )
     unnamed = [tag for tag in tags if tag not in names]
     if unnamed:
-        raise ValueError(f"{path} has no name for tag id {unnamed[0]} ({len(unnamed)} tags have none)")
+        raise InputError(f"{path} has no name for tag id {unnamed[0]} ({len(unnamed)} tags have none)")
     check_distinct(path, names.values())
     return names

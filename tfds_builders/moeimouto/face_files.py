@@ -8,6 +8,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from animesion_jax.errors import InputError
 from animesion_jax.images import is_system_name
 from tfds_builders.common.image_files import ImageFolder
 from tfds_builders.common.manual_data import excerpt, naming, relative_path
@@ -31,8 +32,7 @@ def find_faces(manual: Path) -> "Faces":
     """Returns the faces of the manual folder; prefers the unpacked tree to a zip.
 
     Raises:
-      FileNotFoundError: neither exists.
-      ValueError: not a zip file, a member name is unsafe or repeated, or the tree holds no image.
+      InputError: neither exists, not a zip file, a member name is unsafe or repeated, or the tree holds no image.
     """
     archives = [manual / name for name in ZIPS if (manual / name).exists()]
     if (manual / TREE).is_dir():
@@ -40,12 +40,12 @@ def find_faces(manual: Path) -> "Faces":
     elif archives:
         source, faces = archives[0], ZipFaces(archives[0])
     else:
-        raise FileNotFoundError(f"{manual} lacks {TREE}/ and {TREE}.zip; {SOURCE}")
+        raise InputError(f"{manual} lacks {TREE}/ and {TREE}.zip; {SOURCE}")
     unread = [path.name for path in archives if path != source]
     if unread:
         log.warning("reading %s, not %s beside it", source, ", ".join(unread))
     if not faces.paths:
-        raise ValueError(f"{source} holds no NNN_name/FILE.png; {SOURCE}")
+        raise InputError(f"{source} holds no NNN_name/FILE.png; {SOURCE}")
     return faces
 
 
@@ -117,7 +117,7 @@ class ZipFaces:
         try:
             self._archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
-            raise ValueError(f"{path} is not a complete zip file: {error}; download it again") from None
+            raise InputError(f"{path} is not a complete zip file: {error}; download it again") from None
         self._members: dict[str, zipfile.ZipInfo] = {}
         for info in self._archive.infolist():
             with naming(str(path), info.filename):
@@ -126,7 +126,7 @@ class ZipFaces:
             if not is_face(folder, name) or info.is_dir():
                 continue
             if face in self._members:
-                raise ValueError(f"{path} holds {excerpt(face)} twice; {SOURCE}")
+                raise InputError(f"{path} holds {excerpt(face)} twice; {SOURCE}")
             self._members[face] = info
         self.paths = sorted(self._members, key=lambda face: face.split("/"))
 

@@ -42,8 +42,7 @@ def read_labels(manual: Path) -> Labels | None:
     of its class.
 
     Raises:
-      FileNotFoundError: one of the split files is missing.
-      ValueError: see `released_labels`; or an image is in another folder.
+      InputError: one of the split files is missing, an image is in another folder, or see `released_labels`.
     """
     files = (*SPLIT_FILES.values(), NAMES_FILE)
     folders = [folder for folder in (manual / "labels", manual) if any((folder / file).exists() for file in files)]
