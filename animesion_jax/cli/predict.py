@@ -12,9 +12,12 @@ from animesion_jax.cli.flags import add_images, make_parser, use_utf8_output
 from animesion_jax.errors import InputError
 from animesion_jax.files import expand_home
 from animesion_jax.inference.sidecars import FORMATS as SIDECARS
-from animesion_jax.inference.writers import WRITERS, Row
+from animesion_jax.inference.writers import UNKNOWN, WRITERS, Row, write_table
 
 log = logging.getLogger("animesion_jax")
+
+# Of images, by their result.
+KINDS = ("named", UNKNOWN, "with an error")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -50,17 +53,18 @@ def main(argv: Sequence[str]) -> int:
         rows = _counted(bar, counts)
         if args.output:
             try:
-                result_file.write(rows, left)
+                result_file.write(rows)
             except KeyboardInterrupt:
                 log.info("%s has the rows written so far; run the same command again to add the others", args.output)
                 raise
+        elif args.format in WRITERS:
+            use_utf8_output()
+            WRITERS[args.format](rows, sys.stdout)
         else:
-            if args.format not in (None, "table"):
-                use_utf8_output()
-            WRITERS[args.format or "table"](rows, sys.stdout, left)
-    if args.output or args.copy_to or args.sidecar:
-        summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-        log.info("%s", summary or f"{args.output} already has all images")
+            write_table(rows, sys.stdout, left, recognizer.bundle.names)
+            print(_summary(counts))
+    if args.output or (args.format in WRITERS and (args.copy_to or args.sidecar)):
+        log.info("%s", _summary(counts) if counts else f"{args.output} already has all images")
     if args.sidecar:
         hint = "; --overwrite replaces them" if sidecars.counts["kept"] and not args.overwrite else ""
         log.info("text files: %s%s", sidecars.summary, hint)
@@ -73,7 +77,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     add_images(parser)
     parser.add_argument("--bundle", required=True, help="file written by export")
-    parser.add_argument("--format", choices=tuple(WRITERS), help="format of the printed result; default: table")
+    parser.add_argument("--format", choices=("table", *WRITERS), help="format of the printed result; default: table")
     parser.add_argument(
         "--output", help="write to this file instead, *.csv or *.jsonl; images that it already has are skipped"
     )
@@ -119,8 +123,15 @@ def _with_format(argv: Sequence[str]) -> list[str]:
 
 def _counted(rows: Iterable[Row], counts: Counter[str]) -> Iterator[Row]:
     for row in rows:
-        counts["with an error" if "error" in row else "unknown" if row["unknown"] else "named"] += 1
+        counts["with an error" if "error" in row else UNKNOWN if row["unknown"] else "named"] += 1
         yield row
+
+
+def _summary(counts: Counter[str]) -> str:
+    """Returns the counts in words, such as "20 images: 19 named, 1 unknown"."""
+    images = counts.total()
+    kinds = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
+    return f"{images} image{'s' * (images != 1)}: {kinds}"
 
 
 def _check_outside(folder: str, images: Sequence[str]) -> None:

@@ -78,10 +78,10 @@ class ResultFile:
                 stream.write(HEADER)
         return [file for key, file in by_key.items() if key not in done]
 
-    def write(self, rows: Iterable[Row], files: Sequence[Path]) -> None:
-        """Appends the rows of `files`."""
+    def write(self, rows: Iterable[Row]) -> None:
+        """Appends rows."""
         with self._path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as stream:
-            FORMATS[self._suffix](rows, stream, files)
+            FORMATS[self._suffix](rows, stream)
 
 
 def _key(path: str) -> str:

@@ -6,6 +6,7 @@ but the table need UTF-8.
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,19 +18,47 @@ from animesion_jax.errors import UNPRINTABLE, escape
 Row = dict[str, Any]
 # Name in the output for characters that a bundle does not know.
 UNKNOWN = "unknown"
+TABLE_HEADER = ("file", "character", "probability", "next likeliest")
+# In terminal columns; longer names move the rest of their line.
+MAX_NAME_WIDTH = 24
 CSV_HEADER = ("path", "rank", "class", "class_id", "probability", "unknown", "error")
 
 
-def write_table(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:
-    """Writes a line per image: its path, "unknown" if it is, and the characters with probabilities."""
-    width = max((columns(escape(str(file))) for file in files), default=0)
-    for row in rows:
-        path = escape(row["path"])
-        named = [f"{escape(each['class'])} {100 * each['probability']:.1f}%" for each in row.get("predictions", [])]
-        text = ", ".join(named) or f"error: {row['error']}"
-        if row.get("unknown"):
-            text = f"{UNKNOWN} ({text})"
-        print(f"{path}{' ' * (width - columns(path))}  {text}", file=stream, flush=True)
+def write_table(rows: Iterable[Row], stream: TextIO, files: Sequence[Path], names: Sequence[str]) -> None:
+    """Writes a header and a line per image: path, character, its probability, and the next likeliest characters.
+
+    The line of an unknown character has "unknown", no probability, and all its likeliest characters at the end.
+
+    Args:
+      rows: of images.
+      stream: the terminal or a file.
+      files: the paths of all rows; they and `names` give the columns' widths.
+      names: all characters.
+    """
+    file, character, probability, _ = TABLE_HEADER
+    widths = (
+        _width([file, *map(str, files)]),
+        min(_width([character, UNKNOWN, *names]), MAX_NAME_WIDTH),
+        len(probability),
+    )
+    for cells in itertools.chain([TABLE_HEADER], map(_cells, rows)):
+        padded = [cell + " " * (width - columns(cell)) for cell, width in zip(cells[:-1], widths, strict=True)]
+        print("  ".join([*padded, cells[-1]]).rstrip(), file=stream, flush=True)
+
+
+def _cells(row: Row) -> tuple[str, str, str, str]:
+    """Returns the cells of a row of the table."""
+    path = escape(row["path"])
+    if "error" in row:
+        return path, "error", "", row["error"]
+    named = [(escape(each["class"]), f"{each['probability']:.1%}") for each in row["predictions"]]
+    character, probability = (UNKNOWN, "") if row["unknown"] else named.pop(0)
+    others = ", ".join(f"{name} {share}" for name, share in named)
+    return path, character, probability.rjust(len(TABLE_HEADER[2])), others
+
+
+def _width(texts: Iterable[str]) -> int:
+    return max(columns(escape(text)) for text in texts)
 
 
 def columns(text: str) -> int:
@@ -37,7 +66,7 @@ def columns(text: str) -> int:
     return sum(2 if east_asian_width(letter) in "WF" else not combining(letter) for letter in text)
 
 
-def write_json(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:
+def write_json(rows: Iterable[Row], stream: TextIO) -> None:
     """Writes a JSON array of one object per image."""
     separator = "["
     for row in rows:
@@ -47,7 +76,7 @@ def write_json(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> No
     print("\n]" if separator == "," else "[]", file=stream)
 
 
-def write_jsonl(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:
+def write_jsonl(rows: Iterable[Row], stream: TextIO) -> None:
     """Writes a JSON object per line and image."""
     for row in rows:
         print(json_line(row), file=stream, flush=True)
@@ -58,13 +87,13 @@ def json_line(row: Row) -> str:
     return UNPRINTABLE.sub(lambda found: f"\\u{ord(found.group()):04x}", json.dumps(row, ensure_ascii=False))
 
 
-def write_csv(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:
+def write_csv(rows: Iterable[Row], stream: TextIO) -> None:
     """Writes a header and the lines of `write_csv_rows`."""
     stream.write(csv_line(CSV_HEADER))
-    write_csv_rows(rows, stream, files)
+    write_csv_rows(rows, stream)
 
 
-def write_csv_rows(rows: Iterable[Row], stream: TextIO, files: Sequence[Path]) -> None:
+def write_csv_rows(rows: Iterable[Row], stream: TextIO) -> None:
     """Writes a CSV line per image and rank from 1; "unknown" is true, false, or empty without a calibration."""
     for row in rows:
         unknown = "" if row.get("unknown") is None else json.dumps(row["unknown"])
@@ -83,11 +112,5 @@ def csv_line(values: Sequence[Any]) -> str:
     return line.getvalue().removesuffix("\r\n") + "\n"
 
 
-# Arguments: rows, stream, and the files of all rows, which give the width of the table's first column.
-Writer = Callable[[Iterable[Row], TextIO, Sequence[Path]], None]
-WRITERS: dict[str, Writer] = {
-    "table": write_table,
-    "json": write_json,
-    "jsonl": write_jsonl,
-    "csv": write_csv,
-}
+Writer = Callable[[Iterable[Row], TextIO], None]
+WRITERS: dict[str, Writer] = {"json": write_json, "jsonl": write_jsonl, "csv": write_csv}

@@ -35,7 +35,7 @@ def _complete(output, files):
     """Adds the rows of the missing files and returns these."""
     with open_result_file(str(output)) as result_file:
         missing = result_file.missing(files, CHARACTERS, RANKS)
-        result_file.write(_rows(missing), missing)
+        result_file.write(_rows(missing))
     return missing
 
 
@@ -96,14 +96,14 @@ def test_second_predict_on_one_output_is_refused_before_it_loads_the_bundle(pred
     link.symlink_to(output)
     with open_result_file(str(output)) as first:
         files = first.missing(NAMES, CHARACTERS, RANKS)
-        first.write(_rows(files[:3]), files[:3])
+        first.write(_rows(files[:3]))
         before = output.read_bytes()
         for name in (output, link):
             assert predict(f"--output={name}") == 2
             message = capsys.readouterr().err
             assert f"another predict is writing --output={name}; wait until it ends" in message
         assert output.read_bytes() == before and not predict.loaded
-        first.write(_rows(files[3:]), files[3:])
+        first.write(_rows(files[3:]))
     output.unlink()
     assert predict(f"--output={output}") == 0
 

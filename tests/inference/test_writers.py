@@ -1,6 +1,7 @@
 """Predictions of many files: order, bounded memory, and output files that a second start completes."""
 
 import csv
+import io
 import itertools
 import json
 from pathlib import Path
@@ -14,6 +15,7 @@ from animesion_jax.cli import predict as predict_command
 from animesion_jax.inference import batches
 from animesion_jax.inference.batches import BATCHES_AHEAD, apply_to_files
 from animesion_jax.inference.recognizer import load
+from animesion_jax.inference.writers import write_table
 from animesion_jax.main import INTERRUPTED, main
 from tests.hostile_seeds import CALIBRATION, bundle_tree
 
@@ -76,6 +78,54 @@ def test_predict_files_gives_the_same_rows_for_any_batch_size_and_compiles_once(
                     alone["predictions"][0]["probability"], abs=1e-5
                 )
         assert recognizer._probabilities._cache_size() == 1
+
+
+def _table(rows, names, files=None):
+    """Returns the lines that `write_table` writes; a row is (path, unknown, predictions) or (path, error)."""
+    stream = io.StringIO()
+    keys = [("path", "error") if len(row) == 2 else ("path", "unknown", "predictions") for row in rows]
+    described = [dict(zip(each, row, strict=True)) for each, row in zip(keys, rows, strict=True)]
+    write_table(described, stream, files or [Path(row[0]) for row in rows], names)
+    return stream.getvalue().splitlines()
+
+
+def _ranked(**probabilities):
+    return [{"class": name, "probability": share} for name, share in probabilities.items()]
+
+
+def test_table_has_a_column_for_file_character_probability_and_runners_up():
+    rows = [
+        ("a.png", False, _ranked(yui=0.9876, アキラ=0.01)),
+        ("あ.png", True, _ranked(アキラ=0.4, yui=0.3)),
+        ("line\nend", None, _ranked(アキラ=1.0)),
+        ("broken.jpg", "not an image"),
+    ]
+    assert _table(rows, ["yui", "アキラ"]) == [
+        "file        character  probability  next likeliest",
+        "a.png       yui              98.8%  アキラ 1.0%",
+        "あ.png      unknown                 アキラ 40.0%, yui 30.0%",
+        "line\\nend   アキラ          100.0%",
+        "broken.jpg  error                   not an image",
+    ]
+
+
+def test_table_of_long_names_fits_the_longest_file_and_24_columns_of_names():
+    rows = [("a.png", False, _ranked(**{"x" * 40: 0.5, "y": 0.4})), ("a.png", False, _ranked(y=0.5))]
+    assert _table(rows, ["x" * 40, "y"], [Path("folder/a.png")])[1:] == [
+        f"a.png         {'x' * 40}        50.0%  y 40.0%",
+        f"a.png         y{' ' * 23}        50.0%",
+    ]
+
+
+def test_predict_ends_the_table_with_the_number_of_images_by_result(bundle, faces, capsys):
+    assert _predict(bundle, "--top_k=2", faces) == 1
+    header, *lines, last = capsys.readouterr().out.splitlines()
+    assert header.split() == ["file", "character", "probability", "next", "likeliest"]
+    unknown = sum(" unknown  " in line for line in lines)
+    assert 0 < unknown < 9 and len(lines) == 10
+    assert last == f"10 images: {9 - unknown} named, {unknown} unknown, 1 with an error"
+    assert _predict(bundle, faces / "b.png", f"--copy_to={faces.parent / 'sorted'}") == 0
+    assert capsys.readouterr().out.splitlines()[-1] in ("1 image: 1 named", "1 image: 1 unknown")
 
 
 def test_apply_to_files_reads_only_a_few_batches_ahead(monkeypatch):
