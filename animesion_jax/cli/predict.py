@@ -49,7 +49,9 @@ def main(argv: Sequence[str]) -> int:
         if args.sidecar:
             rows = sidecars.write(rows)
         counts: Counter[str] = Counter()
-        bar = tqdm(rows, initial=done, total=len(files), unit="img", desc="predicting", disable=None, leave=False)
+        # Rows on a terminal show the progress; a bar would be drawn among them.
+        disable = None if args.output or not sys.stdout.isatty() else True
+        bar = tqdm(rows, initial=done, total=len(files), unit="img", desc="predicting", disable=disable, leave=False)
         rows = _counted(bar, counts)
         if args.output:
             try:

@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import sys
 from pathlib import Path
 
 import flax.serialization
@@ -126,6 +127,14 @@ def test_predict_ends_the_table_with_the_number_of_images_by_result(bundle, face
     assert last == f"10 images: {9 - unknown} named, {unknown} unknown, 1 with an error"
     assert _predict(bundle, faces / "b.png", f"--copy_to={faces.parent / 'sorted'}") == 0
     assert capsys.readouterr().out.splitlines()[-1] in ("1 image: 1 named", "1 image: 1 unknown")
+
+
+def test_progress_bar_is_hidden_where_the_rows_go_to_a_terminal(bundle, faces, tmp_path, capsys, monkeypatch):
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    for arguments, shown in (([], False), ([f"--output={tmp_path / 'a.csv'}"], True)):
+        assert _predict(bundle, faces / "b.png", *arguments) == 0
+        assert ("predicting" in capsys.readouterr().err) is shown
 
 
 def test_apply_to_files_reads_only_a_few_batches_ahead(monkeypatch):
