@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from animesion_jax.models.kernels import convolve
+from animesion_jax.models.kernels import convolve, relu
 
 GROUPS = 32
 EPSILON = 1e-6
@@ -62,11 +62,11 @@ class StemUnit(nn.Module):
                 num_groups=GROUPS, epsilon=EPSILON, dtype=self.dtype, scale_init=scale_init, name=f"gn{place}"
             )(y)
             if place < 3:
-                y = nn.relu(y)
+                y = relu(y)
         if x.shape != y.shape:
             x = StdConv(4 * self.width, 1, self.stride, self.dtype, name="conv_proj")(x)
             x = nn.GroupNorm(num_groups=GROUPS, epsilon=EPSILON, dtype=self.dtype, name="gn_proj")(x)
-        return nn.relu(x + y)
+        return relu(x + y)
 
 
 class StemStage(nn.Module):
@@ -97,7 +97,7 @@ def apply_stem(x: jax.Array, stage_sizes: Sequence[int], dtype: jnp.dtype) -> ja
     Call it in a compact method: its layers become children of the caller, as in Google's checkpoints.
     """
     x = StdConv(64, 7, 2, dtype, name="conv_root")(x)
-    x = nn.relu(nn.GroupNorm(num_groups=GROUPS, epsilon=EPSILON, dtype=dtype, name="gn_root")(x))
+    x = relu(nn.GroupNorm(num_groups=GROUPS, epsilon=EPSILON, dtype=dtype, name="gn_root")(x))
     x = nn.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
     for stage, units in enumerate(stage_sizes):
         x = StemStage(units, 64 * 2**stage, 2 if stage else 1, dtype, name=f"block{stage + 1}")(x)

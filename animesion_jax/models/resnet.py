@@ -16,7 +16,7 @@ from animesion_jax.models.batch_norm import make_batch_norm
 from animesion_jax.models.dropout import Dropout
 from animesion_jax.models.family import HEAD, Family, GradCam, Shapes, count_units
 from animesion_jax.models.initializers import pytorch_default
-from animesion_jax.models.kernels import convolve
+from animesion_jax.models.kernels import convolve, relu
 
 # Units per stage, by depth (arXiv:1512.03385 table 1).
 SIZES = {
@@ -68,11 +68,11 @@ class ResidualUnit(nn.Module):
         for place, layer in enumerate(layers, start=1):
             y = self.norm(name=f"bn{place}")(layer(y))
             if place < len(layers):
-                y = nn.relu(y)
+                y = relu(y)
         if x.shape != y.shape:
             x = one(y.shape[-1], strides=strides, name="downsample_conv")(x)
             x = self.norm(name="downsample_bn")(x)
-        return nn.relu(x + y)
+        return relu(x + y)
 
 
 class ResNet(nn.Module):
@@ -108,7 +108,7 @@ class ResNet(nn.Module):
         conv = partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=init, conv_general_dilated=convolve)
         norm = make_batch_norm(self, train)
         x = conv(64, (7, 7), strides=(2, 2), padding=3, name="conv1")(images.astype(self.dtype))
-        x = nn.relu(norm(name="bn1")(x))
+        x = relu(norm(name="bn1")(x))
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # pads with -inf
         for stage, units in enumerate(self.stage_sizes):
             for unit in range(units):

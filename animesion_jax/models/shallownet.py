@@ -11,7 +11,7 @@ from animesion_jax.models.batch_norm import make_batch_norm
 from animesion_jax.models.dropout import Dropout
 from animesion_jax.models.family import HEAD, Family, GradCam
 from animesion_jax.models.initializers import pytorch_default
-from animesion_jax.models.kernels import max_pool
+from animesion_jax.models.kernels import max_pool, relu
 
 # Xavier's, and that of the paper's runs. docs/recipes.md compares them.
 INITIALIZERS = {
@@ -56,9 +56,9 @@ class ShallowNet(nn.Module):
         for width in self.features:
             x = nn.Conv(width, (5, 5), padding="VALID", dtype=self.dtype, **init(5 * 5 * x.shape[-1]))(x)
             x = norm()(x)
-            x = nn.relu(max_pool(x))  # max-pooling and ReLU commute; this order costs a quarter
+            x = relu(max_pool(x))  # max-pooling and ReLU commute; this order costs a quarter
         x = x.reshape(x.shape[0], -1)
-        x = nn.relu(nn.Dense(self.hidden_size, dtype=self.dtype, **init(x.shape[-1]))(x))
+        x = relu(nn.Dense(self.hidden_size, dtype=self.dtype, **init(x.shape[-1]))(x))
         x = Dropout(self.dropout_rate)(x, train, positions)
         head = nn.Dense(self.num_classes, dtype=jnp.float32, name=HEAD, **init(x.shape[-1]))
         return head(x.astype(jnp.float32))

@@ -58,25 +58,35 @@ HALF_PRECISION = {
     "resnet18": {"stage_sizes": (1, 1)},
     "vit_ti16": TINY_VIT,
     "r26_vit_b32": {"stem_sizes": (1,), **TINY_VIT},
+    # Of full size.
+    "resnet34": {},
+    "resnet50": {},
 }
+# What the fast suite tries; ResNets are what XLA's CPU backend has miscomputed (kernels/activation.py).
+QUICK = {("shallownet", 128), ("vit_ti16", 128), ("resnet18", 128), ("resnet18", 64), ("resnet18", 224)}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("r26")) for name in HALF_PRECISION]
+    ("name", "image_size"),
+    [
+        pytest.param(name, image_size, marks=[pytest.mark.slow] * ((name, image_size) not in QUICK))
+        for name in HALF_PRECISION
+        for image_size in (128, 64, 224)
+    ],
 )
-def test_bfloat16_keeps_float32_variables_and_logits(name):
+def test_bfloat16_keeps_float32_variables_and_logits(name, image_size):
     full, half = (
-        create_model(name, num_classes=7, image_size=32, dtype=dtype, **HALF_PRECISION[name])
+        create_model(name, num_classes=7, image_size=image_size, dtype=dtype, **HALF_PRECISION[name])
         for dtype in ("float32", "bfloat16")
     )
-    variables = jax.tree.map(lambda leaf: leaf + 0.01, init_variables(half, 32, 0))
+    variables = jax.tree.map(lambda leaf: leaf + 0.01, init_variables(half, image_size, 0))
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    images = jax.random.normal(jax.random.key(1), (4, 32, 32, 3))
+    images = jax.random.normal(jax.random.key(1), (2, image_size, image_size, 3))
     logits = jax.jit(half.apply)(variables, images)
     assert logits.dtype == jnp.float32
     expected = np.asarray(jax.jit(full.apply)(variables, images))
     assert not np.array_equal(logits, expected)
-    # bfloat16 has 8 bits of mantissa, which is one or two percent after a few layers.
+    # bfloat16 has 8 bits of mantissa, which is one or two percent after a few layers. NaN fails.
     np.testing.assert_allclose(logits, expected, atol=0.03 * np.abs(expected).max())
 
 
