@@ -78,6 +78,7 @@ setup(
             "dill>=0.3.8",
             "hypothesis>=6.150",
             "import-linter>=2.9",
+            "markdown-it-py>=3.0",
             "onnxruntime>=1.23",
             "pytest>=9.0",
             "pytest-xdist>=3.8",

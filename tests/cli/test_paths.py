@@ -15,14 +15,14 @@ from tfds_builders.toyfaces import draw
 
 # Add a new flag or field to one of the two, and a path also to `COMMAND_LINES`.
 PATH_FLAGS = {
-    "bundle", "config", "copy", "copy_to", "data_dir", "examples", "folder", "images", "output", "runs", "sidecar_to",
-    "unknown", "workdir",
+    "bundle", "config", "copy", "copy_to", "data_dir", "examples", "folder", "images", "manual_dir", "output", "runs",
+    "sidecar_to", "unknown", "workdir",
 }  # fmt: skip
 OTHER_FLAGS = {
     "accept_changes", "batch_size", "class_name", "config.FIELD", "coordinator_address", "dataset", "distributed",
     "false_accept_rate", "format", "help", "host", "licence", "max_file_mb", "max_images", "name", "no_calibration",
-    "num_processes", "overwrite", "per_class", "port", "preprocessing", "process_id", "public", "push", "root_path",
-    "sidecar", "split", "top_k", "version", "weights",
+    "num_processes", "num_shards", "overwrite", "per_class", "port", "preprocessing", "process_id", "public", "push",
+    "root_path", "sidecar", "skip_broken", "split", "top_k", "version", "weights",
 }  # fmt: skip
 PATH_FIELDS = {"data_dir", "folder", "pretrained"}
 # Every path, written with braces, is given once in the home folder of a user that is unknown.
@@ -44,6 +44,7 @@ COMMAND_LINES = (
     "serve --bundle={bundle} --port=0 --examples={faces}",
     "figures --dataset=toyfaces --data_dir={data} --output={tmp}/o",
     "report {run} --output={tmp}/o",
+    "build dafre --manual_dir={faces} --data_dir={tmp}/o",
     "configs --copy={root}/configs/demo.py {tmp}/o",
 )
 UNKNOWN = "~nobody-of-this-name"

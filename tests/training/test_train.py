@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 
@@ -9,6 +10,7 @@ from PIL import Image
 from animesion_jax.bundle import load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.export.run_to_bundle import export
+from animesion_jax.hub import Fetched
 from animesion_jax.models import abstract_variables
 from animesion_jax.training.evaluate import evaluate
 from animesion_jax.training.train import train
@@ -21,7 +23,9 @@ from animesion_jax.workdir.rows import read_rows
 def test_train_writes_the_documented_files_and_rows(trained):
     workdir, results = trained
     names = {path.name for path in workdir.iterdir()}
-    assert names >= {"config.json", "classes.json", "metrics.jsonl", "curves.png", "results.json", "tensorboard"}
+    assert names >= {
+        "config.json", "classes.json", "origin.json", "metrics.jsonl", "curves.png", "results.json", "tensorboard"
+    }  # fmt: skip
     assert json.loads((workdir / "results.json").read_text()) == results
     assert set(results) == {"last", "best"}
     rows = read_rows(str(workdir))
@@ -62,11 +66,15 @@ def test_faithful_run_trains_in_evaluation_mode_from_the_second_epoch(toy_config
     assert evaluate(str(tmp_path / "run"), "validation")["weights"] == "last"
 
 
-def test_pretrained_run_starts_from_the_bundle_and_resumes_without_it(toy_config, bundle_path, tmp_path, capsys):
+def test_pretrained_run_starts_from_the_bundle_and_resumes_without_it(
+    toy_config, bundle_path, tmp_path, capsys, monkeypatch
+):
     start = load_bundle(str(bundle_path))
     weights = shutil.copy(bundle_path, tmp_path / "start.msgpack")
+    origin = {"address": "hf://me/toy", "file": "start.msgpack", "revision": "0" * 40}
+    monkeypatch.setattr("animesion_jax.hub.fetch", lambda address, endings: Fetched(weights, origin))
     toy_config.image_size, toy_config.epochs = 32, 1
-    toy_config.pretrained, toy_config.trainable = str(weights), "head"
+    toy_config.pretrained, toy_config.trainable = "hf://me/toy", "head"
     train(toy_config, str(tmp_path / "run"), jax.devices()[:1])
     assert "loaded" in capsys.readouterr().err
     weights.unlink()
@@ -77,6 +85,10 @@ def test_pretrained_run_starts_from_the_bundle_and_resumes_without_it(toy_config
         jax.tree.map(
             np.testing.assert_array_equal, tuned.variables[collection][module], start.variables[collection][module]
         )
+    expected = origin | {"sha256": hashlib.sha256(bundle_path.read_bytes()).hexdigest()}
+    images = {"train": 1411, "validation": 192, "test": 420}
+    assert json.loads((tmp_path / "run" / "origin.json").read_text()) == {"images": images, "pretrained": expected}
+    assert tuned.training["pretrained"] == expected and tuned.training["config"]["pretrained"] == "hf://me/toy"
     # The class names are the same, so the head starts from that of the bundle instead of zero.
     moved = np.abs(tuned.variables["params"]["head"]["kernel"] - start.variables["params"]["head"]["kernel"]).max()
     assert 0 < moved < 0.5 * np.abs(start.variables["params"]["head"]["kernel"]).max()

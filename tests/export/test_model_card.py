@@ -1,0 +1,76 @@
+"""The model card of bundles that lack something, or whose names are markup."""
+
+import jax
+import numpy as np
+import pytest
+import yaml
+from markdown_it import MarkdownIt
+
+from animesion_jax.bundle import build_bundle
+from animesion_jax.errors import escape
+from animesion_jax.export.model_card import MAX_NAMES, write_card
+from animesion_jax.models import abstract_variables, create_model
+from tests.hostile_seeds import CALIBRATION, bundle_tree
+
+
+def _card(tree):
+    """Returns (metadata, text) of the card of a tree."""
+    _, header, text = write_card(build_bundle("a bundle", tree), "hf://me/toy@v1", "unknown").split("---\n", 2)
+    return yaml.safe_load(header), text
+
+
+def test_card_of_a_bundle_without_a_run_has_no_metrics_and_no_recipe():
+    data, text = _card(bundle_tree() | {"training": {}})
+    assert not {"model-index", "metrics", "datasets"} & set(data) and data["license"] == "unknown"
+    assert "# toy\n" in text and 'load("hf://me/toy@v1")' in text and "it names every image" in text
+    assert not any(word in text for word in ("## Metrics", "recipe", "seed", "is_unknown", "random weights"))
+
+
+def test_card_names_the_enrolled_characters_and_the_origin():
+    enrolled = {"names": ["mio"], "embeddings": np.eye(1, 512, dtype=np.float32), "counts": [2]}
+    origin = {"address": "hf://them/toy", "file": "b.msgpack", "revision": "0" * 40, "sha256": "f" * 64}
+    _, text = _card(bundle_tree() | {"calibration": CALIBRATION, "enrolled": enrolled, "origin": origin})
+    assert "yui, あかり, mio." in text and "with their number of images: mio (2)" in text and "is_unknown" in text
+    assert f"address `hf://them/toy`, file `b.msgpack`, revision `{'0' * 40}`, sha256 `{'f' * 64}`" in text
+
+
+NAMES = [
+    "<script>x</script>",
+    "a|b",
+    "[x](http://y)",
+    "![x](y)",
+    "**b** _c_",
+    "a\n# b",
+    "`c`",
+    "```",
+    "&lt;",
+    "$x$",
+    "\\*",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_characters_are_text_and_not_markup(name):
+    """The peer is a parser of CommonMark."""
+    tree = bundle_tree()
+    tree["classes"][0] = tree["training"]["dataset"] = name
+    tree["training"] |= {"images": {name: 3}, "config": {"dataset": name}, "metrics": {"top1_accuracy": 0.5}}
+    data, text = _card(tree)
+    blocks = MarkdownIt("commonmark").enable("table").parse(text)
+    plain = MarkdownIt("commonmark").enable("table").parse(_card(bundle_tree() | {"training": tree["training"]})[1])
+    assert [each.type for each in blocks] == [each.type for each in plain]
+    inline = {child.type for each in blocks for child in each.children or ()}
+    assert inline <= {"text", "text_special", "code_inline", "softbreak"}
+    shown = ["".join(child.content for child in each.children) for each in blocks if each.type == "inline"]
+    assert f"{escape(name)}, あかり." in shown
+    assert data["model-index"][0]["results"][0]["dataset"]["name"] == name
+
+
+def test_card_lists_the_first_characters_of_many():
+    tree = bundle_tree()
+    names = [f"name{number}" for number in range(MAX_NAMES + 7)]
+    tree["classes"], tree["model"]["num_classes"] = names, len(names)
+    model = create_model(**tree["model"])
+    tree["variables"] = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), abstract_variables(model, 16))
+    _, text = _card(tree)
+    assert f"name{MAX_NAMES - 1} and 7 more, which the bundle lists." in text and f"name{MAX_NAMES}" not in text
