@@ -47,5 +47,5 @@ def __getattr__(name: str):
         from animesion_jax.errors import missing_extra
 
         if message := missing_extra(error):
-            raise ModuleNotFoundError(message, name=error.name) from error
+            raise ModuleNotFoundError(message, name=error.name) from None
         raise

@@ -1,5 +1,6 @@
 """The recognizer: ranks characters on images; needs no TensorFlow."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -114,6 +115,6 @@ class Recognizer:
         return apply_to_files(forward, files, self.bundle.image_size, self.batch_size)
 
 
-def load(path: str, batch_size: int = 32) -> Recognizer:
+def load(path: str | os.PathLike, batch_size: int = 32) -> Recognizer:
     """Returns the recognizer of a bundle's file: `load("b16.msgpack").predict(images, top_k=5)`."""
-    return Recognizer(load_bundle(path), batch_size)
+    return Recognizer(load_bundle(os.fspath(path)), batch_size)

@@ -1,8 +1,10 @@
 """Builds a data set from config.folder, a folder of images per character, before training."""
 
+import contextlib
 import hashlib
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +56,10 @@ def build_folder(
     dataset = f"{Builder.name}/{settings.name}"
     if workdir and not accept_changes:
         _check_unchanged(workdir, config, str(folder), dataset)
-    builder = Builder(config=settings, data_dir=epath.Path(expand_utf8(config.data_dir)))
-    _build_in_first_process(builder, folder)
+    with _errors_only("absl"):
+        # TFDS warns that the config is ours, and that its folder is new.
+        builder = Builder(config=settings, data_dir=epath.Path(expand_utf8(config.data_dir)))
+        _build_in_first_process(builder, folder)
     report = read_json(epath.Path(builder.data_dir) / REPORT_FILE)
     counts = ", ".join(f"{count} {split}" for split, count in report["splits"].items())
     log.info(
@@ -64,6 +68,18 @@ def build_folder(
     )  # fmt: skip
     config.folder, config.dataset = str(folder), dataset
     _choose_splits(config, report)
+
+
+@contextlib.contextmanager
+def _errors_only(name: str) -> Iterator[None]:
+    """Drops a logger's messages below errors during the block."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(max(level, logging.ERROR))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _dataset_name(layout: FolderLayout, config: ml_collections.ConfigDict) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -198,9 +199,11 @@ def _loop(
 def _progress_bar(parts: Components, step: int) -> Iterator[tqdm]:
     """Yields a bar of images, at the first process; messages are printed above it."""
     size = parts.config.batch_size
+    # A notebook shows the bar, though it is no terminal; None hides it where there is no terminal.
+    hidden = not distributed.is_first() or (False if "ipykernel" in sys.modules else None)
     with logging_redirect_tqdm(), tqdm(
         total=parts.total_steps * size, initial=step * size, unit="img", unit_scale=True, desc="training",
-        dynamic_ncols=True, disable=None if distributed.is_first() else True,
+        dynamic_ncols=True, disable=hidden,
     ) as bar:  # fmt: skip
         yield bar
 
