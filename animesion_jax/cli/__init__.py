@@ -5,5 +5,5 @@ They import their libraries when they run, so that `--help` loads neither JAX no
 
 COMMANDS = (
     "train", "sweep", "evaluate", "export", "calibrate", "predict", "explain", "embed", "enroll", "serve", "figures",
-    "report", "configs",
+    "report", "configs", "build",
 )  # fmt: skip

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import glob
-import shlex
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +10,13 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from etils import epath
 
-from animesion_jax.errors import InputError, join_some
+from animesion_jax.errors import InputError, command, join_some
 from animesion_jax.files import expand_utf8
 
-# Our builders, with the flags that `tfds build` needs besides --config and --data_dir.
-BUILDERS = {"dafre": "--manual_dir=MANUAL ", "moeimouto": "--manual_dir=MANUAL ", "toyfaces": "--num_shards=4 "}
+# Our builders, with the flags that `animesion build` needs besides --data_dir.
+BUILDERS = {"dafre": {"manual_dir": "MANUAL"}, "moeimouto": {"manual_dir": "MANUAL"}, "toyfaces": {"num_shards": 4}}
+# Ends the config of a data set that `animesion build --skip_broken` builds.
+SKIP = "_skip"
 # Disable tf.data's autotuning. Its thread sleeps for up to a minute, and the end of a data set waits for it: every
 # fifth epoch of 17 s ended with a pause of 3 to 19 s.
 READING = tf.data.Options()
@@ -205,7 +206,6 @@ def _how_to_build(name: str, root: epath.Path, built: list[str]) -> str:
     if base == "folder":
         return "run the command that trained on it: it builds the data set again if the images have not changed"
     if base in BUILDERS:
-        chosen = f"--config={config} " if config else ""
-        flags = f"{chosen}{BUILDERS[base]}--data_dir={shlex.quote(str(root.resolve()))}"
-        return f"build it: (cd tfds_builders/{base} && tfds build {flags})"
+        flags = BUILDERS[base] | {"data_dir": root.resolve()} | ({"skip_broken": True} if config.endswith(SKIP) else {})
+        return f"build it: {command('build', name.removesuffix(SKIP), **flags)}"
     return f"allowed: a data set that is built there, or one of {', '.join(BUILDERS)}, which can be built"

@@ -36,8 +36,8 @@ def test_data_dir_may_have_brackets_in_its_name(toyfaces_dir, dataset, tmp_path)
 def test_suggested_build_command_is_quoted_for_a_shell(tmp_path):
     with pytest.raises(InputError) as caught:
         load_dataset("toyfaces", str(tmp_path / "a b'[1]"))
-    words = shlex.split(str(caught.value).partition("&& ")[2].removesuffix(")"))
-    assert words == ["tfds", "build", "--num_shards=4", f"--data_dir={tmp_path}/a b'[1]"]
+    words = shlex.split(str(caught.value).partition("build it: python -m animesion_jax.main ")[2])
+    assert words == ["build", "--num_shards=4", f"--data_dir={tmp_path}/a b'[1]", "toyfaces"]
 
 
 def test_all_data_is_read_without_autotuning(toy_config, dataset, monkeypatch):
@@ -60,7 +60,8 @@ def test_all_data_is_read_without_autotuning(toy_config, dataset, monkeypatch):
     ("name", "words"),
     [
         ("moeimouto", ["'moeimouto' is not", "allowed: moeimouto/kaggle"]),
-        ("dafre/min20", ["dafre/min20", "tfds build --config=min20", "there: moeimouto"]),
+        ("dafre/min20", ["build --manual_dir=MANUAL --data_dir=", " dafre/min20", "there: moeimouto"]),
+        ("dafre/min20_skip", ["build --manual_dir=MANUAL --data_dir=", " --skip_broken dafre/min20"]),
         ("mnist", ["'mnist' is not", "or one of dafre, moeimouto, toyfaces"]),
     ],
 )

@@ -1,5 +1,6 @@
 """Data sets that tests build and read back."""
 
+import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
@@ -24,3 +25,9 @@ def encoded_examples(builder, split, **options):
     """Returns the examples of a split with the stored bytes of their images."""
     decoders = {"image": tfds.decode.SkipDecoding()}
     return list(builder.as_dataset(split, decoders=decoders, **options).as_numpy_iterator())
+
+
+def split_records(folder, split):
+    """Returns the records of a split of a built data set, in order: the bytes of every feature by name."""
+    examples = encoded_examples(tfds.builder_from_directory(folder), split, shuffle_files=False)
+    return [{name: np.asarray(value).tobytes() for name, value in example.items()} for example in examples]

@@ -93,6 +93,6 @@ def test_report_broken_counts_all_and_names_ten(tmp_path):
     paths = [tmp_path / f"{number}.jpg" for number in range(MAX_NAMES + 5)]
     faults = broken_images(paths)
     report_broken(paths, {}, skip=False)
-    with pytest.raises(ValueError, match=r"^15 of 15 images are missing, .*: --skip_broken of ") as error:
+    with pytest.raises(ValueError, match=r"^15 of 15 images are missing, .*: `animesion build --skip_") as error:
         report_broken(paths, faults, skip=False)
     assert [f"{os.sep}{number}.jpg (missing)" in str(error.value) for number in range(15)] == [True] * 10 + [False] * 5

@@ -2,26 +2,50 @@
 
 import contextlib
 import io
+import logging
 import sys
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 
+from animesion_jax.errors import InputError, first_line
 
-def build(builder: tfds.core.DatasetBuilder, manual_dir: Path) -> None:
-    """Builds a data set from the files of a folder; prints nothing to stdout.
+log = logging.getLogger(__name__)
 
-    A start in another process may finish the same data set first; either copy is kept.
+
+def build(
+    builder: tfds.core.DatasetBuilder, manual_dir: str | Path | None = None, num_shards: int | None = None
+) -> None:
+    """Builds a data set; prints nothing to stdout.
+
+    A start in another process may finish the same data set first; either copy is kept. A build that is killed leaves a
+    folder "incomplete.SOMETHING", which no reader takes for a data set; the next build names it.
+
+    Args:
+      builder: of a data set that is not built yet.
+      manual_dir: folder of the files that the builder reads; None for a builder that reads none.
+      num_shards: files per split, 1 or more; None for as few as TFDS thinks right.
 
     Raises:
-      InputError: the files cannot be built from.
+      InputError: the files cannot be built from, a split has fewer examples than shards, or the folder of the data set
+        exists without a data set in it.
       OSError: the data set cannot be written.
     """
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
+    for path in sorted(builder.data_path.parent.glob(f"incomplete.*_{builder.version}")):
+        log.info("%s is from a build that was killed or still runs; remove it if none runs", path)
+    settings = tfds.download.DownloadConfig(manual_dir=manual_dir, num_shards=num_shards)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
+            builder.download_and_prepare(download_config=settings)
     except OSError:
         if not builder.is_prepared():
             raise
+    except AssertionError as error:
+        if "number_of_shards" not in str(error):
+            raise
+        raise InputError(f"{first_line(error)}; give fewer shards") from error
+    if not builder.is_prepared():
+        # TFDS takes any folder there for the data set.
+        raise InputError(f"{builder.data_path} holds no complete data set; remove it, and try again")
