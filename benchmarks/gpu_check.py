@@ -67,7 +67,7 @@ def check_logits(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_attention(case: dict[str, Any]) -> dict[str, Any]:
-    """Returns {"taken", "reason", "errors", "milliseconds"} of the forward and backward pass of self-attention."""
+    """Returns {"kernels", "reason", "errors", "milliseconds"} of the forward and backward pass of self-attention."""
     import flax.linen as nn
 
     from animesion_jax.models.kernels import attention
@@ -104,10 +104,9 @@ def check_attention(case: dict[str, Any]) -> dict[str, Any]:
             compiled = jax.jit(pull).lower(*arguments).compile()
             call = functools.partial(compiled, *arguments)
             milliseconds[name] = 1000 * timed(call, jax.block_until_ready, case["readings"])
-        outputs[name], text = call(), compiled.as_text()
+        outputs[name], kernels = call(), train_step.attention_kernels(compiled)
     errors = {name: _attention_error(outputs[name], outputs["float32"]) for name in ("xla", "cudnn")}
-    taken = train_step.CUDNN_ATTENTION in text
-    return {"taken": taken, "reason": " ".join(reasons), "errors": errors, "milliseconds": milliseconds}
+    return {"kernels": kernels, "reason": " ".join(reasons), "errors": errors, "milliseconds": milliseconds}
 
 
 def _attention_error(ours: Any, reference: Any) -> float:
@@ -165,8 +164,9 @@ def format_attention(result: dict[str, Any]) -> tuple[str, bool]:
         return f"cuDNN's attention: not checked, {result['error']}", False
     errors, ms = result["errors"], result["milliseconds"]
     good = errors["cudnn"] <= ALLOWED_ATTENTION * errors["xla"]
+    called = ", ".join(result["kernels"]) or f"NOT called. {result['reason']}"
     return (
-        f"cuDNN's attention: {'called' if result['taken'] else 'NOT called. ' + result['reason']}\n"
+        f"cuDNN's attention: {called}\n"
         f"forward and backward {ms['cudnn']:.2f} ms, XLA's {ms['xla']:.2f} ms, in float32 {ms['float32']:.2f} ms\n"
         f"error {errors['cudnn']:.1e}, XLA's {errors['xla']:.1e}; within tolerance: {'yes' if good else 'NO'}"
     ), good
@@ -205,10 +205,12 @@ def print_results(results: Iterator[tuple[dict[str, Any], dict[str, Any]]], rate
         else:
             if case["of"] == "ours":
                 ours[case["model"]] = result
-            text = train_step.format_row(case, result, ours[case["model"]], train_step.flops_of(case), rate)
+            text = train_step.format_row(case, result, ours[case["model"]], rate)
             good = True
         is_good &= good
         print(text, flush=True)
+    with_cudnn = [name for name, result in ours.items() if result.get("cudnn_attention")]
+    print(f"\nsteps that call cuDNN's attention: {', '.join(with_cudnn) or 'none'}")
     return is_good
 
 

@@ -66,4 +66,7 @@ def _locked(operation: int) -> Iterator[None]:
         return
     with open(os.environ[LOCK], encoding="utf-8") as file:
         fcntl.flock(file, operation)
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # closing it is not enough if a forked process has it, too

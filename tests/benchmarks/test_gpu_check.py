@@ -25,10 +25,18 @@ def test_logits_are_good_up_to_their_tolerance(error, good):
 @pytest.mark.parametrize("error, good", [(0.02, True), (0.021, False), (math.nan, False)])
 def test_attention_is_good_up_to_twice_the_errors_of_xla(error, good):
     result = {
-        "taken": True, "reason": "", "errors": {"xla": 0.01, "cudnn": error},
+        "kernels": ["fmhaSoftmax"], "reason": "", "errors": {"xla": 0.01, "cudnn": error},
         "milliseconds": dict.fromkeys(("cudnn", "xla", "float32"), 1.0),
     }  # fmt: skip
     assert gpu_check.format_attention(result)[1] == good
+
+
+def test_attention_that_is_not_called_is_named_with_its_reason():
+    result = {
+        "kernels": [], "reason": "cuDNN is not detected.", "errors": {"xla": 0.01, "cudnn": 0.01},
+        "milliseconds": dict.fromkeys(("cudnn", "xla", "float32"), 1.0),
+    }  # fmt: skip
+    assert gpu_check.format_attention(result)[0].startswith("cuDNN's attention: NOT called. cuDNN is not detected.")
 
 
 def test_results_that_are_missing_are_no_pass():
