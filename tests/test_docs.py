@@ -11,12 +11,14 @@ import pytest
 from PIL import Image
 
 from animesion_jax.cli import COMMANDS
+from animesion_jax.cli.build import parse_args as parse_build_args
 from animesion_jax.main import main
 from tests.conftest import ROOT
 from tfds_builders.toyfaces.draw import write_new_faces
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("tfds_builders/*/README.md"))]
-PROGRAM = "python -m animesion_jax.main "
+# The program, at the start of a command or after "(", "&&" or a quotation mark.
+PROGRAM = re.compile(r"""(?:^|[(;"]|&& )\s*(?:python -m animesion_jax\.main|animesion)(?: +|$)""")
 # Shell variables of the pages' loops.
 VARIABLES = {"$model": "resnet18", "$seed": "0"}
 
@@ -35,15 +37,24 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def _code_lines(page: Path) -> Iterator[str]:
+    """Yields the lines of a page's blocks of code, fenced or indented; a command in several lines is one."""
+    is_fenced = False
+    for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
+        if line.startswith("```"):
+            is_fenced = not is_fenced
+        elif is_fenced or line.startswith("    "):
+            yield line
+
+
 def _commands(pages: Sequence[Path]) -> Iterator[tuple[str, list[str]]]:
-    """Yields (command, arguments) of every `python -m animesion_jax.main` in a block of code."""
+    """Yields (command, arguments) of every command of this program in a block of code."""
     for page in pages:
-        text = page.read_text().replace("\\\n", " ")
-        for variable, value in VARIABLES.items():
-            text = text.replace(variable, value)
-        for line in text.splitlines():
-            before, found, after = line.partition(PROGRAM)
-            if found and "`" not in before:
+        for line in _code_lines(page):
+            for variable, value in VARIABLES.items():
+                line = line.replace(variable, value)
+            if found := PROGRAM.search(line):
+                after = line[found.end() :]
                 # A command within quotes ends with the outer quote.
                 after = after.removesuffix('"') if after.count('"') % 2 else after
                 arguments = shlex.split(after, comments=True)
@@ -85,6 +96,16 @@ def test_documented_training_commands_parse(arguments, monkeypatch):
     monkeypatch.chdir(ROOT)
     args = parse_args(arguments.split())
     assert args.config.model and args.workdir
+
+
+@pytest.mark.parametrize("arguments", [" ".join(arguments) for command, arguments in DOCUMENTED if command == "build"])
+def test_documented_data_sets_can_be_built(arguments, tmp_path, capsys):
+    words = [word for word in arguments.split() if not word.startswith(("--manual_dir", "--data_dir"))]
+    if words[0] == "toyfaces":
+        assert parse_build_args(arguments.split()).num_shards == 4
+    else:
+        assert main(["animesion", "build", *words, f"--data_dir={tmp_path}"]) == 2
+        assert f"{words[0]} needs --manual_dir=FOLDER" in capsys.readouterr().err
 
 
 @pytest.fixture
