@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 LOWEST := .venv-lowest
+NEWEST := .venv-newest
 PEERS := .venv-peers
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
@@ -13,7 +14,7 @@ export KERAS_HOME ?= /dev/null
 # Let glibc use huge pages: ShallowNet's training step takes two thirds of the time (docs/performance.md).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test test-slow test-lowest test-peers lint clean
+.PHONY: demo test test-slow test-lowest test-newest test-peers lint clean
 
 $(VENV)/.installed: setup.py
 	$(PYTHON) .ci/check_install.py
@@ -64,6 +65,18 @@ $(LOWEST)/.installed: setup.py
 
 test-lowest: $(LOWEST)/.installed
 	"$(LOWEST)/bin/python" -m pytest -n $(WORKERS) --dist worksteal --one_of_each
+	"$(LOWEST)/bin/python" -m pytest -m slow -k process tests/training/test_many_devices.py
+
+# Run the tests with the newest releases under the newest Python, which .ci/newest_python.py finds: a release may need
+# a newer Python than that of .venv. NEWEST_PYTHON names another.
+$(NEWEST)/.installed: setup.py
+	python="$${NEWEST_PYTHON:-$$($(PYTHON) .ci/newest_python.py)}" && "$$python" .ci/check_install.py && \
+		"$$python" -m venv "$(NEWEST)"
+	"$(NEWEST)/bin/python" $(PIP_INSTALL) -e '.[test]'
+	touch "$@"
+
+test-newest: $(NEWEST)/.installed
+	"$(NEWEST)/bin/python" -m pytest -n $(WORKERS) --dist worksteal
 
 # Compare with torchvision and timm. Install both without their requirements, which name another build of torch. Read
 # everything else from .venv through a .pth file instead of installing it twice.
@@ -90,4 +103,4 @@ lint: $(VENV)/.installed
 	"$(BIN)/python" .ci/check_prose.py README.md docs tfds_builders
 
 clean:
-	rm -rf "$(VENV)" "$(LOWEST)" "$(PEERS)" runs
+	rm -rf "$(VENV)" "$(LOWEST)" "$(NEWEST)" "$(PEERS)" runs

@@ -84,3 +84,52 @@ def test_make_refuses_a_python_that_tensorflow_does_not_support_before_writing(m
 
 def test_this_environment_is_allowed():
     assert check["fault"](sys.version_info, "/home/me/animesion") == ""
+
+
+@pytest.fixture
+def find_newest(tmp_path):
+    """Returns a function that runs .ci/newest_python.py as Python 3.12, with programs that print a text or fail."""
+
+    def find_newest(programs, this=12):
+        for name, printed in programs.items():
+            program = tmp_path / name
+            program.parent.mkdir(parents=True, exist_ok=True)
+            program.write_text(f"#!/bin/sh\n{f'echo {printed}' if printed else 'exit 127'}\n", encoding="utf-8")
+            program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        code = (
+            f"import runpy, sys; from types import SimpleNamespace; sys.version_info = SimpleNamespace(minor={this}); "
+            f"sys.path[:0] = [{str(ROOT / '.ci')!r}]; "
+            f"runpy.run_path({str(ROOT / '.ci' / 'newest_python.py')!r}, run_name='__main__')"
+        )
+        environment = {"PATH": f"{tmp_path / 'shims'}:{tmp_path / 'bin'}", "HOME": str(tmp_path)}
+        return subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+        )
+
+    return find_newest
+
+
+@pytest.mark.parametrize(
+    ("programs", "found"),
+    [
+        # A shim that fails, and the version behind it.
+        ({"shims/python3.13": "", ".pyenv/versions/3.13.1/bin/python": "13"}, ".pyenv/versions/3.13.1/bin/python"),
+        ({"shims/python3.13": "", "bin/python3.13": "13", "bin/python3.12": "12"}, "bin/python3.13"),
+        # None that runs; an older one; a version that is not supported.
+        ({"bin/python3.13": ""}, ""),
+        ({"bin/python3.12": "12", "bin/python3.14": "14", ".pyenv/versions/3.12.1/bin/python": "12"}, ""),
+        # Not what its name says.
+        ({"bin/python3.13": "12"}, ""),
+    ],
+)
+def test_newest_python_is_found_on_the_path_or_in_pyenv_if_it_runs(find_newest, tmp_path, programs, found):
+    result = find_newest(programs)
+    assert result.stdout == (f"{tmp_path / found}\n" if found else ""), result.stderr
+    assert (result.returncode == 0) is bool(found)
+    assert ("NOT TESTED" in result.stderr) is not bool(found)
+
+
+def test_newest_python_is_not_sought_by_the_newest(find_newest):
+    result = find_newest({"bin/python3.13": "13"}, this=13)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("Python 3.13 is the newest")
