@@ -14,7 +14,7 @@ def main(argv: Sequence[str]) -> int:
         "is unknown. export does the same where it finds the data set.",
         "--bundle=demo.msgpack --workdir=runs/demo/run --false_accept_rate=0.05",
     )
-    parser.add_argument("--bundle", required=True, help="file written by export")
+    parser.add_argument("--bundle", required=True, help="file written by export, or hf://OWNER/REPO")
     parser.add_argument("--workdir", required=True, help="the run of the bundle, whose data set has the images")
     parser.add_argument("--output", help="file to write; default: the bundle itself")
     parser.add_argument("--split", help="split to calibrate on; default: config.validation_split of the run")

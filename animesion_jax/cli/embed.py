@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> int:
         "--bundle=demo.msgpack --output=faces.npz folder/",
     )
     add_images(parser)
-    parser.add_argument("--bundle", required=True, help="file written by export")
+    parser.add_argument("--bundle", required=True, help="file written by export, or hf://OWNER/REPO")
     parser.add_argument("--output", required=True, help="file to write, *.npz or *.parquet")
     parser.add_argument("--batch_size", type=int, default=32, help="images per forward pass; default: 32")
     args = parser.parse_args(argv)

@@ -14,7 +14,7 @@ def main(argv: Sequence[str]) -> int:
         "--bundle=demo.msgpack --name='Hatsune Miku' --output=demo_miku.msgpack miku/",
     )
     add_images(parser)
-    parser.add_argument("--bundle", required=True, help="file written by export, calibrated")
+    parser.add_argument("--bundle", required=True, help="calibrated file written by export, or hf://OWNER/REPO")
     parser.add_argument("--name", required=True, help="the character; an enrolled one of that name is replaced")
     parser.add_argument("--output", required=True, help="file to write, may be the bundle itself; local or gs://")
     args = parser.parse_args(argv)

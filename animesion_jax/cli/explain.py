@@ -14,7 +14,7 @@ def main(argv: Sequence[str]) -> int:
         "--bundle=demo.msgpack --output=explained/ face.jpg folder/",
     )
     add_images(parser)
-    parser.add_argument("--bundle", required=True, help="file written by export")
+    parser.add_argument("--bundle", required=True, help="file written by export, or hf://OWNER/REPO")
     parser.add_argument("--output", help="folder to write to; default: beside each image")
     parser.add_argument("--class_name", help="character that Grad-CAM explains; default: the most probable one")
     args = parser.parse_args(argv)

@@ -139,7 +139,7 @@ def add_run_flags(parser: Parser, or_bundle: bool = False) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--workdir", help="folder of a training run")
     if or_bundle:
-        source.add_argument("--bundle", help="file written by export, instead of a run")
+        source.add_argument("--bundle", help="file written by export, or hf://OWNER/REPO, instead of a run")
     parser.add_argument(
         "--weights",
         choices=("best", "last"),

@@ -78,7 +78,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "predict", "Names the characters on images.", "--bundle=demo.msgpack --format=json face.jpg folder/"
     )
     add_images(parser)
-    parser.add_argument("--bundle", required=True, help="file written by export")
+    parser.add_argument("--bundle", required=True, help="file written by export, or hf://OWNER/REPO")
     parser.add_argument("--format", choices=("table", *WRITERS), help="format of the printed result; default: table")
     parser.add_argument(
         "--output", help="write to this file instead, *.csv or *.jsonl; images that it already has are skipped"

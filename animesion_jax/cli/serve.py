@@ -12,7 +12,7 @@ def main(argv: Sequence[str]) -> int:
         "Serves a web page that names the characters on dropped images, and a JSON endpoint, /api/predict.",
         "--bundle=demo.msgpack --port=7860 --examples runs/demo/faces",
     )
-    parser.add_argument("--bundle", required=True, help="file written by export")
+    parser.add_argument("--bundle", required=True, help="file written by export, or hf://OWNER/REPO")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all; default: 127.0.0.1")
     parser.add_argument("--port", type=int, default=7860, help="0 picks a free port; default: 7860")
     parser.add_argument(
