@@ -1,9 +1,10 @@
-"""Fails on long sentences in Markdown: `python .ci/check_prose.py README.md docs`.
+"""Fails on long sentences in Markdown, of notebooks too: `python .ci/check_prose.py README.md docs`.
 
 A sentence ends at a full stop, question mark or exclamation mark, and with its paragraph or list item. Code blocks,
 tables, headings and images do not count. Inline code and a link's text count; a link's address does not.
 """
 
+import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -40,9 +41,18 @@ def count_words(sentence: str) -> int:
     return sum(any(character.isalnum() for character in word) for word in sentence.split())
 
 
+def markdown(path: Path) -> str:
+    """Returns the text of a Markdown file, or of the Markdown cells of a notebook."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return text
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells)
+
+
 def long_sentences(path: Path) -> Iterator[str]:
-    """Yields a line for each sentence of more than MAX_WORDS words."""
-    for number, paragraph in paragraphs(path.read_text(encoding="utf-8")):
+    """Yields a line for each sentence of more than MAX_WORDS words; a notebook's lines are those of its Markdown."""
+    for number, paragraph in paragraphs(markdown(path)):
         for sentence in sentences(paragraph):
             num_words = count_words(sentence)
             if num_words > MAX_WORDS:
@@ -50,9 +60,13 @@ def long_sentences(path: Path) -> Iterator[str]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints the long sentences of files, or of all Markdown files in folders; returns 1 if there are any."""
+    """Prints the long sentences of files, or of all Markdown and notebooks in folders; returns 1 if there are any."""
     roots = [Path(name) for name in argv]
-    files = [file for root in roots for file in (sorted(root.rglob("*.md")) if root.is_dir() else [root])]
+    files = [
+        file
+        for root in roots
+        for file in (sorted([*root.rglob("*.md"), *root.rglob("*.ipynb")]) if root.is_dir() else [root])
+    ]
     found = [line for file in files for line in long_sentences(file)]
     print("\n".join(found) or f"All sentences of {len(files)} files have at most {MAX_WORDS} words.")
     return bool(found)

@@ -1,6 +1,7 @@
 """README and docs: links, flags of commands, and configs with their overrides."""
 
 import contextlib
+import json
 import re
 import shlex
 import shutil
@@ -16,15 +17,24 @@ from animesion_jax.main import main
 from tests.conftest import ROOT
 from tfds_builders.toyfaces.draw import write_new_faces
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("tfds_builders/*/README.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docs/*.ipynb"))]
+PAGES += sorted(ROOT.glob("tfds_builders/*/README.md"))
 # The program, at the start of a command or after "(", "&&" or a quotation mark.
 PROGRAM = re.compile(r"""(?:^|[(;"]|&& )\s*(?:python -m animesion_jax\.main|animesion)(?: +|$)""")
 # Shell variables of the pages' loops.
 VARIABLES = {"$model": "resnet18", "$seed": "0"}
 
 
+def _text(page: Path) -> str:
+    """Returns the Markdown of a page; of a notebook, that of its cells."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".md":
+        return text
+    return "\n\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
+
+
 def _prose(page: Path) -> str:
-    return re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    return re.sub(r"```.*?```", "", _text(page), flags=re.DOTALL)
 
 
 def _flags(text: str) -> list[str]:
@@ -40,7 +50,7 @@ def _anchors(page: Path) -> set[str]:
 def _code_lines(page: Path) -> Iterator[str]:
     """Yields the lines of a page's blocks of code, fenced or indented; a command in several lines is one."""
     is_fenced = False
-    for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
+    for line in _text(page).replace("\\\n", " ").splitlines():
         if line.startswith("```"):
             is_fenced = not is_fenced
         elif is_fenced or line.startswith("    "):
