@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 
 from animesion_jax.cli import COMMANDS
@@ -28,9 +29,9 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)
-    # Orbax logs a traceback of every error that it raises, and asyncio those of parallel writes. Matplotlib logs that
-    # it has no home folder for its cache.
-    for name in ("absl", "asyncio", "matplotlib"):
+    # Orbax and gcsfs log a traceback of every error that they raise, and asyncio those of parallel writes. Matplotlib
+    # logs that it has no home folder for its cache.
+    for name in ("absl", "asyncio", "gcsfs", "matplotlib"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # Escape undecodable bytes, and letters that the terminal's encoding lacks, instead of failing.
     sys.stdout.reconfigure(errors="backslashreplace")
@@ -50,12 +51,6 @@ def main(argv: Sequence[str]) -> int:
         # The reader of our output (head, a pager) has exited. Drop the rest, or the flush at exit fails.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
-    except OSError as error:
-        if not error.filename and error.errno not in DISK_FULL:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        fix = "free some space" if error.errno in DISK_FULL else "check the path and its permissions"
-        return _report(command, f"error: {where}{error.strerror}; {fix}, and try again", 2)
     except Exception as error:
         if message := _explain(error):
             return _report(command, f"error: {message}", 2)
@@ -71,9 +66,13 @@ def _explain(error: Exception) -> str | None:
     """Returns one line for an error of a library that the user can fix; None for a bug."""
     if isinstance(error, ImportError):
         return missing_extra(error)
-    # TensorFlow's file system reads gs:// paths. Compare names: to compare types would import TensorFlow.
-    if type(error).__module__.startswith("tensorflow.python.framework.errors"):
-        return f"{first_line(error)}; check the address, the network and the credentials, and try again"
+    if _is_from_gs(error):
+        message = f"{type(error).__name__}: {first_line(error)}"
+        return f"{message}; check the address, the network and the credentials, and try again"
+    if isinstance(error, OSError) and (error.filename or error.errno in DISK_FULL):
+        where = f"{error.filename}: " if error.filename else ""
+        fix = "free some space" if error.errno in DISK_FULL else "check the path and its permissions"
+        return f"{where}{error.strerror}; {fix}, and try again"
     if isinstance(error, UnicodeEncodeError) and error.encoding != "utf-8":
         text = error.object[error.start : error.end]
         return f"the locale's encoding, {error.encoding}, lacks {text!a}; set PYTHONUTF8=1 or a locale with UTF-8"
@@ -84,6 +83,16 @@ def _explain(error: Exception) -> str | None:
             "tpu (install the extra [tpu]); unset it to use any device"
         )
     return None
+
+
+def _is_from_gs(error: Exception) -> bool:
+    """Returns whether the file system of a gs:// path failed: TensorFlow's, or gcsfs."""
+    # Compare names: to compare types would import TensorFlow. gcsfs raises its own errors, those of three libraries,
+    # and OSErrors without a number, so look for its functions.
+    functions = traceback.walk_tb(error.__traceback__)
+    return type(error).__module__.startswith("tensorflow.python.framework.errors") or any(
+        frame.f_globals["__name__"].startswith("gcsfs.") for frame, _ in functions
+    )
 
 
 def _missing_device(error: Exception) -> str | None:
