@@ -30,9 +30,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_enable_triton_gemm=false"
 
 import jax  # noqa: E402
-from animesion_jax.configs import dafre_128  # noqa: E402
 from jax.experimental import topologies  # noqa: E402
 
+from animesion_jax.configs import dafre_128  # noqa: E402
 from animesion_jax.models import DTYPES, MODELS  # noqa: E402
 from animesion_jax.models.kernels import attention  # noqa: E402
 from benchmarks.hlo import Rates, costs_of, parse  # noqa: E402

@@ -29,9 +29,8 @@ MIN_SECONDS = 3.0
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for tests, which are not installed
 
-from animesion_jax.configs import common  # noqa: E402
-
 from animesion_jax.config import resolve  # noqa: E402
+from animesion_jax.configs import common  # noqa: E402
 from animesion_jax.data.datasets import Dataset, load_dataset  # noqa: E402
 from animesion_jax.data.decode import decode_and_resize  # noqa: E402
 from animesion_jax.data.splits import select_examples  # noqa: E402

@@ -23,10 +23,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from animesion_jax.config import flatten, resolve, to_tree
 from animesion_jax.configs import dafre_128
 from animesion_jax.configs.modern_recipe import MODERN, apply_modern
-
-from animesion_jax.config import flatten, resolve, to_tree
 from animesion_jax.models import family_of
 
 ROOT = Path(__file__).resolve().parent.parent

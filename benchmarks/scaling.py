@@ -29,7 +29,6 @@ import jax  # noqa: E402
 jax.config.update("jax_num_cpu_devices", DEVICES)
 
 from animesion_jax.configs import common  # noqa: E402
-
 from animesion_jax.models import DTYPES, MODELS, family_of  # noqa: E402
 from benchmarks.models import count_gflops, count_parameters, nearest_size  # noqa: E402
 from benchmarks.step import lower_step  # noqa: E402

@@ -8,6 +8,7 @@ epochs.
 """
 
 import ml_collections
+
 from animesion_jax.configs import common
 
 

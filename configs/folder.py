@@ -12,9 +12,9 @@ learning rate follows a cosine with a warm-up, and a pretrained ResNet is traine
 import dataclasses
 
 import ml_collections
+
 from animesion_jax.configs.modern_recipe import MODERN
 from animesion_jax.configs.paper_recipe import get_table_config
-
 from animesion_jax.paper import DAFRE_128
 
 

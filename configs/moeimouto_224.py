@@ -19,8 +19,8 @@ Test top-1 / top-5 of the paper, last epoch's weights:
 """
 
 import ml_collections
-from animesion_jax.configs.paper_recipe import get_table_config
 
+from animesion_jax.configs.paper_recipe import get_table_config
 from animesion_jax.paper import MOEIMOUTO_224
 
 

@@ -1,9 +1,9 @@
 """The recipe behind the tables of the DAF:re paper, which the files beside it share."""
 
 import ml_collections
+
 from animesion_jax.configs import common
 from animesion_jax.configs.modern_recipe import MODERN, apply_modern
-
 from animesion_jax.models import FAMILIES, family_of
 from animesion_jax.paper import DATASETS, FAITHFUL, FAITHFUL_SPLITS, Table
 

@@ -10,6 +10,7 @@ of the grid. Give each sweep its own workdir.
 """
 
 import ml_collections
+
 from animesion_jax.configs import dafre_128
 
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 import tensorflow_datasets as tfds
-from animesion_jax.configs import folder as folder_config
 from PIL import Image
+
+from animesion_jax.configs import folder as folder_config
 
 # The rule of DAF:re splits them 14 / 1 / 5, 7 / 0 / 3 and 2 / 1 / 1 in order of the names.
 SIZES = {"ai": 20, "mi ku": 10, "初音": 4}

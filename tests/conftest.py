@@ -100,7 +100,6 @@ def toy_config(toyfaces_dir):
 def trained(toyfaces_dir) -> tuple[Path, dict[str, Any]]:
     """(workdir, results) of ShallowNet after three epochs of toyfaces at 32 px, trained once for all workers."""
     from animesion_jax.configs import common
-
     from animesion_jax.training.train import train
 
     config = common.get_config()

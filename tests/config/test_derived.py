@@ -1,7 +1,7 @@
 import pytest
-from animesion_jax.configs import dafre_128, dafre_224
 
 from animesion_jax.config import default_config, resolve, stage, stage_configs
+from animesion_jax.configs import dafre_128, dafre_224
 from animesion_jax.models import family_of
 
 

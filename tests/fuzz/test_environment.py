@@ -12,12 +12,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from animesion_jax.configs import common
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
 from animesion_jax.cli.compilation_cache import FOLDER, SETTINGS
+from animesion_jax.configs import common
 from animesion_jax.errors import InputError
 from animesion_jax.library.folder import build_folder
 from animesion_jax.main import main

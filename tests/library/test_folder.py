@@ -8,9 +8,9 @@ import shutil
 
 import numpy as np
 import pytest
-from animesion_jax.configs import folder as folder_config
 
 from animesion_jax.cli.train import parse_args
+from animesion_jax.configs import folder as folder_config
 from animesion_jax.data.datasets import load_dataset
 from animesion_jax.errors import InputError
 from animesion_jax.library.folder import build_folder

@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from animesion_jax.configs import sweep_size
 
 import animesion_jax
 from animesion_jax.bundle import load_bundle
+from animesion_jax.configs import sweep_size
 from animesion_jax.errors import InputError
 from animesion_jax.training.running_metrics import RunningMetrics
 from animesion_jax.workdir.rows import read_rows

@@ -2,9 +2,9 @@ import math
 from pathlib import Path
 
 import pytest
-from animesion_jax.configs import sweep_size
 from PIL import Image
 
+from animesion_jax.configs import sweep_size
 from animesion_jax.errors import InputError
 from animesion_jax.report.plots import draw_sizes
 from animesion_jax.report.runs import find_runs, read_runs

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import safetensors.numpy
-from animesion_jax.configs.dafre_128 import get_config
 
 from animesion_jax.config import resolve
+from animesion_jax.configs.dafre_128 import get_config
 from animesion_jax.models import create_model, family_of
 from animesion_jax.training.components import Components
 from tests.published import torchvision_arrays

@@ -2,8 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from animesion_jax.configs import common
 
+from animesion_jax.configs import common
 from animesion_jax.training.losses import Loss, balanced_weights, make_loss
 
 RNG = np.random.default_rng(0)

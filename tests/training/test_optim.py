@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from animesion_jax.configs import common
 
+from animesion_jax.configs import common
 from animesion_jax.training.optim import make_optimizer, make_schedule, update_average
 
 

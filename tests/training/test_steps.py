@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from animesion_jax.configs import common
 
 from animesion_jax import config as configs
 from animesion_jax import distributed
+from animesion_jax.configs import common
 from animesion_jax.distributed import AXIS
 from animesion_jax.errors import InputError
 from animesion_jax.models import FAMILIES, create_model, init_variables

@@ -2,9 +2,9 @@ import json
 
 import jax
 import pytest
-from animesion_jax.configs import dafre_128, sweep_size
 
 from animesion_jax.config import resolve
+from animesion_jax.configs import dafre_128, sweep_size
 from animesion_jax.errors import InputError, Stopped
 from animesion_jax.models import family_of
 from animesion_jax.training import sweep as sweep_module
