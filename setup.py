@@ -20,8 +20,8 @@ BASE = [
     "jax>=0.10",
     "msgpack>=1.1",
     "numpy>=2.0",
-    "pillow>=12.0",
-    "safetensors>=0.6",
+    "pillow>=12.1.1",
+    "safetensors>=0.6.1",
     "scipy>=1.15",
     "tqdm>=4.67",
 ]
@@ -39,7 +39,7 @@ TRAIN = [
     # clu.metric_writers imports tensorboard, which TensorFlow no longer brings.
     "tensorboard>=2.20",
     # The `tfds` command imports these three at start-up.
-    "apache-beam>=2.70",
+    "apache-beam>=2.72",
     "importlib_resources>=6.5",
     "mlcroissant>=1.1",
 ]
