@@ -64,13 +64,13 @@ def find_target(address: str, *, public: bool = False) -> Target:
         files = api.model_info(place.repo, revision=place.revision).siblings or ()
         names = tuple(each.rfilename for each in files)
     except errors.GatedRepoError as error:
-        raise explain(error, address) from error
+        raise explain(error, address, pushes=True) from error
     except errors.RepositoryNotFoundError:
         is_new, is_new_branch = True, place.revision != MAIN
     except errors.RevisionNotFoundError:
         is_new_branch = True
     except Exception as error:  # huggingface_hub and its HTTP client have no exception type in common
-        raise explain(error, address) from error
+        raise explain(error, address, pushes=True) from error
     if public and private:
         page = f"{constants.ENDPOINT}/{place.repo}/settings"
         raise InputError(f"--public is for a new repository, and {place.repo} is private; {page} makes it public")
@@ -130,5 +130,5 @@ def upload(target: Target, bundle: Path, card: str) -> str:
     except Exception as error:
         if str(error).startswith(INVALID_CARD):
             raise InputError(f"{target.address}: {' '.join(str(error).split())}; give another --licence") from error
-        raise explain(error, target.address) from error
+        raise explain(error, target.address, pushes=True) from error
     return commit.oid

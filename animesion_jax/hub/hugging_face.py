@@ -92,8 +92,8 @@ def _only(names: Iterable[str], address: str, endings: Collection[str]) -> str:
     )
 
 
-def explain(error: BaseException, address: str) -> InputError:
-    """Returns the error of a request to the hub as one line that says what to do."""
+def explain(error: BaseException, address: str, *, pushes: bool = False) -> InputError:
+    """Returns the error of a request to the hub, a download or a push, as one line that says what to do."""
     from huggingface_hub import constants, errors, get_token
 
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:
@@ -116,10 +116,11 @@ def explain(error: BaseException, address: str) -> InputError:
     elif status in (401, 403):
         why = f"the hub refuses {who} ({first_line(error)}); {log_in} to a token with access"
     elif constants.is_offline_mode():
-        why = f"HF_HUB_OFFLINE is set, and {constants.HF_HUB_CACHE} does not have it; unset HF_HUB_OFFLINE to download"
+        absent = "" if pushes else f", and {constants.HF_HUB_CACHE} does not have it"
+        why = f"HF_HUB_OFFLINE is set{absent}; unset HF_HUB_OFFLINE"
     else:
-        why = (
-            f"{constants.ENDPOINT} cannot be reached ({type(error).__name__}: {first_line(error)}); try again, or get "
-            f"{page}/resolve/{quoted}/{place.file or 'FILE'} in another way and give the path of your copy"
-        )
+        file = f"{page}/resolve/{quoted}/{place.file or 'FILE'}"
+        other = "" if pushes else f", or get {file} in another way and give the path of your copy"
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        why = f"{constants.ENDPOINT} cannot be reached ({reason}); try again{other}"
     return InputError(f"{address}: {why}")

@@ -116,6 +116,8 @@ def test_push_asks_before_it_creates_and_refuses_what_would_be_ambiguous(hub, ca
         assert outcome.status == 2 and all(word in message for word in words), (line, outcome.err)
         assert ("uploading to" in outcome.out) == (READ_ONLY in line or "apache2" in line), line
     assert f"{READ_ONLY}/toy" not in hub.server.repos and other.branches == before
+    (offline,) = hub.run(f"{push}hf://me/toy", HF_HUB_OFFLINE="1")
+    assert offline.err.endswith("hf://me/toy: HF_HUB_OFFLINE is set; unset HF_HUB_OFFLINE\n")
     (without,) = hub.run(f"{push}hf://me/toy", token=None)
     assert "hf://me/toy needs a token that may write; log in with `hf auth login`, or set HF_TOKEN" in without.err
 

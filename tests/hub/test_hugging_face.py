@@ -117,7 +117,7 @@ def test_fetch_without_the_hub_takes_the_cache(server, tmp_path):
     offline = server.run(FETCH, tmp_path, "hf://me/one", "hf://me/one@v%2F1", *missing, HF_HUB_OFFLINE="1")
     assert offline[:2] == online and len(server.requests) == asked
     for line, address in zip(offline[2:], missing, strict=True):
-        assert line.startswith(f"{address}: HF_HUB_OFFLINE is set, and {tmp_path}/hub does not have it; unset"), line
+        assert line.startswith(f"{address}: HF_HUB_OFFLINE is set, and {tmp_path}/hub does not have it; unset HF"), line
     server.shutdown()
     server.server_close()
     logged, cached, unreachable = server.run(FETCH, tmp_path, "hf://me/one", "hf://me/two")
@@ -125,6 +125,18 @@ def test_fetch_without_the_hub_takes_the_cache(server, tmp_path):
     assert (
         unreachable.startswith(f"hf://me/two: {server.url} cannot be reached (Connect") and "try again" in unreachable
     )
+
+
+def test_pretrained_takes_the_readable_file_of_a_repository(server, tmp_path):
+    code = (
+        "import sys\nfrom animesion_jax.pretrained import READERS, sources\n"
+        "for address in sys.argv[1:]:\n"
+        "    try: print(sources.locate(address, READERS).origin['file'])\n"
+        "    except ValueError as error: print(error)\n"
+    )
+    found, refused = server.run(code, tmp_path, "hf://me/one", "hf://me/two/z.bin")
+    assert found == "a/w.npz" and "cannot tell the layout of hf://me/two/z.bin from its ending '.bin'" in refused
+    assert not any("two" in path for _, path in server.requests)
 
 
 def test_fetch_again_after_an_interrupted_download_has_the_whole_file(server, tmp_path):
