@@ -1,11 +1,8 @@
 """Anime character recognition in JAX.
 
     import animesion_jax
-    from animesion_jax.configs import folder
 
-    config = folder.get_config("resnet18,pretrained")
-    config.folder = "characters"
-    animesion_jax.train(config, "runs/mine")
+    animesion_jax.train(config, "runs/mine")  # a config of animesion_jax.configs
     animesion_jax.evaluate("runs/mine", "test")
     animesion_jax.export_bundle("runs/mine", "mine.msgpack")
     recognizer = animesion_jax.load("mine.msgpack")
