@@ -38,8 +38,10 @@ VIT_SIZES = {
     "r50_vit_l32": ViTSize(1, 1024, 24, 16, 4096, (3, 4, 6, 3)),
 }
 
-# Units per stage and 3x3 convolutions' widths times this give a unit's output (arXiv:1512.03385 table 1).
+# Units per stage and 3x3 convolutions' widths times this give a unit's output (arXiv:1512.03385 table 1; ResNet-10 is
+# that of arXiv:1612.01452).
 RESNET_SIZES = {
+    10: ((1, 1, 1, 1), 1),
     18: ((2, 2, 2, 2), 1),
     34: ((3, 4, 6, 3), 1),
     50: ((3, 4, 6, 3), 4),

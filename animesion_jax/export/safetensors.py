@@ -37,6 +37,9 @@ def write_safetensors(bundle: Bundle, output: str) -> list[epath.Path]:
     else:
         arrays, function = to_torchvision(bundle.variables), f"torchvision.models.{name}"
         arguments = {"num_classes": bundle.description["num_classes"]}
+        if name == "resnet10":
+            # torchvision has no function for it; timm has the same names.
+            function, arguments = "timm.create_model", {"model_name": "resnet18", "layers": [1, 1, 1, 1], **arguments}
     if bundle.enrolled:
         log.warning(
             "the %d enrolled characters are left out, they are not weights of the model; --format=onnx includes them",

@@ -18,8 +18,9 @@ from animesion_jax.models.family import HEAD, Family, GradCam, Shapes, count_uni
 from animesion_jax.models.initializers import pytorch_default
 from animesion_jax.models.kernels import convolve, relu
 
-# Units per stage, by depth (arXiv:1512.03385 table 1).
+# Units per stage, by depth: arXiv:1512.03385 table 1, and 10 of Simon et al., 2016, arXiv:1612.01452.
 SIZES = {
+    10: {"stage_sizes": (1, 1, 1, 1), "bottleneck": False},
     18: {"stage_sizes": (2, 2, 2, 2), "bottleneck": False},
     34: {"stage_sizes": (3, 4, 6, 3), "bottleneck": False},
     50: {"stage_sizes": (3, 4, 6, 3), "bottleneck": True},
@@ -142,7 +143,8 @@ FAMILY = Family(
     optimizer="sgd",
     has_batch_norm=True,
     explain=GradCam(features=lambda model: f"layer{len(model.stage_sizes)}_{model.stage_sizes[-1] - 1}"),
-    weights={f"resnet{depth}": f"timm/resnet{depth}.tv_in1k" for depth in SIZES},
+    # torchvision has no ResNet-10.
+    weights={f"resnet{depth}": f"timm/resnet{depth}.tv_in1k" for depth in SIZES if depth > 10},
     paper_trainable="head",
     export_layout="torchvision",
     identify=_identify,

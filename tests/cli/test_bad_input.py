@@ -60,7 +60,7 @@ def _line(arguments, capsys):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["model=alexnet"], ["unknown model 'alexnet'; allowed: shallownet, resnet18"]),
+        (["model=alexnet"], ["unknown model 'alexnet'; allowed: shallownet, resnet10"]),
         (["model=vit_b16", "image_size=50"], ["image_size 50 is not a multiple of 16", "vit_b16", "48 and 64"]),
         (["train_split=training"], ["toyfaces has no split 'training'; allowed: train, validation, test"]),
         (["batch_size=66"], ["batch_size 66 does not divide among 4 devices; allowed: a multiple of 4"]),

@@ -13,10 +13,12 @@ from tests.models.test_vit import TINY_VIT
 from tests.published import random_images
 
 # Parameters at 1,000 classes and 224 px. Sources: torchvision's documentation for ViT-B, L, H (vit_b_16 ... vit_h_14)
-# and ResNets; DeiT for Ti/16 and S/16; timm for S/32; google-research/vision_transformer, vit_jax/models_test.py, for
-# hybrids. ShallowNet: 5*5*3*16+16 + 2*16 + 5*5*16*32+32 + 2*32 + 53*53*32*512+512 + 512*1000+1000.
+# and ResNets, its ResNet(BasicBlock, [1, 1, 1, 1]) for ResNet-10; DeiT for Ti/16 and S/16; timm for S/32;
+# google-research/vision_transformer, vit_jax/models_test.py, for hybrids. ShallowNet: 5*5*3*16+16 + 2*16 + 5*5*16*32+32
+# + 2*32 + 53*53*32*512+512 + 512*1000+1000.
 PARAMETERS = {
     "shallownet": 46_550_312,
+    "resnet10": 5_418_792,
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,

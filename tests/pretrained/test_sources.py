@@ -3,18 +3,18 @@
 import re
 
 import pytest
-from animesion_jax.configs import dafre_128
 
+from animesion_jax.configs import dafre_128
 from animesion_jax.models import MODELS, create_model, family_of
 from animesion_jax.pretrained import sources
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_pretrained_config_names_the_published_weights_of_its_model(name):
-    if name == "shallownet":
-        assert not family_of(name).weights
-        with pytest.raises(ValueError, match="no published weights of 'shallownet'; allowed: resnet18"):
-            dafre_128.get_config("shallownet,pretrained")
+    if name in ("shallownet", "resnet10"):
+        assert name not in family_of(name).weights
+        with pytest.raises(ValueError, match=f"no published weights of '{name}'; allowed: resnet18"):
+            dafre_128.get_config(f"{name},pretrained")
         return
     config = dafre_128.get_config(f"{name},pretrained")
     url, licence = sources.NAMED[config.pretrained]
