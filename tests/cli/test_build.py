@@ -150,13 +150,13 @@ def test_errors_of_the_builder_are_one_line_and_leave_no_data_set(change, argume
 
 
 def test_folder_of_a_killed_build_is_named_and_not_in_the_way(capsys, caplog):
-    rest = Path("data/dafre/min5/incomplete.AB12CD_1.0.0")
+    rest = Path("data [x]/dafre/min5/incomplete.AB12CD_1.0.0")
     rest.mkdir(parents=True)
     (rest / "dataset_info.json").write_text("{}", encoding="utf-8")
     with caplog.at_level(logging.INFO):
-        assert _build("dafre/min5", "--manual_dir=files", "--data_dir=data") == 0
+        assert _build("dafre/min5", "--manual_dir=files", "--data_dir=data [x]") == 0
     assert f"{rest} is from a build that was killed or still runs" in caplog.text
-    assert "is built: data/dafre/min5/1.0.0" in capsys.readouterr().out
+    assert "is built: data [x]/dafre/min5/1.0.0" in capsys.readouterr().out
 
 
 def test_help_and_tables_agree_with_the_builders(capsys):

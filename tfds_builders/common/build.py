@@ -33,8 +33,11 @@ def build(
     """
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
-    for path in sorted(builder.data_path.parent.glob(f"incomplete.*_{builder.version}")):
-        log.info("%s is from a build that was killed or still runs; remove it if none runs", path)
+    folder = builder.data_path.parent
+    # Do not glob: brackets in a name would be a pattern.
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.name.startswith("incomplete.") and path.name.endswith(f"_{builder.version}"):
+            log.info("%s is from a build that was killed or still runs; remove it if none runs", path)
     settings = tfds.download.DownloadConfig(manual_dir=manual_dir, num_shards=num_shards)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
