@@ -24,16 +24,14 @@ $(VENV)/.installed: setup.py
 
 # Build the toyfaces data set, train, evaluate, export, and name new faces.
 DEMO := runs/demo
-# The clone's folder, relative to a builder's folder.
-ROOT := ../..
 ANIMESION := "$(BIN)/python" -m animesion_jax.main
 
 demo: $(VENV)/.installed
 	mkdir -p "$(DEMO)"
 	@echo "== 1/5 Draw the toyfaces data set"
-	cd tfds_builders/toyfaces && "$(ROOT)/$(BIN)/tfds" build --num_shards=4 --data_dir="$(ROOT)/$(DEMO)/data" \
-		> "$(ROOT)/$(DEMO)/build.log" 2>&1 || { tail -20 "$(ROOT)/$(DEMO)/build.log"; exit 1; }
-	@echo "== 2/5 Train ShallowNet"
+	$(ANIMESION) build toyfaces --num_shards=4 --data_dir="$(DEMO)/data" \
+		> "$(DEMO)/build.log" 2>&1 || { tail -20 "$(DEMO)/build.log"; exit 1; }
+	@echo "== 2/5 Train ResNet-10"
 	$(ANIMESION) --config=configs/demo.py --config.data_dir="$(DEMO)/data" --workdir="$(DEMO)/run"
 	@echo "== 3/5 Evaluate the test split"
 	$(ANIMESION) evaluate --workdir="$(DEMO)/run" --split=test
@@ -41,8 +39,9 @@ demo: $(VENV)/.installed
 	$(ANIMESION) export --workdir="$(DEMO)/run" --output="$(DEMO)/demo.msgpack"
 	@echo "== 5/5 Draw new faces and name them; each file is named after its character"
 	"$(BIN)/python" -m tfds_builders.toyfaces.draw --output="$(DEMO)/faces"
-	$(ANIMESION) predict --bundle="$(DEMO)/demo.msgpack" --top_k=3 "$(DEMO)/faces"
-	@echo "== Wrote $(DEMO)/run, $(DEMO)/demo.msgpack and $(DEMO)/faces"
+	$(ANIMESION) predict --bundle="$(DEMO)/demo.msgpack" --top_k=2 "$(DEMO)/faces"
+	@echo "== Wrote $(DEMO)/run, $(DEMO)/demo.msgpack and $(DEMO)/faces. Next, name faces on a web page:"
+	@echo "$(BIN)/animesion serve --bundle=$(DEMO)/demo.msgpack --examples $(DEMO)/faces  # http://127.0.0.1:7860"
 
 # A worker uses a little more than one core.
 WORKERS ?= 2

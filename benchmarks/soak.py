@@ -32,7 +32,6 @@ sys.path.insert(0, str(ROOT))  # for the package, if it is not installed
 from animesion_jax.main import main as animesion  # noqa: E402
 from animesion_jax.workdir.rows import read_rows  # noqa: E402
 
-CONFIG = ROOT / "configs" / "demo.py"
 STEPS_PER_EPOCH = 22
 SECONDS_BETWEEN_SAMPLES = 0.25
 MAX_GROWTH = 0.01
@@ -104,7 +103,8 @@ def main() -> None:
         sampler = Sampler(workdir)
         sampler.start()
         status = animesion([
-            "animesion", f"--config={CONFIG}", f"--config.data_dir={flags.data_dir}", "--config.image_size=32",
+            "animesion", "--config=common", "--config.dataset=toyfaces", f"--config.data_dir={flags.data_dir}",
+            "--config.image_size=32",
             f"--config.epochs={-(-flags.steps // STEPS_PER_EPOCH)}", f"--workdir={workdir}",
         ])  # fmt: skip
         sampler.stop()

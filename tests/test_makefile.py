@@ -16,7 +16,7 @@ check = runpy.run_path(str(ROOT / ".ci" / "check_install.py"))
 FAKE_PYTHON = f"""#!/bin/sh
 case "$1 $2" in
   *.py\\ ) exec '{sys.executable}' "$@" ;;
-  "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "$0" "$3/bin/tfds" ;;
+  "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
   *) for word in "$(pwd)" "$@"; do printf '%s\\n' "$word" >> "$NOTES"; done; echo built ;;
 esac
 """
@@ -40,7 +40,6 @@ def make(tmp_path):
         for name in ("Makefile", "setup.py", ".ci/check_install.py"):
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, clone / name)
-        (clone / "tfds_builders" / "toyfaces").mkdir(parents=True)
         command = ["make", "-C", str(clone), f"PYTHON={python}", *arguments]
         environment = os.environ | {"NOTES": str(notes)}
         result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -61,8 +60,10 @@ def test_make_demo_writes_only_into_the_clone(make, tmp_path, folder):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["notes", "python", folder])
     assert [path.name for path in below.iterdir()] == ["clone"]
     assert (clone / "runs" / "demo" / "build.log").read_text(encoding="utf-8") == "built\n"
-    assert set(notes) >= {str(clone / "tfds_builders" / "toyfaces"), "--data_dir=../../runs/demo/data", ".[test]"}
-    assert "--workdir=runs/demo/run" in notes
+    assert set(notes) >= {str(clone), "--data_dir=runs/demo/data", ".[test]", "--workdir=runs/demo/run"}
+    last = [line for line in result.stdout.splitlines() if not line.startswith("make:")][-1]
+    assert last.startswith(".venv/bin/animesion serve --bundle=runs/demo/demo.msgpack ")
+    assert last.endswith("http://127.0.0.1:7860")
 
 
 @pytest.mark.parametrize("folder", ["[try]", "a {b}", "$(touch x)", "a:b", 'say "a"', "`id`", "a\\b", "what?", "a\nb"])
