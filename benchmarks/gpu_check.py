@@ -3,7 +3,7 @@
 python benchmarks/gpu_check.py                        # prints tables; writes gpu_check.jsonl into $OUT, or here
 
 It needs jax, flax, optax, orbax, etils and Pillow; the package need not be installed. torch and timm are the peer's.
-On a CPU the same checks run on small inputs.
+--rehearse runs the same checks on small inputs, also on a CPU.
 
 1. Logits of every family beside stored ones (benchmarks/logits.py), in float32, float32 as XLA chooses (TF32) and
    bfloat16.
@@ -41,8 +41,8 @@ from benchmarks.logits import ALLOWED, CASES, compute_logits, make_case, read_st
 from benchmarks.processes import LOCK, device_alone, device_shared, measure  # noqa: E402
 from benchmarks.timing import timed  # noqa: E402
 
-# Image size in pixels and batch of the training step, batch of the attention.
-SIZES = {"gpu": (224, 256, 256), "cpu": (32, 4, 2)}
+# Image size in pixels and batch of the training step, batch of the attention; with --rehearse the second.
+SIZES, SMALL_SIZES = (224, 256, 256), (32, 4, 2)
 MODELS = ("vit_b16", "resnet18", "vit_b32", "vit_l16", "resnet152")
 # Precision of the products, by the name of its tolerance.
 PRECISIONS = {"float32": (jnp.float32, "highest"), "tf32": (jnp.float32, None), "bfloat16": (jnp.bfloat16, None)}
@@ -124,9 +124,9 @@ def _attention_error(ours: Any, reference: Any) -> float:
     return worst
 
 
-def list_cases(backend: str, readings: int) -> Iterator[dict[str, Any]]:
+def list_cases(rehearse: bool, readings: int) -> Iterator[dict[str, Any]]:
     """Yields what to measure, the most important first."""
-    image_size, batch_size, attention_batch = SIZES[backend]
+    image_size, batch_size, attention_batch = SMALL_SIZES if rehearse else SIZES
     for name in CASES:
         yield {"of": "logits", "model": name}
     yield {"of": "attention", "batch_size": attention_batch, "readings": readings}
@@ -175,17 +175,18 @@ def format_attention(result: dict[str, Any]) -> tuple[str, bool]:
 def check(flags: argparse.Namespace) -> int:
     """Prints all results; returns 1 if one is out of tolerance or was not checked."""
     deadline = time.monotonic() + flags.budget
-    jax.config.update("jax_platforms", "cpu")  # only the measuring processes use the GPU
     with open(flags.output, "w", encoding="utf-8") as file, tempfile.NamedTemporaryFile() as lock:
         os.environ[LOCK] = lock.name
         run = functools.partial(run_case, file=file, deadline=deadline)
         machine = run({"of": "matmul", "readings": flags.readings})
         if "error" in machine:
             sys.exit(f"gpu_check.py: error: a large matrix product fails: {machine['error']}")
+        if machine["backend"] != "gpu" and not flags.rehearse:
+            sys.exit(f"gpu_check.py: error: JAX finds no GPU, only {machine['device']}; allowed: --rehearse")
         rate = machine["flops_per_second"]
         print(f"{machine['device']} ({machine['backend']}), {machine['versions']}, product {rate / 1e12:.2f} TFLOP/s")
         with concurrent.futures.ThreadPoolExecutor(max(2, min(4, os.cpu_count() // 4))) as pool:
-            cases = list(list_cases(machine["backend"], flags.readings))
+            cases = list(list_cases(flags.rehearse, flags.readings))
             results = zip(cases, [pool.submit(run, case) for case in cases], strict=True)
             good = print_results(((case, future.result()) for case, future in results), rate)
     print(f"\n{time.monotonic() - deadline + flags.budget:.0f} s; results in {flags.output}")
@@ -194,7 +195,7 @@ def check(flags: argparse.Namespace) -> int:
 
 def print_results(results: Iterator[tuple[dict[str, Any], dict[str, Any]]], rate: float) -> bool:
     """Prints the results in the order of `list_cases`; returns whether everything was checked and is in tolerance."""
-    is_good, ours = True, {}
+    is_good, ours, versions = True, {}, set()
     print("\n| logits of | float32: error of allowed | TF32 | bfloat16 | within tolerance |\n|---|---:|---:|---:|---|")
     for case, result in results:
         if case["of"] == "logits":
@@ -206,11 +207,13 @@ def print_results(results: Iterator[tuple[dict[str, Any], dict[str, Any]]], rate
             if case["of"] == "ours":
                 ours[case["model"]] = result
             text = train_step.format_row(case, result, ours[case["model"]], rate)
+            versions |= {result["versions"]} if "versions" in result else set()
             good = True
         is_good &= good
         print(text, flush=True)
     with_cudnn = [name for name, result in ours.items() if result.get("cudnn_attention")]
     print(f"\nsteps that call cuDNN's attention: {', '.join(with_cudnn) or 'none'}")
+    print(f"peers: {'; '.join(sorted(versions)) or 'none'}")
     return is_good
 
 
@@ -221,9 +224,11 @@ def main() -> int:
     parser.add_argument("--output", default=output, help="default: gpu_check.jsonl in $OUT or here")
     parser.add_argument("--budget", type=float, default=420, help="seconds for everything; default: 420")
     parser.add_argument("--readings", type=int, default=3, help="timings of about a second each; default: 3")
+    parser.add_argument("--rehearse", action="store_true", help="small inputs, also without a GPU")
     parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if not flags.one:
+        jax.config.update("jax_platforms", "cpu")  # only the measuring processes use the GPU
         return check(flags)
     run_one = {"logits": check_logits, "attention": check_attention}.get(flags.one["of"], train_step.run_one)
     print(json.dumps(run_one(flags.one)))

@@ -54,5 +54,5 @@ def run_peer(case: dict[str, Any]) -> dict[str, Any]:
         "seconds": seconds,
         "compile_seconds": compile_seconds,
         "peak_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else None,
-        "versions": f"torch {torch.__version__}, timm {timm.__version__}",
+        "versions": f"torch {torch.__version__} on {device}, timm {timm.__version__}",
     }

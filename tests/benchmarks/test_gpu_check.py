@@ -1,5 +1,6 @@
 """`benchmarks/gpu_check.py` without a GPU: its verdicts, and its stand-in for ml_collections."""
 
+import argparse
 import importlib.util
 import json
 import math
@@ -46,7 +47,7 @@ def test_results_that_are_missing_are_no_pass():
 
 
 def test_each_family_is_checked_before_any_step_is_timed():
-    cases = list(gpu_check.list_cases("gpu", 3))
+    cases = list(gpu_check.list_cases(False, 3))
     logits, rest = cases[: len(gpu_check.CASES)], cases[len(gpu_check.CASES) :]
     assert {family_of(case["model"]).name for case in logits} == {"shallownet", "resnet", "vit"}
     assert [case["of"] for case in rest] == ["attention", *["ours", "compile"] * 5, "unfused"]
@@ -59,6 +60,15 @@ def test_command_without_time_says_so_and_fails(tmp_path):
     assert (done.returncode, "no time left" in done.stderr) == (1, True)
     lines = (tmp_path / "gpu_check.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["of"] for line in lines] == ["matmul"]
+
+
+def test_check_without_a_gpu_fails_unless_it_is_a_rehearsal(monkeypatch, tmp_path):
+    machine = {"flops_per_second": 1e11, "device": "1 x cpu", "backend": "cpu", "versions": "jax"}
+    monkeypatch.setattr(gpu_check, "measure", lambda *_: machine)
+    monkeypatch.setenv(gpu_check.LOCK, "")
+    flags = argparse.Namespace(budget=420, output=tmp_path / "results.jsonl", readings=1, rehearse=False)
+    with pytest.raises(SystemExit, match="JAX finds no GPU, only 1 x cpu; allowed: --rehearse"):
+        gpu_check.check(flags)
 
 
 @pytest.mark.parametrize("model", ["vit_b16", "resnet18"])
