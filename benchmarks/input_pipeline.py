@@ -29,8 +29,7 @@ MIN_SECONDS = 3.0
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for tests, which are not installed
 
-from animesion_jax.config import resolve  # noqa: E402
-from animesion_jax.configs import common  # noqa: E402
+from animesion_jax.config import default_config, resolve  # noqa: E402
 from animesion_jax.data.datasets import Dataset, load_dataset  # noqa: E402
 from animesion_jax.data.decode import decode_and_resize  # noqa: E402
 from animesion_jax.data.splits import select_examples  # noqa: E402
@@ -109,7 +108,7 @@ def main() -> None:
     parser.add_argument("--caches", nargs="*", default=CACHES, choices=CACHES, help="default: all three")
     parser.add_argument("--peers", nargs="*", default=(), choices=PEERS, help="default: none")
     flags = parser.parse_args()
-    config = common.get_config()
+    config = default_config()
     config = resolve(config, family_of(config.model))
     dataset = load_dataset(flags.dataset, flags.data_dir)
     print(f"{flags.dataset}, batches of {config.batch_size}, {config.image_size} + {config.crop_margin} px\n")

@@ -21,14 +21,14 @@ from typing import Any
 
 DEVICES = 8
 os.environ["JAX_PLATFORMS"] = "cpu"
-# For configs and the other benchmarks, which are not installed.
+# For the other benchmarks, which are not installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import jax  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", DEVICES)
 
-from animesion_jax.configs import common  # noqa: E402
+from animesion_jax.config import default_config  # noqa: E402
 from animesion_jax.models import DTYPES, MODELS, family_of  # noqa: E402
 from benchmarks.models import count_gflops, count_parameters, nearest_size  # noqa: E402
 from benchmarks.step import lower_step  # noqa: E402
@@ -67,7 +67,7 @@ MACHINES = {
 
 def lowered_step(name: str, image_size: int, batch_size: int, dtype: str, devices: int) -> jax.stages.Lowered:
     """Returns the training step of a model, lowered from shapes alone for some devices."""
-    config = common.get_config()
+    config = default_config()
     config.model, config.image_size, config.dtype, config.batch_size = name, image_size, dtype, batch_size
     return lower_step(config, NUM_CLASSES, jax.local_devices()[:devices])
 
