@@ -80,8 +80,8 @@ def _read_file(path: str) -> dict[str, Any]:
                 version = reprlib.repr(tree.get("version"))
                 raise ValueError(f"it has bundle version {version}, and this program reads {VERSION}")
         except Exception as error:  # msgpack raises a dozen types on damaged bytes
-            where = f"{path}, downloaded to {file}," if file != epath.Path(path) and origin else file
-            raise InputError(
-                f"{where} is damaged or not a bundle ({first_line(error)}); export it again, with --format=msgpack"
-            ) from error
+            where, fix = file, "export it again, with --format=msgpack"
+            if local != path:
+                where, fix = f"{path}, downloaded to {file},", "give another one, or delete that file and try again"
+            raise InputError(f"{where} is damaged or not a bundle ({first_line(error)}); {fix}") from error
     return tree | ({"origin": origin | {"sha256": hashing.hexdigest()}} if origin else {})

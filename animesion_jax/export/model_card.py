@@ -124,7 +124,7 @@ def _metrics(bundle: Bundle) -> Iterator[str]:
     rows = [
         (
             f"{_code(split)}", f"{figures.get('examples', 0):,}",
-            *(f"{100 * figures[key]:.1f} %" if key in figures else "" for key in TITLES),
+            *(_percent(figures[key]) if key in figures else "" for key in TITLES),
             f"{figures['loss']:.3f}" if "loss" in figures else "",
         )
         for split, figures in evaluations
@@ -145,8 +145,8 @@ def _unknown_characters(bundle: Bundle) -> Iterator[str]:
     source = {key: value for key, value in calibration.source.items() if isinstance(value, int | float | str)}
     rows = [("temperature", f"{calibration.temperature:.3f}"), ("threshold", f"{calibration.threshold:.4f}")]
     if isinstance(source.get("false_reject_rate"), float):
-        rows.append(("false reject rate", f"{source['false_reject_rate']:.1%} of images of known characters"))
-    rows.append(("false accept rate", f"{calibration.false_accept_rate:.1%} of images of unknown characters"))
+        rows.append(("false reject rate", f"{_percent(source['false_reject_rate'])} of images of known characters"))
+    rows.append(("false accept rate", f"{_percent(calibration.false_accept_rate)} of images of unknown characters"))
     on = f"{source.get('images', 'unrecorded')} images of {_code(str(source.get('split', 'no split')))}"
     unknown = source.get("unknown_images") or 0
     impostors = (
@@ -223,6 +223,10 @@ def _leaves(tree: dict[str, Any]) -> Iterator[Any]:
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (titles, ["---"] * len(titles), *rows))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _text(text: str) -> str:
