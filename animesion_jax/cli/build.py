@@ -62,19 +62,20 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"unknown data set '{args.dataset}'; allowed: {', '.join(TRAINED_BY)}")
     # This import hides the accelerators from TensorFlow, before the builder starts it.
     from animesion_jax.data.datasets import load_dataset
+    from tfds_builders.common.build import is_built
 
     builder = _make_builder(args)
-    is_built = builder.is_prepared()
-    if not is_built:
+    was_built = is_built(builder)
+    if not was_built:
         _build(builder, args)
     dataset = f"{name}/{builder.builder_config.name}" if builder.builder_config else name
     built = load_dataset(dataset, args.data_dir)
     splits = built.builder.info.splits
     counts = ", ".join(f"{split.num_examples:,} {each}" for each, split in splits.items())
-    print(f"{dataset} {'was built already' if is_built else 'is built'}: {escape(str(built.builder.data_path))}")
+    print(f"{dataset} {'was built already' if was_built else 'is built'}: {escape(str(built.builder.data_path))}")
     shards = splits["train"].num_shards
     print(f"{counts} images of {len(built.class_names):,} characters; train has {shards} shards")
-    if is_built:
+    if was_built:
         print("remove that folder to build it again")
     flags = {"config.dataset": dataset, "config.data_dir": args.data_dir}
     print(f"train on it: {command('', config=TRAINED_BY[name], **flags, workdir=f'runs/{name}')}")

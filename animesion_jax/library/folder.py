@@ -19,7 +19,7 @@ from animesion_jax.files import expand_home, expand_utf8, read_json
 from animesion_jax.models import family_of
 from animesion_jax.workdir import run
 from animesion_jax.workdir.names import CONFIG_FILE
-from tfds_builders.common.build import build
+from tfds_builders.common.build import build, is_built
 from tfds_builders.folder.folder_dataset_builder import REPORT_FILE, Builder, FolderConfig
 from tfds_builders.folder.layout import FolderLayout, read_layout
 
@@ -108,7 +108,7 @@ def _check_unchanged(workdir: str, config: ml_collections.ConfigDict, folder: st
 def _build_in_first_process(builder: Any, folder: Path) -> None:
     """Builds a data set that is not built, in the first process; every process raises if that fails."""
     failure = None
-    if distributed.is_first() and not builder.is_prepared():
+    if distributed.is_first() and not is_built(builder):
         log.info("building a data set of %s in %s, once", folder, builder.data_path)
         try:
             build(builder, folder)

@@ -13,6 +13,11 @@ from animesion_jax.errors import InputError, first_line
 log = logging.getLogger(__name__)
 
 
+def is_built(builder: tfds.core.DatasetBuilder) -> bool:
+    """Returns whether a builder's data set is complete; TFDS's own check takes brackets in a path for a pattern."""
+    return (builder.data_path / tfds.core.constants.DATASET_INFO_FILENAME).exists()
+
+
 def build(
     builder: tfds.core.DatasetBuilder, manual_dir: str | Path | None = None, num_shards: int | None = None
 ) -> None:
@@ -43,12 +48,12 @@ def build(
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_config=settings)
     except OSError:
-        if not builder.is_prepared():
+        if not is_built(builder):
             raise
     except AssertionError as error:
         if "number_of_shards" not in str(error):
             raise
         raise InputError(f"{first_line(error)}; give fewer shards") from error
-    if not builder.is_prepared():
+    if not is_built(builder):
         # TFDS takes any folder there for the data set.
         raise InputError(f"{builder.data_path} holds no complete data set; remove it, and try again")
