@@ -43,8 +43,9 @@ def user_folder(tmp_path, monkeypatch):
         for index in range(24):  # two per character for validation, which enrolment needs
             _draw(Path("characters", name, f"{index:02d}.png"), class_id, index)
         _draw(Path("pictures", f"{name}.png"), class_id, 100)
-    for index in range(3):
+    for index in range(5):
         _draw(Path("miku", f"{index}.png"), len(NAMES), index)
+        _draw(Path("others", f"{index}.png"), len(NAMES) + 1, index)
     Path("face.png").symlink_to(f"pictures/{NAMES[0]}.png")
     return tmp_path
 
@@ -64,6 +65,8 @@ def test_every_block_of_the_page_runs(user_folder, capsys, caplog):
     assert {each["class"] for each in variables["ranked"]} <= set(NAMES)
     np.testing.assert_allclose(np.diag(variables["similarities"]), 1, rtol=1e-5)
     assert [each["class"] for (each,) in animesion_jax.load("with_miku.msgpack").predict(["miku/1.png"], 1)] == ["miku"]
+    strict = animesion_jax.load("strict.msgpack").bundle.calibration
+    assert strict.source["unknown_images"] == 5 and strict.false_accept_rate <= 0.2
     with Image.open("explained.png") as explained:
         assert explained.size == (128, 128)
     assert variables["logits"].shape == (1, 100) and np.isfinite(variables["logits"]).all()

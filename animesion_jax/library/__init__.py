@@ -4,6 +4,7 @@ import copy
 import logging
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -59,7 +60,14 @@ def train(
     return train_on_dataset(config, workdir, devices, accept_changes=accept_changes, preemption=preemption)
 
 
-def export_bundle(workdir: str | os.PathLike, output: str | os.PathLike, weights: str | None = None) -> epath.Path:
+def export_bundle(
+    workdir: str | os.PathLike,
+    output: str | os.PathLike,
+    weights: str | None = None,
+    *,
+    false_accept_rate: float | None = None,
+    unknown: Sequence[Path] = (),
+) -> epath.Path:
     """Writes a run's model as a bundle, which `load` opens, and returns its path.
 
     The bundle is calibrated on the validation split, so that it can answer "unknown". Without that split it is not, and
@@ -69,6 +77,10 @@ def export_bundle(workdir: str | os.PathLike, output: str | os.PathLike, weights
       workdir: folder of a training run; local or gs://.
       output: file to write; local or gs://.
       weights: "best" (by validation top-1) or "last"; None takes config.default_weights.
+      false_accept_rate: share of the images of unknown characters that may be named, between 0 and 1; None takes the
+        share at the highest threshold that calls at most 5 % of the validation images unknown.
+      unknown: images of characters that the model does not know, to set the threshold, such as
+        `find_images(["others"])`; without any, each validation image is compared with the other characters.
 
     Raises:
       InputError: no such run, or `output` is a folder.
@@ -76,7 +88,7 @@ def export_bundle(workdir: str | os.PathLike, output: str | os.PathLike, weights
     workdir, output = os.fspath(workdir), os.fspath(output)
     path = run_to_bundle.export(workdir, output, weights)
     try:
-        calibrate(output, workdir)
+        calibrate(output, workdir, false_accept_rate=false_accept_rate, unknown=unknown)
     except InputError as error:
         log.warning("%s is not calibrated, so it names every image (%s)", output, error)
     return path

@@ -14,7 +14,7 @@ from animesion_jax.configs import sweep_size
 from animesion_jax.errors import InputError
 from animesion_jax.training.running_metrics import RunningMetrics
 from animesion_jax.workdir.rows import read_rows
-from tests.character_folders import draw_folder, random_pixels, toy_folder_config
+from tests.character_folders import draw_folder, draw_image, random_pixels, toy_folder_config
 
 WITHOUT_TENSORFLOW = """
 import sys
@@ -82,6 +82,13 @@ def test_exported_bundle_is_calibrated_as_by_the_command(trained, calibrated, tm
     bundle = animesion_jax.load(path).bundle
     assert bundle.calibration == load_bundle(str(calibrated[0])).calibration
     assert bundle.names == load_bundle(str(calibrated[0])).names
+    unknown = [draw_image(tmp_path / f"{seed}.png", seed) for seed in range(4)]
+    path = animesion_jax.export_bundle(trained[0], path, false_accept_rate=0.25, unknown=unknown)
+    given = load_bundle(str(path)).calibration
+    # Four images allow rates of 0 and 1/4; the threshold lies above all but one image's score.
+    assert given.source["unknown_images"] == 4 and given.false_accept_rate <= 0.25
+    recognizer = animesion_jax.load(path)
+    assert sum(not recognizer.is_unknown(ranked) for ranked in recognizer.predict(unknown)) <= 1
 
 
 def test_bundle_without_calibration_names_every_image_and_says_so(trained_on_folder, tmp_path, caplog):
