@@ -27,7 +27,8 @@ CSV_HEADER = ("path", "rank", "class", "class_id", "probability", "unknown", "er
 def write_table(rows: Iterable[Row], stream: TextIO, files: Sequence[Path], names: Sequence[str]) -> None:
     """Writes a header and a line per image: path, character, its probability, and the next likeliest characters.
 
-    The line of an unknown character has "unknown", no probability, and all its likeliest characters at the end.
+    The line of an unknown character has "unknown", no probability, and its likeliest characters at the end: as many as
+    the other lines, but at least one.
 
     Args:
       rows: of images.
@@ -52,9 +53,12 @@ def _cells(row: Row) -> tuple[str, str, str, str]:
     if "error" in row:
         return path, "error", "", row["error"]
     named = [(escape(each["class"]), f"{each['probability']:.1%}") for each in row["predictions"]]
-    character, probability = (UNKNOWN, "") if row["unknown"] else named.pop(0)
-    others = ", ".join(f"{name} {share}" for name, share in named)
-    return path, character, probability.rjust(len(TABLE_HEADER[2])), others
+    if row["unknown"]:
+        character, probability, others = UNKNOWN, "", named[: max(len(named) - 1, 1)]
+    else:
+        (character, probability), *others = named
+    listed = ", ".join(f"{name} {share}" for name, share in others)
+    return path, character, probability.rjust(len(TABLE_HEADER[2])), listed
 
 
 def _width(texts: Iterable[str]) -> int:

@@ -98,13 +98,15 @@ def test_table_has_a_column_for_file_character_probability_and_runners_up():
     rows = [
         ("a.png", False, _ranked(yui=0.9876, アキラ=0.01)),
         ("あ.png", True, _ranked(アキラ=0.4, yui=0.3)),
+        ("b.png", True, _ranked(yui=0.4)),
         ("line\nend", None, _ranked(アキラ=1.0)),
         ("broken.jpg", "not an image"),
     ]
     assert _table(rows, ["yui", "アキラ"]) == [
         "file        character  probability  next likeliest",
         "a.png       yui              98.8%  アキラ 1.0%",
-        "あ.png      unknown                 アキラ 40.0%, yui 30.0%",
+        "あ.png      unknown                 アキラ 40.0%",
+        "b.png       unknown                 yui 40.0%",
         "line\\nend   アキラ          100.0%",
         "broken.jpg  error                   not an image",
     ]
