@@ -66,7 +66,7 @@ def command(name: str, *arguments: str, **flags: object) -> str:
       flags: values by flag, in order; True for a flag without a value. A placeholder such as RUN is not quoted.
     """
     words = [f"--{flag}" if value is True else f"--{flag}={shlex.quote(str(value))}" for flag, value in flags.items()]
-    parts = ["python -m animesion_jax.main", name, *words, *map(shlex.quote, arguments)]
+    parts = ["animesion", name, *words, *map(shlex.quote, arguments)]
     return " ".join(filter(None, parts))
 
 

@@ -1,8 +1,8 @@
 """Prints how well a bundle separates unknown characters from known ones, and how well a few images enrol them.
 
 python benchmarks/unknown_characters.py split --dataset=toyfaces --data_dir=DATA --held_out=10 --output=faces
-python -m animesion_jax.main --config=configs/folder.py:shallownet --config.folder=faces/known --workdir=RUN
-python -m animesion_jax.main export --workdir=RUN --output=known.msgpack
+animesion --config=folder:shallownet --config.folder=faces/known --workdir=RUN
+animesion export --workdir=RUN --output=known.msgpack
 python benchmarks/unknown_characters.py measure --bundle=known.msgpack faces
 
 `split` holds characters out, chosen by a fixed seed, and writes a built data set's images as files:

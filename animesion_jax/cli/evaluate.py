@@ -22,8 +22,7 @@ def main(argv: Sequence[str]) -> int:
         "evaluate",
         "Evaluates a run on a whole split of its data set, or a bundle on FOLDER, which holds a folder of images per "
         "character.\n\nImages in other folders count as unknown characters and give the false accept rate.",
-        "--workdir=runs/demo/run --split=test --weights=last\n"
-        "  python -m animesion_jax.main evaluate --bundle=demo.msgpack folder/",
+        "--workdir=runs/demo/run --split=test --weights=last\n  animesion evaluate --bundle=demo.msgpack folder/",
     )
     parser.add_argument("folder", nargs="?", metavar="FOLDER", help="images in folders named after the characters")
     add_run_flags(parser, or_bundle=True)

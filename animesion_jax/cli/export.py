@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
         "the validation split, so that predict can answer 'unknown'.\n\n--push uploads a bundle to the Hugging Face "
         "Hub, with a model card that it writes. It first prints what it uploads, and where to.",
         "--workdir=runs/demo/run --output=demo.msgpack\n"
-        "  python -m animesion_jax.main export --bundle=demo.msgpack --push=hf://OWNER/REPO",
+        "  animesion export --bundle=demo.msgpack --push=hf://OWNER/REPO",
     )
     add_run_flags(parser, or_bundle=True)
     parser.add_argument("--output", help="file to write; local or gs://; may be left out with --push")

@@ -58,7 +58,7 @@ def make_parser(command: str, description: str, example: str, *, compiles: bool 
     parser = Parser(
         prog=f"animesion {command}",
         description="\n\n".join(textwrap.fill(text, 100) for text in description.split("\n\n")),
-        epilog=f"example:\n  python -m animesion_jax.main {command} {example}",
+        epilog=f"example:\n  animesion {command} {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -20,7 +20,7 @@ from animesion_jax.workdir.names import CLASSES_FILE, CONFIG_FILE, ORIGIN_FILE, 
 from animesion_jax.workdir.rows import read_rows
 
 # The command that messages recommend.
-START = "python -m animesion_jax.main --config=CONFIG"
+START = "animesion --config=CONFIG"
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def _line(arguments, capsys):
         (["batch_size=4096"], ["batch_size 4096 is more than the 1411 examples", "allowed: 1 to 1411"]),
         (
             ["dataset=dafre/released"],
-            ["'dafre/released' is not built", "build it: python -m animesion_jax.main build --manual_dir=MANUAL "],
+            ["'dafre/released' is not built", "build it: animesion build --manual_dir=MANUAL "],
         ),
         (["seed=-1"], ["config.seed is -1; allowed: 0 or more"]),
         (["mean=('a','b','c')"], ["config.mean is ('a', 'b', 'c'); allowed: three numbers"]),

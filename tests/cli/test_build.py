@@ -60,7 +60,7 @@ def test_build_without_beam_writes_the_files_of_tfds_and_a_second_start_none(cap
     lines = [
         "dafre/min5 is built: data/dafre/min5/1.0.0",
         "7 train, 1 validation, 4 test images of 2 characters; train has 1 shards",
-        "train on it: python -m animesion_jax.main --config=dafre_128:MODEL --config.dataset=dafre/min5 "
+        "train on it: animesion --config=dafre_128:MODEL --config.dataset=dafre/min5 "
         "--config.data_dir=data --workdir=runs/dafre",
     ]
     assert result.stdout.splitlines() == lines

@@ -21,7 +21,7 @@ def test_help_lists_flags_and_has_an_example(command, capsys):
     assert not stop.value.code
     printed = capsys.readouterr().out
     assert f"usage: animesion {command} " in printed and "--help" in printed
-    assert f"example:\n  python -m animesion_jax.main {command} " in printed
+    assert f"example:\n  animesion {command} " in printed
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])

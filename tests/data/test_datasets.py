@@ -36,7 +36,7 @@ def test_data_dir_may_have_brackets_in_its_name(toyfaces_dir, dataset, tmp_path)
 def test_suggested_build_command_is_quoted_for_a_shell(tmp_path):
     with pytest.raises(InputError) as caught:
         load_dataset("toyfaces", str(tmp_path / "a b'[1]"))
-    words = shlex.split(str(caught.value).partition("build it: python -m animesion_jax.main ")[2])
+    words = shlex.split(str(caught.value).partition("build it: animesion ")[2])
     assert words == ["build", "--num_shards=4", f"--data_dir={tmp_path}/a b'[1]", "toyfaces"]
 
 

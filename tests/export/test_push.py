@@ -195,9 +195,7 @@ def test_model_card_describes_the_bundle_and_its_examples_run(hub, tmp_path):
     (hub.home / "face.png").write_bytes(face.read_bytes())
     blocks = re.findall(r"```(python)?\n(.*?)```", text.split("## Metrics")[0], re.DOTALL)
     assert [language for language, _ in blocks] == ["python", "", "", "python"]
-    commands = [
-        re.sub("^(animesion|python -m animesion_jax.main) ", "", block) for language, block in blocks if not language
-    ]
+    commands = [block.removeprefix("animesion ") for language, block in blocks if not language]
     predicted, converted = hub.run(*commands)
     assert (predicted.status, converted.status) == (0, 0), (predicted.err, converted.err)
     ((named, *_),) = bundle.predict([face], top_k=1)
