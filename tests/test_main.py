@@ -31,8 +31,8 @@ def test_predict_works_without_tensorflow_and_imports_jax_on_first_use(bundle_pa
 
 
 def test_public_names_are_those_of_their_rooms():
+    from animesion_jax.library import train
     from animesion_jax.models import create_model
-    from animesion_jax.training.train import train
 
     assert (animesion_jax.create_model, animesion_jax.train) == (create_model, train)
     with pytest.raises(AttributeError, match="has no attribute 'fly'"):
