@@ -28,9 +28,9 @@ DIALECTS = st.fixed_dictionaries(
 
 def _write(folder: str, rows: list[tuple], dialect: dict, mark: str = "") -> Path:
     path, text = Path(folder) / "labels.csv", io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n", quoting=dialect["quoting"]).writerows(rows)
+    csv.writer(text, **{**dialect, "lineterminator": "\n"}).writerows(rows)
     # Python 3.13's writer refuses a line end with a comma; the rows have no other "\n".
-    written = mark + text.getvalue().replace("\n", dialect["lineterminator"])
+    written = mark + text.getvalue().replace("\n", dialect.get("lineterminator", "\r\n"))
     path.write_text(written, encoding="utf-8", newline="")
     return path
 
