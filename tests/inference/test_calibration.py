@@ -212,5 +212,5 @@ def test_export_calibrates_if_the_data_is_there_and_says_so_if_not(trained, tmp_
     assert load_bundle(str(tmp_path / "e.msgpack")).calibration.source["split"] == "validation"
     assert main([*command, f"--data_dir={tmp_path}"]) == 0
     written = capsys.readouterr().out
-    assert "not calibrated" in written and "animesion_jax.main calibrate" in written
+    assert "not calibrated" in written and "animesion calibrate" in written
     assert load_bundle(str(tmp_path / "e.msgpack")).calibration is None

@@ -153,7 +153,7 @@ def test_enroll_refuses_invalid_input(bundle, bundle_path, stripes, tmp_path, ca
     (tmp_path / "broken.png").write_text("no image")
     output = tmp_path / "out.msgpack"
     for source, name, image, words in [
-        (bundle_path, "A", stripes, ["no calibration", "animesion_jax.main calibrate"]),
+        (bundle_path, "A", stripes, ["no calibration", "animesion calibrate"]),
         (bundle, known, stripes, [f"--name={known}", "not trained on"]),
         (bundle, " ", stripes, ["--name= ", "a character"]),
         (bundle, "Unknown", stripes, ["--name=Unknown", "not 'unknown'"]),
