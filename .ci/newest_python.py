@@ -24,7 +24,7 @@ def candidates(minor: int) -> Iterator[Path]:
 def runs(python: Path, minor: int) -> bool:
     """Returns whether a path is Python 3.`minor` with venv; pyenv's shims exist for versions that it does not run."""
     try:
-        probe = subprocess.run([python, "-c", PROBE], capture_output=True, text=True, check=False)
+        probe = subprocess.run([python, "-c", PROBE], capture_output=True, encoding="utf-8", check=False)
     except OSError:
         return False
     return probe.stdout.strip() == str(minor)
