@@ -10,7 +10,7 @@ VERSION = re.search(
     r'^__version__ = "(.+)"$', (ROOT / "animesion_jax" / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE
 ).group(1)
 
-# What predicts: no TensorFlow, no data sets, no plots.
+# For prediction: no TensorFlow, no data sets, no plots.
 BASE = [
     "etils[epath]>=1.13",
     # JAX needs it to keep its compilation cache within a size.
@@ -61,7 +61,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=[*find_packages(include=["animesion_jax*", "tfds_builders*"]), "animesion_jax.configs"],
-    # A package named `configs` could be anyone's.
+    # A top-level package named `configs` could clash with another one.
     package_dir={"animesion_jax.configs": "configs"},
     package_data={"tfds_builders": ["*/*.md", "*/*.bib", "*/*.txt"]},
     # TensorFlow 2.21 has no wheels for a newer Python.

@@ -34,7 +34,7 @@ def main() -> str | None:
     """Prints the path, or returns a message why there is none."""
     this, newest = sys.version_info.minor, supported()[1]
     if this >= newest:
-        return f"Python 3.{this} is the newest that setup.py allows: `make test` takes the place of test-newest."
+        return f"Python 3.{this} is the newest that setup.py allows: `make test` already uses it."
     for minor in range(newest, this, -1):
         for python in candidates(minor):
             if runs(python, minor):

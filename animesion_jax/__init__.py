@@ -16,7 +16,7 @@
 | `evaluate(workdir, split)` | measures a run's model on a split | the extra [train] |
 | `export_bundle(workdir, file)` | writes a run's model as a calibrated bundle | the extra [train] |
 
-docs/python.md goes through all of them.
+docs/python.md has an example of each.
 """
 
 import importlib

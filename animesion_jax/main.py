@@ -88,7 +88,7 @@ def _explain(error: Exception) -> str | None:
 def _is_from_gs(error: Exception) -> bool:
     """Returns whether the file system of a gs:// path failed: TensorFlow's, or gcsfs."""
     # Compare names: to compare types would import TensorFlow. gcsfs raises its own errors, those of three libraries,
-    # and OSErrors without a number, so look for its functions.
+    # and OSErrors without a number, so look for its functions in the traceback.
     functions = traceback.walk_tb(error.__traceback__)
     return type(error).__module__.startswith("tensorflow.python.framework.errors") or any(
         frame.f_globals["__name__"].startswith("gcsfs.") for frame, _ in functions

@@ -2,7 +2,7 @@
 
 python benchmarks/gpu_check.py                        # prints tables; writes gpu_check.jsonl into $OUT, or here
 
-It needs jax, flax, optax, orbax, etils and Pillow; the package need not be installed. torch and timm are the peer's.
+It needs jax, flax, optax, orbax, etils and Pillow, but not the installed package. The peer needs torch and timm.
 --rehearse runs the same checks on small inputs, also on a CPU.
 
 1. Logits of every family beside stored ones (benchmarks/logits.py), in float32, float32 as XLA chooses (TF32) and
@@ -10,9 +10,9 @@ It needs jax, flax, optax, orbax, etils and Pillow; the package need not be inst
 2. Self-attention of ViT-B/16 in bfloat16: whether cuDNN's kernels are called, their errors, and their time.
 3. The training step of five models, beside timm with torch.compile, and without cuDNN's attention.
 
-Each measurement is a process. Several run at once, but each is timed alone. A result is written as soon as it is there.
-What does not fit into --budget is named. The exit status is 1 if a logit or the attention is out of tolerance or
-was not checked.
+Each measurement is a process. Several run at once, but each is timed alone. Each result is written at once. Checks
+that do not fit into --budget are listed as skipped. The exit status is 1 if logits or attention are out of tolerance
+or were not checked.
 """
 
 import argparse
@@ -41,13 +41,13 @@ from benchmarks.logits import ALLOWED, CASES, compute_logits, make_case, read_st
 from benchmarks.processes import LOCK, device_alone, device_shared, measure  # noqa: E402
 from benchmarks.timing import timed  # noqa: E402
 
-# Image size in pixels and batch of the training step, batch of the attention; with --rehearse the second.
+# Image size in pixels and batch of the training step, and batch of the attention; small ones for --rehearse.
 SIZES, SMALL_SIZES = (224, 256, 256), (32, 4, 2)
 MODELS = ("vit_b16", "resnet18", "vit_b32", "vit_l16", "resnet152")
 # Precision of the products, by the name of its tolerance.
 PRECISIONS = {"float32": (jnp.float32, "highest"), "tf32": (jnp.float32, None), "bfloat16": (jnp.bfloat16, None)}
 TOKENS, HIDDEN, HEADS = 197, 768, 12  # ViT-B/16 at 224 px
-# Of cuDNN's errors against float32, in those of XLA's attention in bfloat16.
+# Allowed errors of cuDNN's attention, as a multiple of those of XLA's attention in bfloat16.
 ALLOWED_ATTENTION = 2.0
 # Start no process later than this before the end.
 MIN_SECONDS = 60.0

@@ -2,8 +2,8 @@
 
 JAX_PLATFORMS=cpu python benchmarks/logits.py         # writes benchmarks/logits.json again, after a change of `CASES`
 
-Weights and images are a hash of their places, in integers, so that they depend on no release's random numbers. The
-stored logits are float64, but for the softmax and the classifier, which the models compute in float32. "rounding" is
+Each weight and pixel is an integer hash of its position, so that it depends on no release's random numbers. The stored
+logits are float64, except for the softmax and the classifier, which the models compute in float32. "rounding" is
 the error of float32 logits whose weights and images were rounded to TF32.
 """
 
@@ -27,10 +27,10 @@ STORED = Path(__file__).with_suffix(".json")
 # Image sizes in pixels, by model: every family, and both units of ResNets. Every ViT's number of tokens is odd.
 CASES = {"shallownet": 128, "resnet18": 128, "vit_ti16": 128, "r26_vit_b32": 128, "resnet50": 128, "vit_b16": 224}
 BATCH, CLASSES = 4, 16
-# Allowed errors, in "rounding"s. On CPUs, float32 has 1/2100 to 1/670 of one. Its limit is far above that, and far
-# below the 1 of TF32, which must not pass. bfloat16 has 5 to 16 on CPUs; TF32, with 3 bits more, an eighth of that.
+# Allowed errors, as multiples of "rounding". On CPUs, those of float32 are 1/2100 to 1/670. Its limit is far above, and
+# far below the 1 of TF32, which must not pass. Those of bfloat16 are 5 to 16; TF32, with 3 bits more, has an eighth.
 ALLOWED = {"float32": 1 / 32, "tf32": 4, "bfloat16": 32}
-# Centre and half of the range of other leaves than kernels.
+# Centre and half width of the range of all leaves but kernels.
 RANGES = {
     "bias": (0, 0.1),
     "scale": (1, 0.5),

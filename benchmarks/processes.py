@@ -1,4 +1,4 @@
-"""Measures in processes of their own, several at once, but each is timed alone."""
+"""Runs each measurement in its own process; several run at once, but each is timed alone."""
 
 import contextlib
 import fcntl

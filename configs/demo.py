@@ -3,8 +3,9 @@ r"""The demo: ResNet-10 on toyfaces at 64 px, two minutes on two CPU cores.
     animesion --config=demo --config.data_dir=DATA --workdir=runs/demo
 
 The recipe differs from the paper's. Crops keep most of the face, because evaluation sees the whole face. The hue is not
-changed, because the colours of eyes and ribbons identify these characters; their light varies widely. AdamW needs
-fewer epochs than SGD. Logit adjustment treats the rare characters like the frequent ones.
+changed, because the colours of eyes and ribbons identify these characters. Brightness, contrast and saturation change
+more, because the light varies widely between images. AdamW needs fewer epochs than SGD. Logit
+adjustment treats the rare characters like the frequent ones.
 """
 
 import ml_collections

@@ -125,7 +125,7 @@ def _build_after_a_kill(place: Place, toyfaces: Path) -> None:
 
 
 @pytest.mark.slow
-def test_wheel_goes_the_way_of_the_demo_in_an_empty_environment(calibrated, toyfaces_dir, tmp_path):
+def test_wheel_runs_the_demo_in_an_empty_environment(calibrated, toyfaces_dir, tmp_path):
     wheel = _build_wheel(tmp_path)
     _check_content(wheel)
     place = Place(tmp_path)

@@ -78,8 +78,8 @@ class Bundle:
       description: arguments of `create_model`, including the model's name.
       calibration: None if the bundle was not calibrated.
       enrolled: characters added after training; None for none.
-      origin: the downloaded file that this is or was made from: "address", "sha256" and, from a hub, "file" and
-        "revision"; empty for none.
+      origin: where the file was downloaded from, or the file that it was made from: "address", "sha256" and, for hf://,
+        "file" and "revision"; empty if nothing was downloaded.
     """
 
     model: nn.Module

@@ -9,7 +9,7 @@ from flax import traverse_util
 
 from animesion_jax.models import family_of
 
-# Types of what export writes about the run, and of the origin of a downloaded bundle.
+# Types of the entries that export writes about the run, and the keys of a downloaded bundle's origin.
 TRAINING = {
     "animesion_jax": str, "config": dict, "dataset": str, "images": dict, "jax": str, "metrics": dict,
     "pretrained": dict, "step": int, "validation": dict, "weights": str,

@@ -1,4 +1,4 @@
-"""Bundles in files: local ones, on gs://, and behind hf:// and https:// addresses."""
+"""Reads bundles from local files and addresses, and writes them to local files and gs://."""
 
 import hashlib
 import reprlib
@@ -82,6 +82,6 @@ def _read_file(path: str) -> dict[str, Any]:
         except Exception as error:  # msgpack raises a dozen types on damaged bytes
             where, fix = file, "export it again, with --format=msgpack"
             if local != path:
-                where, fix = f"{path}, downloaded to {file},", "give another one, or delete that file and try again"
+                where, fix = f"{path}, downloaded to {file},", "give another address, or delete that file and try again"
             raise InputError(f"{where} is damaged or not a bundle ({first_line(error)}); {fix}") from error
     return tree | ({"origin": origin | {"sha256": hashing.hexdigest()}} if origin else {})

@@ -12,7 +12,7 @@ def updating(bundle: str, output: str) -> Iterator[None]:
     """Locks a bundle during the block if `output` is the same file; does nothing otherwise.
 
     Args:
-      bundle: file to read, local, or an address; addresses have no locks.
+      bundle: local file or address to read; addresses have no locks.
       output: file to write, local or gs://.
 
     Raises:

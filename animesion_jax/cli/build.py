@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     counts = ", ".join(f"{split.num_examples:,} {each}" for each, split in splits.items())
     print(f"{dataset} {'was built already' if was_built else 'is built'}: {escape(str(built.builder.data_path))}")
     shards = splits["train"].num_shards
-    print(f"{counts} images of {len(built.class_names):,} characters; train has {shards} shards")
+    print(f"{counts} images of {len(built.class_names):,} characters; train has {shards} shard{'s' * (shards != 1)}")
     if was_built:
         print("remove that folder to build it again")
     flags = {"config.dataset": dataset, "config.data_dir": args.data_dir}

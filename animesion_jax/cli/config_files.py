@@ -35,7 +35,10 @@ def config_files(folder: Path) -> dict[str, Path]:
 
 
 def find_config(name: str) -> Path:
-    """Returns the file of a config: a path, or a name for configs/NAME.py here, else of the package.
+    """Returns the file of a config.
+
+    Args:
+      name: a path, or the name of configs/NAME.py in the current folder, else of a config of the package.
 
     Raises:
       InputError: no such file, or it is no config.

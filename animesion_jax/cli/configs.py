@@ -12,7 +12,7 @@ from animesion_jax.cli.flags import make_parser
 from animesion_jax.errors import InputError, command, escape
 from animesion_jax.files import creating, expand_home
 
-# A command in a docstring; its lines end with a backslash but for the last.
+# A command in a docstring; every line but the last ends with a backslash.
 COMMAND = re.compile(r"^ {4}(?:animesion|python -m animesion_jax\.main) (?:.*\\\n)*.*$", re.MULTILINE)
 
 
@@ -26,7 +26,9 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         compiles=False,
     )
     parser.add_argument("--copy", metavar="NAME", help="config to copy into FOLDER")
-    parser.add_argument("folder", nargs="?", metavar="FOLDER", help="of the copy; in ./configs, --config=NAME finds it")
+    parser.add_argument(
+        "folder", nargs="?", metavar="FOLDER", help="folder of the copy; --config=NAME finds it in ./configs"
+    )
     args = parser.parse_args(argv)
     if args.copy is None and args.folder is not None:
         parser.error(f"unexpected argument '{args.folder}'; allowed: with --copy=NAME")

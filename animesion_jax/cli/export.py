@@ -10,7 +10,7 @@ from typing import Any
 from animesion_jax.cli.flags import add_calibration_flags, add_run_flags, make_parser
 from animesion_jax.errors import InputError, command
 
-# The hub's identifiers of licences have this form; this one is its word for none that is known.
+# The form of the hub's identifiers of licences, and its identifier of an unknown licence.
 LICENCE, UNKNOWN = re.compile(r"[a-z0-9][a-z0-9.+-]*"), "unknown"
 
 
@@ -106,7 +106,7 @@ def _push(args: Any) -> None:
         card = write_card(load_bundle(path), target.address, args.licence)
         print(describe(target, Path(path), card), flush=True)
         commit = upload(target, Path(path), card)
-    print(f"uploaded; its address is {target.address}, and that of this version hf://{target.repo}@{commit}")
+    print(f"uploaded to {target.address}; the address of this version is hf://{target.repo}@{commit}")
 
 
 def _calibrate(args: Any, output: str, unknown: Sequence[Path]) -> str:
@@ -127,7 +127,7 @@ def _calibrate(args: Any, output: str, unknown: Sequence[Path]) -> str:
         )
     except (InputError, ImportError) as error:
         if args.push:
-            raise InputError(f"cannot calibrate: {error}; or upload it without, with --no_calibration") from error
+            raise InputError(f"cannot calibrate: {error}; or upload it uncalibrated, with --no_calibration") from error
         return (
             f"not calibrated, so predict names every image ({error}); to calibrate later: "
             f"{command('calibrate', bundle=output, workdir=args.workdir)}"

@@ -16,7 +16,7 @@ from animesion_jax.inference.writers import UNKNOWN, WRITERS, Row, write_table
 
 log = logging.getLogger("animesion_jax")
 
-# Of images, by their result.
+# Results of images, in the order of the summary.
 KINDS = ("named", UNKNOWN, "with an error")
 
 

@@ -47,7 +47,7 @@ def from_tree(tree: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """
     values = dict(_leaves({name: value for name, value in tree.items() if name != "stages"}))
     if missing := sorted(FIELDS.keys() - values.keys() - ({"stages"} & tree.keys())):
-        raise InputError(f"the config has no field '{missing[0]}'; allowed: one with every field of the config common")
+        raise InputError(f"the config has no field '{missing[0]}'; allowed: one with every field of config/fields.py")
     config = default_config()
     _set(config, values, "config")
     stages = tree["stages"]

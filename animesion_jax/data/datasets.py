@@ -15,7 +15,7 @@ from animesion_jax.files import expand_utf8
 
 # Our builders, with the flags that `animesion build` needs besides --data_dir.
 BUILDERS = {"dafre": {"manual_dir": "MANUAL"}, "moeimouto": {"manual_dir": "MANUAL"}, "toyfaces": {"num_shards": 4}}
-# Ends the config of a data set that `animesion build --skip_broken` builds.
+# Ending of the config names that `animesion build --skip_broken` builds.
 SKIP = "_skip"
 # Disable tf.data's autotuning. Its thread sleeps for up to a minute, and the end of a data set waits for it: every
 # fifth epoch of 17 s ended with a pause of 3 to 19 s.

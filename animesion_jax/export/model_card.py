@@ -11,7 +11,7 @@ from animesion_jax.preprocessing import RESIZE
 
 # Most characters that a card lists, and the longest name it shows.
 MAX_NAMES, MAX_NAME = 50, 80
-# Data sets of users' own folders; other builders' names say what the images are.
+# Prefix of data sets of users' own folders.
 FOLDER = "folder/"
 CHOICES = {"best": "best by validation accuracy, ", "last": "last ones, "}
 TITLES = {"top1_accuracy": "Top-1 accuracy", "top5_accuracy": "Top-5 accuracy"}
@@ -35,7 +35,7 @@ def write_card(bundle: Bundle, address: str, licence: str) -> str:
 
     Args:
       bundle: from `load_bundle`.
-      address: of its repository, hf://OWNER/REPO[@REVISION], which the examples load.
+      address: hf://OWNER/REPO[@REVISION] of its repository, which the examples load.
       licence: an identifier of the hub, such as "apache-2.0".
     """
     parts = [
@@ -152,7 +152,7 @@ def _unknown_characters(bundle: Bundle) -> Iterator[str]:
     impostors = (
         f"{unknown} images of unknown characters" if unknown else "the same images, each without its own character"
     )
-    yield "## Unknown characters\n\nBelow the threshold, the likeliest character does not count: it is unknown."
+    yield "## Unknown characters\n\nBelow the threshold, the answer is that the character is unknown."
     yield _table(("", ""), rows)
     yield f"Measured on {on}; the unknown characters were {impostors}."
 
@@ -194,7 +194,7 @@ def _characters(bundle: Bundle) -> Iterator[str]:
     if bundle.enrolled:
         counted = zip(bundle.enrolled.names[:MAX_NAMES], bundle.enrolled.counts, strict=False)
         enrolled = ", ".join(f"{_text(name)} ({count})" for name, count in counted)
-        yield f"Of these, enrolled after training, with their number of images: {enrolled}."
+        yield f"Enrolled after training, with their number of images: {enrolled}."
 
 
 def _evaluations(bundle: Bundle) -> Iterator[tuple[str, dict[str, Any]]]:

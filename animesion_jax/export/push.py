@@ -10,10 +10,10 @@ from animesion_jax.bundle import ENDING
 from animesion_jax.errors import InputError, join_some
 from animesion_jax.hub.hugging_face import MAIN, explain, parse
 
-# The names in the repository. One name for all bundles: hf://OWNER/REPO needs the one bundle of the repository.
+# Names in the repository. All bundles have the same name, because hf://OWNER/REPO allows only one.
 BUNDLE, CARD = f"bundle{ENDING}", "README.md"
 
-# The hub checks the card before it takes any file, and lists what is wrong on further lines.
+# The hub checks the card before it takes any file; further lines of its error list the faults.
 INVALID_CARD = "Invalid metadata in README.md."
 
 
@@ -21,10 +21,10 @@ class Target(NamedTuple):
     """A branch of a repository that a bundle is uploaded to.
 
     Attributes:
-      address: hf://OWNER/REPO, with @REVISION for another branch than `MAIN`.
+      address: hf://OWNER/REPO, with @BRANCH for another branch than `MAIN`.
       repo: OWNER/REPO.
       revision: the branch.
-      private: whether it is private, or becomes it.
+      private: whether the repository is private, or will be.
       is_new, is_new_branch: whether the upload creates the repository, or the branch.
       names: of the files in the branch.
     """
@@ -42,7 +42,7 @@ def find_target(address: str, *, public: bool = False) -> Target:
     """Returns the target at an address; writes nothing.
 
     Args:
-      address: hf://OWNER/REPO[@REVISION].
+      address: hf://OWNER/REPO[@BRANCH].
       public: whether a new repository becomes public.
 
     Raises:
@@ -52,7 +52,7 @@ def find_target(address: str, *, public: bool = False) -> Target:
     from huggingface_hub import HfApi, constants, errors, get_token
 
     if not hub.is_address(address) or (place := parse(address)).file:
-        raise InputError(f"--push={address}; allowed: hf://OWNER/REPO[@REVISION], without a file")
+        raise InputError(f"--push={address}; allowed: hf://OWNER/REPO[@BRANCH], without a file")
     if get_token() is None:
         raise InputError(
             f"--push={address} needs a token that may write; log in with `hf auth login`, or set HF_TOKEN; "
@@ -78,7 +78,7 @@ def find_target(address: str, *, public: bool = False) -> Target:
     if others:
         raise InputError(
             f"{address} has {join_some(others)}, and a second bundle would make this address ambiguous; allowed: "
-            "another repository, another revision, or one without that file"
+            "another repository or branch, or this one without that file"
         )
     revision = "" if place.revision == MAIN else f"@{urllib.parse.quote(place.revision, safe='')}"
     return Target(f"hf://{place.repo}{revision}", place.repo, place.revision, private, is_new, is_new_branch, names)

@@ -116,7 +116,7 @@ def _size_of_file(path: str | Path) -> int:
 def _check_heif(file: BinaryIO) -> None:
     """Raises InputError for a HEIC file that needs a missing package."""
     if HEIF not in formats() and file.read(12)[4:] in HEIF_BRANDS:
-        raise InputError(f"HEIC files need pillow-heif; {install('heic')}, or save the image as JPEG or PNG")
+        raise InputError(f"HEIC files need pillow-heif; install it: {install('heic')}, or save as JPEG or PNG")
 
 
 def _check_size(width: int, height: int, size: int) -> None:

@@ -115,9 +115,10 @@ def threshold_accepting(impostors: np.ndarray, false_accept_rate: float) -> floa
 
 
 def threshold_rejecting(known: np.ndarray, false_reject_rate: float) -> float:
-    """Returns the highest threshold at a false reject rate of (n,) known images' confidences, rounded down.
+    """Returns the highest threshold at a false reject rate of (n,) known images' confidences, rounded down to whole
+    images.
 
-    It is midway between two confidences, as in `threshold_accepting`. Equal ones are rejected all or not at all.
+    It is midway between two confidences, as in `threshold_accepting`. Equal confidences are rejected together.
     """
     # The model computes in float32; confidences that are equal there count as equal.
     lowest_first = np.sort(np.float32(known)).astype(np.float64)

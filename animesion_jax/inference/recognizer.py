@@ -116,5 +116,13 @@ class Recognizer:
 
 
 def load(path: str | os.PathLike, batch_size: int = 32) -> Recognizer:
-    """Returns the recognizer of a bundle's file: `load("b16.msgpack").predict(images, top_k=5)`."""
+    """Returns the recognizer of a bundle: `load("b16.msgpack").predict(images, top_k=5)`.
+
+    Args:
+      path: a file or an address, as in `load_bundle`.
+      batch_size: images per forward pass, 1 or more.
+
+    Raises:
+      InputError: see `load_bundle`.
+    """
     return Recognizer(load_bundle(os.fspath(path)), batch_size)

@@ -80,7 +80,7 @@ def export_bundle(
       false_accept_rate: share of the images of unknown characters that may be named, between 0 and 1; None takes the
         share at the highest threshold that calls at most 5 % of the validation images unknown.
       unknown: images of characters that the model does not know, to set the threshold, such as
-        `find_images(["others"])`; without any, each validation image is compared with the other characters.
+        `find_images(["others"])`; without any, each validation image stands in for an unknown character.
 
     Raises:
       InputError: no such run, or `output` is a folder.

@@ -69,7 +69,7 @@ class Components:
 
     @property
     def num_images(self) -> dict[str, int]:
-        """Number of images by split, of the splits that are trained on, evaluated and tested."""
+        """Number of images of the training, validation and test splits, by name."""
         evaluated = {self.config.validation_split: self.validation, self.config.test_split: self.test}
         counts = {split: data.num_examples for split, data in evaluated.items() if data}
         return {self.config.train_split: int(self.count_classes().sum())} | counts

@@ -40,7 +40,7 @@ def test_attention_that_is_not_called_is_named_with_its_reason():
     assert gpu_check.format_attention(result)[0].startswith("cuDNN's attention: NOT called. cuDNN is not detected.")
 
 
-def test_results_that_are_missing_are_no_pass():
+def test_missing_results_fail_the_check():
     missing = {"error": "skipped, no time left"}
     assert not gpu_check.print_results(iter([({"of": "logits", "model": "resnet18"}, missing)]), 1.0)
     assert not gpu_check.print_results(iter([({"of": "attention"}, missing)]), 1.0)

@@ -59,7 +59,7 @@ def test_build_without_beam_writes_the_files_of_tfds_and_a_second_start_none(cap
         assert ours == other and len(ours) > 0
     lines = [
         "dafre/min5 is built: data/dafre/min5/1.0.0",
-        "7 train, 1 validation, 4 test images of 2 characters; train has 1 shards",
+        "7 train, 1 validation, 4 test images of 2 characters; train has 1 shard",
         "train on it: animesion --config=dafre_128:MODEL --config.dataset=dafre/min5 "
         "--config.data_dir=data --workdir=runs/dafre",
     ]
@@ -149,13 +149,13 @@ def test_errors_of_the_builder_are_one_line_and_leave_no_data_set(change, argume
     assert not list(Path("data").rglob("dataset_info.json")) + list(Path("data").rglob("incomplete*"))
 
 
-def test_folder_of_a_killed_build_is_named_and_not_in_the_way(capsys, caplog):
+def test_folder_of_a_killed_build_is_named_and_does_not_stop_the_next_build(capsys, caplog):
     rest = Path("data [x]/dafre/min5/incomplete.AB12CD_1.0.0")
     rest.mkdir(parents=True)
     (rest / "dataset_info.json").write_text("{}", encoding="utf-8")
     with caplog.at_level(logging.INFO):
         assert _build("dafre/min5", "--manual_dir=files", "--data_dir=data [x]") == 0
-    assert f"{rest} is from a build that was killed or still runs" in caplog.text
+    assert f"{rest} is from a build that was killed or is still running" in caplog.text
     assert "is built: data [x]/dafre/min5/1.0.0" in capsys.readouterr().out
 
 

@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 
 MODERN = f"{ROOT}/configs/dafre_128.py:resnet18,recipe=modern"
 SWEEP = f"{ROOT}/configs/sweep_size.py:shallownet"
-# A config of one's own that builds on a packaged one.
+# A user's config that builds on a packaged one.
 OWN_CONFIG = """
 from animesion_jax.configs import dafre_128
 
@@ -124,7 +124,7 @@ def test_load_config_of_a_missing_file_names_the_current_folder(tmp_path, monkey
         load_config("none.py")
 
 
-def test_a_name_finds_the_own_file_first_then_the_packages(tmp_path, monkeypatch):
+def test_name_finds_the_users_file_first_then_the_packages(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_config("dafre_128:resnet34").model == "resnet34"
     assert not load_config("folder:vit_s16").pretrained

@@ -71,7 +71,7 @@ def test_push_prints_repository_files_and_checksum(hub, calibrated):
         }
         assert f"SHA-256 of bundle.msgpack: {hashlib.sha256(files['bundle.msgpack']).hexdigest()}" in outcome.out
         commit = hub.server.repos[repo].branches[branch]
-        assert outcome.out.endswith(f"that of this version hf://{repo}@{commit}\n")
+        assert outcome.out.endswith(f"address of this version is hf://{repo}@{commit}\n")
     assert f"to {hub.server.url}/me/toy, a new private repository; --public makes" in run.out
     assert "\n  branch main\n" in run.out and "calibrated on 192 images" in run.out
     assert f"to {hub.server.url}/me/open, a new public repository\n  new branch v1\n" in bundle.out
@@ -93,7 +93,7 @@ def test_pushed_run_is_calibrated_and_says_where_it_came_from(hub, calibrated, t
     assert not {"data_dir", "folder", "log_every_steps"} & set(recipe)
 
 
-def test_push_asks_before_it_creates_and_refuses_what_would_be_ambiguous(hub, calibrated):
+def test_push_checks_before_it_writes_and_refuses_an_ambiguous_address(hub, calibrated):
     push = f"export --bundle={calibrated[0]} --push="
     other = hub.server.repos["me/toy"]
     other.commit("other", {"x.msgpack": b""})
@@ -102,7 +102,7 @@ def test_push_asks_before_it_creates_and_refuses_what_would_be_ambiguous(hub, ca
         f"{push}hf://me/toy@other": ["hf://me/toy@other has x.msgpack", "allowed: another repository"],
         f"{push}hf://me/toy --public": ["me/toy is private", f"{hub.server.url}/me/toy/settings"],
         f"{push}hf://me/toy/x.msgpack": ["--push=hf://me/toy/x.msgpack", "without a file"],
-        f"{push}me/toy": ["--push=me/toy; allowed: hf://OWNER/REPO[@REVISION]"],
+        f"{push}me/toy": ["--push=me/toy; allowed: hf://OWNER/REPO[@BRANCH]"],
         f"{push}hf://me/toy --format=onnx": ["--push uploads a bundle, not --format=onnx"],
         f"{push}hf://me/toy --output=gs://b/x.msgpack": ["--output=gs://b/x.msgpack with --push"],
         f"{push}hf://me/toy --licence='All mine'": ["--licence=All mine; allowed: an identifier such as apache-2.0"],

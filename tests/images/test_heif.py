@@ -71,5 +71,5 @@ def test_without_pillow_heif_the_messages_name_it(without_heif, tmp_path, caplog
     assert caplog.messages == ["left out in folders: .heic 1; to read HEIC: pip install 'animesion-jax[heic]'"]
     assert "pip" not in describe({".txt": 1})
     renamed = without_heif.rename(tmp_path / "renamed.jpg")
-    with pytest.raises(InputError, match=r"^HEIC files need pillow-heif; pip install 'animesion-jax\[heic\]'"):
+    with pytest.raises(InputError, match=r"^HEIC files need pillow-heif; install it: pip install 'animesion-jax\[heic"):
         read_image(renamed)

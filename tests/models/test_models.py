@@ -64,7 +64,7 @@ HALF_PRECISION = {
     "resnet34": {},
     "resnet50": {},
 }
-# What the fast suite tries; ResNets are what XLA's CPU backend has miscomputed (kernels/activation.py).
+# Cases of the fast suite. XLA's CPU backend has miscomputed ResNets (kernels/activation.py).
 QUICK = {("shallownet", 128), ("vit_ti16", 128), ("resnet18", 128), ("resnet18", 64), ("resnet18", 224)}
 
 

@@ -23,13 +23,13 @@ def build(
 ) -> None:
     """Builds a data set; prints nothing to stdout.
 
-    A start in another process may finish the same data set first; either copy is kept. A build that is killed leaves a
-    folder "incomplete.SOMETHING", which no reader takes for a data set; the next build names it.
+    Another process may finish the same data set first; one of the two copies is kept. A killed build leaves a folder
+    "incomplete.SOMETHING", which no reader takes for a data set; the next build logs its path.
 
     Args:
       builder: of a data set that is not built yet.
       manual_dir: folder of the files that the builder reads; None for a builder that reads none.
-      num_shards: files per split, 1 or more; None for as few as TFDS thinks right.
+      num_shards: files per split, 1 or more; None lets TFDS choose by size.
 
     Raises:
       InputError: the files cannot be built from, a split has fewer examples than shards, or the folder of the data set
@@ -42,7 +42,7 @@ def build(
     # Do not glob: brackets in a name would be a pattern.
     for path in folder.iterdir() if folder.exists() else ():
         if path.name.startswith("incomplete.") and path.name.endswith(f"_{builder.version}"):
-            log.info("%s is from a build that was killed or still runs; remove it if none runs", path)
+            log.info("%s is from a build that was killed or is still running; remove it if no build is running", path)
     settings = tfds.download.DownloadConfig(manual_dir=manual_dir, num_shards=num_shards)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -55,5 +55,5 @@ def build(
             raise
         raise InputError(f"{first_line(error)}; give fewer shards") from error
     if not is_built(builder):
-        # TFDS takes any folder there for the data set.
+        # TFDS takes any folder at this path for the data set.
         raise InputError(f"{builder.data_path} holds no complete data set; remove it, and try again")

@@ -129,6 +129,6 @@ def report_broken(
     message = f"{len(faults)} of {len(images)} images are missing, broken, {unfit}: {named}"
     if not skip:
         raise InputError(
-            f"{message}. Repair or leave them out: `animesion build --skip_broken` or `tfds build` with skip_broken"
+            f"{message}. Repair them, or leave them out: `animesion build --skip_broken`, `tfds build` with skip_broken"
         )
     log.warning("left out because of skip_broken: %s", message)

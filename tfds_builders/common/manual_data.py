@@ -42,7 +42,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
 
 @contextlib.contextmanager
 def naming(where: str, line: str) -> Iterator[None]:
-    """Makes a ValueError raised in the block an InputError, with file, line and content before its message."""
+    """Turns a ValueError raised in the block into an InputError that begins with file, line and content."""
     try:
         yield
     except ValueError as error:

@@ -65,7 +65,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         """Returns the listed images by path; drops and logs those that are not RGB, and broken ones with skip_broken.
 
         Raises:
-          ValueError: images are missing, broken or not PNG, and skip_broken is not set.
+          InputError: images are missing, broken or not PNG, and skip_broken is not set.
         """
         unlisted = sorted(set(faces.paths) - set(listed))
         images = [faces.find(path) for path in (*listed, *unlisted)]

@@ -17,7 +17,7 @@ def relu_by_float32(x: jax.Array) -> jax.Array:
 
     In jaxlib 0.11.2 and 0.12.0.1 XLA's `__ynn_fusion` on CPUs miscomputes two bfloat16 maxima that share a constant
     before a reduction: `(relu(relu(x) + 1)).sum()` is NaN, and so were the logits of ResNets. float32 constants can be
-    shared. tests/models/test_kernels.py tells when XLA is mended and this form can go.
+    shared. tests/models/test_kernels.py tells when XLA is fixed and this form can be deleted.
     """
     return nn.relu(x.astype(jnp.float32)).astype(x.dtype)
 
