@@ -31,7 +31,7 @@ def runs(python: Path, minor: int) -> bool:
 
 
 def main() -> str | None:
-    """Prints the path, or returns a message why there is none."""
+    """Prints the path, or returns a message that says why none is found."""
     this, newest = sys.version_info.minor, supported()[1]
     if this >= newest:
         return f"Python 3.{this} is the newest that setup.py allows: `make test` already uses it."

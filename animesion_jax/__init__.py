@@ -13,7 +13,7 @@
 | `load(file)` | opens a bundle to name, embed and compare images | |
 | `create_model(name, num_classes=..., image_size=...)` | makes a model | |
 | `train(config, workdir)` | trains a model, or resumes the run in the workdir | the extra [train] |
-| `evaluate(workdir, split)` | measures a run's model on a split | the extra [train] |
+| `evaluate(workdir, split)` | evaluates a run's model on a split | the extra [train] |
 | `export_bundle(workdir, file)` | writes a run's model as a calibrated bundle | the extra [train] |
 
 docs/python.md has an example of each.

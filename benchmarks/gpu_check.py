@@ -112,7 +112,7 @@ def check_attention(case: dict[str, Any]) -> dict[str, Any]:
 def _attention_error(ours: Any, reference: Any) -> float:
     """Returns the largest relative root mean square difference of the output and of any gradient but the keys' bias.
 
-    The softmax cancels the keys' bias, whose gradient is 0 but for rounding.
+    The softmax cancels the keys' bias, whose gradient is 0 except for rounding.
     """
     worst = 0.0
     for (path, ours_leaf), leaf in zip(

@@ -16,7 +16,7 @@ OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "OutOfMemory", "out of memory")
 
 
 def measure(script: str, case: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
-    """Runs `script --one CASE` in a new process; returns the JSON of its last line, or {"error": why there is none}.
+    """Runs `script --one CASE` in a new process; returns the JSON of its last line, or {"error": the reason}.
 
     Args:
       script: path of a Python file.

@@ -120,7 +120,7 @@ def explain(error: BaseException, address: str, *, pushes: bool = False) -> Inpu
         why = f"HF_HUB_OFFLINE is set{absent}; unset HF_HUB_OFFLINE"
     else:
         file = f"{page}/resolve/{quoted}/{place.file or 'FILE'}"
-        other = "" if pushes else f", or get {file} in another way and give the path of your copy"
+        other = "" if pushes else f", or download {file} yourself and give the path of your copy"
         reason = f"{type(error).__name__}: {first_line(error)}"
         why = f"{constants.ENDPOINT} cannot be reached ({reason}); try again{other}"
     return InputError(f"{address}: {why}")

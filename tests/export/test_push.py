@@ -39,7 +39,7 @@ class Outcome(NamedTuple):
 
 @pytest.fixture(scope="module")
 def hub(trained, calibrated, toyfaces_dir, tmp_path_factory):
-    """A hub with what two commands pushed, the outcomes of these, and `run(command, ...)` for more commands."""
+    """A hub to which two commands have pushed, their outcomes, and `run(command, ...)` for more commands."""
     home = tmp_path_factory.mktemp("home")
     with HubServer() as server:
 

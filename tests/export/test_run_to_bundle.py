@@ -1,4 +1,4 @@
-"""A run as a bundle: what it says about the run, and what it keeps to itself."""
+"""A run as a bundle: its facts about the run, without paths and keys."""
 
 import json
 import shutil
