@@ -1,4 +1,4 @@
-r"""The study that the DAF:re paper asks for in its future work: the effects of image size and batch size.
+r"""The effects of image size and batch size, a study that the DAF:re paper leaves to future work.
 
     animesion sweep --config=sweep_size:vit_b32,pretrained \
         --config.base.data_dir=DATA --workdir=runs/sweep

@@ -23,13 +23,13 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed arguments of the command."""
     parser = make_parser(
         "build",
-        "Builds a data set, as `tfds build` does in the folder of its builder: dafre/released, dafre/min20, "
-        "dafre/min10, dafre/min5, moeimouto/kaggle, or toyfaces, which needs no files. Training builds the data set of "
-        "your own folders.",
+        "Builds a data set: dafre/released, dafre/min20, dafre/min10, dafre/min5, moeimouto/kaggle, or toyfaces, which "
+        "needs no files. `tfds build` in the folder of its builder does the same. Training builds the data set of your "
+        "own folders.",
         "dafre/released --manual_dir=MANUAL --data_dir=DATA --num_shards=32",
         compiles=False,
     )
-    parser.add_argument("dataset", metavar="NAME[/CONFIG]", help="without CONFIG, the first one of the name")
+    parser.add_argument("dataset", metavar="NAME[/CONFIG]", help="default CONFIG: the first one above")
     parser.add_argument("--manual_dir", metavar="FOLDER", help="folder of the files that you downloaded")
     parser.add_argument(
         "--data_dir", metavar="FOLDER", default="~/tensorflow_datasets",
@@ -41,7 +41,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--skip_broken", action="store_true",
-        help="leave out images that cannot be stored, instead of stopping; builds NAME/CONFIG_skip",
+        help="leave out unreadable images and those of a wrong format, instead of stopping; builds NAME/CONFIG_skip",
     )  # fmt: skip
     args = parser.parse_args(argv)
     if args.num_shards is not None and args.num_shards < 1:
