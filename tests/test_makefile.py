@@ -61,7 +61,7 @@ def test_make_demo_writes_only_into_the_clone(make, tmp_path, folder):
     assert [path.name for path in below.iterdir()] == ["clone"]
     assert (clone / "runs" / "demo" / "build.log").read_text(encoding="utf-8") == "built\n"
     assert set(notes) >= {str(clone), "--data_dir=runs/demo/data", ".[test]", "--workdir=runs/demo/run"}
-    last = [line for line in result.stdout.splitlines() if not line.startswith("make:")][-1]
+    last = [line for line in result.stdout.splitlines() if not line.startswith("make")][-1]
     assert last.startswith(".venv/bin/animesion serve --bundle=runs/demo/demo.msgpack ")
     assert last.endswith("http://127.0.0.1:7860")
 
