@@ -110,8 +110,9 @@ def _main(arguments, num_processes, compiled):
 
 
 def _arguments(workdir, data_dir, epochs):
-    # ShallowNet has BatchNorm and dropout.
-    fields = ["image_size=16", "crop_margin=8", "learning_rate=0.01", "log_every_steps=7", "checkpoint_every_steps=9"]
+    # ShallowNet has BatchNorm and dropout. With higher rates, the roundings of two orders of summation grow: within 44
+    # steps to 1e-3 of the loss at 0.01, with jax 0.10.0.
+    fields = ["image_size=16", "crop_margin=8", "learning_rate=0.001", "log_every_steps=7", "checkpoint_every_steps=9"]
     fields = [f"--config.{field}" for field in (*fields, f"epochs={epochs}", f"data_dir={data_dir}")]
     return ["--config=configs/common.py", *fields, f"--workdir={workdir}"]
 
