@@ -36,6 +36,13 @@ def expand_home(path: str | os.PathLike) -> str:
     return expanded
 
 
+def local_path(path: str | os.PathLike) -> Path:
+    """Returns the local path of an output, with the home folder as in `expand_home`; InputError for an address."""
+    if "://" in os.fspath(path):
+        raise InputError(f"{path} is not a local path; write a local file or folder, then copy it there")
+    return Path(expand_home(path))
+
+
 def expand_utf8(path: str | os.PathLike) -> str:
     """Like `expand_home`, for folders that TensorFlow or TensorStore use: they encode all names in UTF-8.
 

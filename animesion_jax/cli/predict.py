@@ -10,7 +10,7 @@ from pathlib import Path
 
 from animesion_jax.cli.flags import add_images, make_parser, use_utf8_output
 from animesion_jax.errors import InputError
-from animesion_jax.files import expand_home
+from animesion_jax.files import expand_home, local_path
 from animesion_jax.inference.sidecars import FORMATS as SIDECARS
 from animesion_jax.inference.writers import UNKNOWN, WRITERS, Row, write_table
 
@@ -137,8 +137,8 @@ def _summary(counts: Counter[str]) -> str:
 
 
 def _check_outside(folder: str, images: Sequence[str]) -> None:
-    """Raises InputError if a second start would predict the copies."""
-    target = Path(expand_home(folder)).resolve()
+    """Raises InputError if a second start would predict the copies, or the folder is an address."""
+    target = local_path(folder).resolve()
     for name in images:
         given = Path(expand_home(name)).resolve()
         if given.is_dir() and target.is_relative_to(given):

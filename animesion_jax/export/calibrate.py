@@ -57,8 +57,7 @@ def calibrate(
     Raises:
       InputError: the bundle is of another run, the data set or split is missing, or no unknown image is readable.
     """
-    if false_accept_rate is not None and not 0 < false_accept_rate < 1:
-        raise InputError(f"--false_accept_rate is {false_accept_rate}; allowed: above 0 and below 1")
+    check_rate(false_accept_rate)
     loaded = load_bundle(bundle)
     config = run.read_config(workdir)
     split = _choose_split(split or config.validation_split, config.train_split, workdir)
@@ -87,6 +86,12 @@ def calibrate(
         )  # fmt: skip
     described = dataclasses.asdict(calibration)
     return extend_bundle(bundle, output or bundle, calibration=described), described
+
+
+def check_rate(false_accept_rate: float | None) -> None:
+    """Raises InputError for a rate that `calibrate` does not take."""
+    if false_accept_rate is not None and not 0 < false_accept_rate < 1:
+        raise InputError(f"--false_accept_rate is {false_accept_rate}; allowed: above 0 and below 1")
 
 
 def _choose_split(split: str, train_split: str, workdir: str) -> str:

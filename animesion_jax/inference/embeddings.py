@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from animesion_jax.errors import InputError, encodable
-from animesion_jax.files import expand_home, replacing
+from animesion_jax.files import local_path, replacing
 
 
 def _save_npz(path: Path, files: Sequence[str], embeddings: np.ndarray) -> None:
@@ -29,10 +29,10 @@ def check_output(output: str) -> Path:
     """Returns the path of a file to write.
 
     Raises:
-      InputError: a format outside `FORMATS`.
+      InputError: a format outside `FORMATS`, or an address.
       ModuleNotFoundError: the extra [parquet] is missing.
     """
-    path = Path(expand_home(output))
+    path = local_path(output)
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"--output={output}: allowed: a file named {' or '.join(f'*{suffix}' for suffix in FORMATS)}")
     if path.suffix.lower() == ".parquet":

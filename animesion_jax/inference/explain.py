@@ -14,7 +14,7 @@ from scipy.interpolate import CubicSpline
 
 from animesion_jax.bundle import Bundle
 from animesion_jax.errors import InputError
-from animesion_jax.files import expand_home, replacing
+from animesion_jax.files import local_path, replacing
 from animesion_jax.images import EXPLAINED, read_image
 from animesion_jax.inference.forward import apply_to_pixels, character_logits
 from animesion_jax.inference.named_files import RefusedName, writing
@@ -192,7 +192,7 @@ def explain_files(
     """
     bundle = explainer.bundle
     class_id = _class_id(explainer, class_name)
-    folder = Path(expand_home(output)) if output else None
+    folder = local_path(output) if output else None
     targets = [(folder or file.parent) / f"{file.name}{EXPLAINED}" for file in files]
     target, times = Counter(targets).most_common(1)[0]
     if times > 1:

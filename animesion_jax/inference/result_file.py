@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from animesion_jax.errors import InputError, encodable, first_line
-from animesion_jax.files import expand_home, locked
+from animesion_jax.files import local_path, locked
 from animesion_jax.inference.writers import CSV_HEADER, Row, Writer, csv_line, write_csv_rows, write_jsonl
 
 FORMATS: dict[str, Writer] = {".csv": write_csv_rows, ".jsonl": write_jsonl}
@@ -23,7 +23,7 @@ def open_result_file(output: str) -> Iterator["ResultFile"]:
     Raises:
       InputError: not a file named *.csv or *.jsonl, or another process has opened it.
     """
-    path = Path(expand_home(output))
+    path = local_path(output)
     if path.suffix.lower() not in FORMATS or (path.exists() and not path.is_file()):
         raise InputError(f"--output={output}: allowed: a file named {' or '.join(f'*{name}' for name in FORMATS)}")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from animesion_jax.errors import InputError, encodable, join_some
-from animesion_jax.files import expand_home, replacing
+from animesion_jax.files import expand_home, local_path, replacing
 from animesion_jax.inference.named_files import RefusedName, create_if_absent, writing
 from animesion_jax.inference.writers import Row
 
@@ -32,11 +32,11 @@ class Sidecars:
           overwrite: whether to replace existing files.
 
         Raises:
-          InputError: two images have the same text file.
+          InputError: two images have the same text file, or the folder is an address.
         """
         self.counts: Counter[str] = Counter()
         self._form, self._overwrite = FORMATS[form], overwrite
-        self._folder = folder and expand_home(folder)
+        self._folder = folder and local_path(folder)
         self._roots = [os.path.join(os.path.abspath(expand_home(path)), "") for path in given]
         images = {os.path.abspath(file) for file in files}
         targets = {image: self._target(image) for image in images}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from animesion_jax.files import expand_home
+from animesion_jax.files import local_path
 from animesion_jax.inference.named_files import RefusedName, create_if_absent, writing
 from animesion_jax.inference.writers import UNKNOWN, Row
 
@@ -26,7 +26,7 @@ def copy_into_folders(rows: Iterable[Row], folder: str) -> Iterator[Row]:
         if "error" not in row:
             name = UNKNOWN if row["unknown"] else folder_name(row["predictions"][0]["class"])
             try:
-                copy_once(Path(row["path"]), Path(expand_home(folder)) / name)
+                copy_once(Path(row["path"]), local_path(folder) / name)
             except RefusedName as error:
                 row = {"path": row["path"], "error": str(error)}
         yield row

@@ -13,7 +13,7 @@ from etils import epath
 
 from animesion_jax.errors import InputError, command
 from animesion_jax.export import run_to_bundle
-from animesion_jax.export.calibrate import calibrate
+from animesion_jax.export.calibrate import calibrate, check_rate
 from animesion_jax.library.folder import build_folder
 from animesion_jax.training.preemption import Preemption
 from animesion_jax.training.train import train as train_on_dataset
@@ -83,8 +83,9 @@ def export_bundle(
         `find_images(["others"])`; without any, each validation image stands in for an unknown character.
 
     Raises:
-      InputError: no such run, or `output` is a folder.
+      InputError: no such run, an invalid rate, or `output` is a folder.
     """
+    check_rate(false_accept_rate)
     workdir, output = os.fspath(workdir), os.fspath(output)
     path = run_to_bundle.export(workdir, output, weights)
     try:

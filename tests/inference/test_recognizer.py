@@ -137,3 +137,21 @@ def test_predict_escapes_letters_outside_the_output_encoding(odd_files, tmp_path
         f"{folder}/line\\nend.png  yui              50.0%",
         f"{folder}/あ.png         yui              50.0%",
     ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "predict --output=gs://b/names.csv",
+        "predict --copy_to=gs://b/sorted",
+        "predict --sidecar --sidecar_to=gs://b/tags",
+        "embed --output=gs://b/faces.npz",
+        "explain --output=gs://b/maps",
+    ],
+)
+def test_outputs_that_must_be_local_refuse_addresses(words, bundle_path, test_faces, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    face = sorted(test_faces[1])[0]
+    assert main(["animesion", *words.split(), f"--bundle={bundle_path}", face]) == 2
+    assert " is not a local path; write a local file" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
