@@ -2,7 +2,9 @@
 
 import difflib
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import ml_collections
@@ -32,7 +34,12 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> ml_collections.Co
     if not file.is_relative_to(packaged_folder()):
         # The user's config files import their neighbours as `from FOLDER import NAME`, from any current folder.
         sys.path.insert(0, str(file.absolute().parent.parent))
-    loaded = _parse(config_flags.DEFINE_config_file, [f"--config={':'.join([str(file), *argument])}"])
+    try:
+        loaded = _parse(config_flags.DEFINE_config_file, [f"--config={':'.join([str(file), *argument])}"])
+    except InputError as error:
+        raise InputError(f"{file}{_line(error, file)}: {error}") from error
+    if not isinstance(loaded, ml_collections.ConfigDict):
+        raise InputError(f"{file}: get_config returns {type(loaded).__name__}; allowed: a ConfigDict")
     for index, override in enumerate(overrides):
         if override.startswith("--"):
             _check_override(loaded, override, overrides[index + 1 : index + 2])
@@ -51,10 +58,22 @@ def _parse(define: Callable[..., Any], arguments: Sequence[str], *defaults: Any)
         cause: BaseException = error
         while cause.__cause__ or cause.__context__:
             cause = cause.__cause__ or cause.__context__
-        raise InputError(first_line(cause)) from error
+        # ml_collections adds all fields of the config.
+        raise InputError(first_line(cause).partition(" Other fields present")[0].lstrip("'")) from error
     if unparsed:
         raise InputError(f"unexpected argument '{unparsed[0]}'")
     return values.config
+
+
+def _line(error: BaseException | None, file: Path) -> str:
+    """Returns ", line N" for the last line of a file in the tracebacks of an error and its causes; "" for none."""
+    line = ""
+    while error:
+        for frame in traceback.extract_tb(error.__traceback__):
+            if frame.filename == str(file):
+                line = f", line {frame.lineno}"
+        error = error.__cause__ or error.__context__
+    return line
 
 
 def _check_override(config: ml_collections.ConfigDict, override: str, following: Sequence[str]) -> None:

@@ -1,7 +1,9 @@
 """Local files behind hf://, https://, http:// and gs:// addresses, downloaded on first use."""
 
+import re
 from collections.abc import Collection
 
+from animesion_jax.errors import InputError
 from animesion_jax.hub import downloads, hugging_face
 from animesion_jax.hub.downloads import CACHE_VARIABLE, cache_folder, cache_path, without_secrets
 from animesion_jax.hub.fetched import Fetched, sha256
@@ -23,7 +25,9 @@ __all__ = [
 
 
 def is_address(path: str) -> bool:
-    """Returns whether `path` starts with one of `SCHEMES`."""
+    """Returns whether `path` starts with one of `SCHEMES`; InputError for another scheme, such as s3://."""
+    if re.match("[A-Za-z][A-Za-z0-9+.-]*://", path) and not path.startswith(SCHEMES):
+        raise InputError(f"{path} cannot be read; allowed: a local path, {', '.join(SCHEMES)}")
     return path.startswith(SCHEMES)
 
 

@@ -100,13 +100,14 @@ def test_load_config_reports_a_bad_override_in_one_line(override, message):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("def get_config(:", "invalid syntax"),
-        ("import no_such_module\ndef get_config(): pass", "no_such_module"),
-        ("def get_config(): raise ValueError('no config today')", "no config today"),
-        ("def get_config(): return nothing", "nothing"),
+        ("def get_config(:", ".py: invalid syntax"),
+        ("import no_such_module\ndef get_config(): pass", ".py, line 1: No module named 'no_such_module'"),
+        ("def get_config(): raise ValueError('no config today')", ".py, line 1: no config today"),
+        ("def get_config():\n return nothing", ".py, line 2: name 'nothing' is not defined"),
+        ("def get_config():\n pass", "get_config returns NoneType; allowed: a ConfigDict"),
         (
             "from animesion_jax.config import default_config\ndef get_config():\n default_config().epoch = 3",
-            "epoch",
+            '.py, line 3: Key "epoch" does not exist',
         ),
     ],
 )

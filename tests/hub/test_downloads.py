@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from animesion_jax import hub
+from animesion_jax.bundle import load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.hub import downloads
 from animesion_jax.pretrained import sources
@@ -200,7 +201,7 @@ def test_fetch_without_a_home_folder_says_what_to_set(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("file:///etc/passwd.npz", ["no weights at", "allowed"]),
+        ("file:///etc/passwd.npz", ["cannot be read", "allowed: a local path, hf://"]),
         ("google/imagenet21k/ViT-B_61", ["google/imagenet21k/ViT-B_16"]),
         ("~nobody-of-this-name/x.npz", ["~nobody-of-this-name/x.npz"]),
         ("https://127.0.0.1:1/weights.h5", ["weights.h5", "'.h5'", ".safetensors"]),
@@ -216,3 +217,10 @@ def test_locate_refuses_invalid_and_missing_sources_in_one_line(server, tmp_path
     message = str(caught.value)
     assert "\n" not in message and all(word in message for word in words), message
     assert not _files(tmp_path) and not server.requests
+
+
+@pytest.mark.parametrize("address", ["HF://owner/repo", "s3://bucket/file.msgpack", "file:///tmp/file.msgpack"])
+def test_addresses_of_other_schemes_are_refused(address):
+    for read in (hub.is_address, load_bundle):
+        with pytest.raises(InputError, match="cannot be read; allowed: a local path, hf://, https://, http://, gs://"):
+            read(address)
