@@ -7,11 +7,14 @@ from typing import NamedTuple
 import animesion_jax
 from animesion_jax import hub
 from animesion_jax.bundle import ENDING
-from animesion_jax.errors import InputError, first_line, join_some
+from animesion_jax.errors import InputError, join_some
 from animesion_jax.hub.hugging_face import MAIN, explain, parse
 
 # Names in the repository. All bundles have the same name, because hf://OWNER/REPO allows only one.
 BUNDLE, CARD = f"bundle{ENDING}", "README.md"
+
+# The hub checks the card before it takes any file; further lines of its error list the faults.
+INVALID_CARD = "Invalid metadata in README.md."
 
 
 class Target(NamedTuple):
@@ -109,13 +112,11 @@ def upload(target: Target, bundle: Path, card: str) -> str:
     Raises:
       InputError: the hub refuses the token or the card, or cannot be reached.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
+    from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi(library_name="animesion_jax", library_version=animesion_jax.__version__)
     files = {BUNDLE: str(bundle), CARD: card.encode()}
     try:
-        # Before anything is created: the hub refuses licences that it does not know.
-        ModelCard(card).validate()
         if target.is_new:
             api.create_repo(target.repo, private=target.private)
         if target.is_new_branch:
@@ -126,10 +127,8 @@ def upload(target: Target, bundle: Path, card: str) -> str:
             revision=target.revision,
             commit_message=f"Upload a bundle with animesion_jax {animesion_jax.__version__}",
         )
-    except ValueError as error:
-        raise InputError(
-            f"{target.address}: the card is refused: {first_line(error)}; give another --licence"
-        ) from error
     except Exception as error:
+        if str(error).startswith(INVALID_CARD):
+            raise InputError(f"{target.address}: {' '.join(str(error).split())}; give another --licence") from error
         raise explain(error, target.address, pushes=True) from error
     return commit.oid

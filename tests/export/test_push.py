@@ -106,7 +106,7 @@ def test_push_checks_before_it_writes_and_refuses_an_ambiguous_address(hub, cali
         f"{push}hf://me/toy --format=onnx": ["--push uploads a bundle, not --format=onnx"],
         f"{push}hf://me/toy --output=gs://b/x.msgpack": ["--output=gs://b/x.msgpack with --push"],
         f"{push}hf://me/toy --licence='All mine'": ["--licence=All mine; allowed: an identifier such as apache-2.0"],
-        f"{push}hf://me/typo --licence=apache2": ["the card is refused", "must be one of", "another --licence"],
+        f"{push}hf://me/typo --licence=apache2": ["Invalid metadata", '"license" must be one of', "another --licence"],
         f"export --bundle={calibrated[0]} --public": ["--public is for --push; give both"],
         f"export --bundle={calibrated[0]}": ["--output is missing"],
     }

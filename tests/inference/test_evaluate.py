@@ -1,6 +1,7 @@
 """Metrics of a bundle on folders, compared with `evaluate` of its run, `predict` and values worked out by hand."""
 
 import csv
+import dataclasses
 import json
 import math
 import shlex
@@ -14,6 +15,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from animesion_jax.bundle import extend_bundle
 from animesion_jax.data.datasets import load_dataset
 from animesion_jax.inference import evaluate as evaluate_module
 from animesion_jax.inference.recognizer import load
@@ -63,15 +65,20 @@ def test_evaluate_of_a_bundle_equals_that_of_its_run(trained, bundle_path, test_
 
 
 def test_rates_and_loss_agree_with_predict(calibrated, test_faces, tmp_path, capsys, caplog):
-    """Two characters, and five whose folders are misspelt, for the model rejects some of either."""
-    bundle, names = str(calibrated[0]), sorted(path.name for path in test_faces.iterdir())[:7]
+    """Two characters, and five whose folders are misspelt; the threshold is such that some of either are rejected."""
+    names = sorted(path.name for path in test_faces.iterdir())[:7]
     misspelt = {f"{name}x": name for name in names[2:]}
     folders = {name: name for name in names[:2]} | misspelt
+    (tmp_path / "faces").mkdir()
     for folder, name in folders.items():
-        (tmp_path / folder).symlink_to(test_faces / name)
-    result = _evaluate(capsys, bundle, tmp_path)
+        (tmp_path / "faces" / folder).symlink_to(test_faces / name)
+    files = [file for folder in folders for file in (tmp_path / "faces" / folder).iterdir()]
+    recognizer = load(str(calibrated[0]))
+    likeliest = [row["predictions"][0]["probability"] for row in recognizer.predict_files(files, top_k=1)]
+    calibration = dataclasses.asdict(recognizer.bundle.calibration) | {"threshold": float(np.median(likeliest))}
+    bundle = str(extend_bundle(str(calibrated[0]), str(tmp_path / "median.msgpack"), calibration=calibration))
+    result = _evaluate(capsys, bundle, tmp_path / "faces")
     unknown, strangers, losses = [], [], []
-    files = [file for folder in folders for file in (tmp_path / folder).iterdir()]
     for row in load(bundle).predict_files(files, top_k=20):
         folder = Path(row["path"]).parent.name
         (strangers if folder in misspelt else unknown).append(row["unknown"])
