@@ -72,8 +72,8 @@ def _read_file(path: str) -> dict[str, Any]:
         raise InputError(f"no bundle at {file}; write one: {command('export', workdir=workdir, output='mine.msgpack')}")
     with file.open("rb") as stream:
         try:
-            hashing = _Hashing(stream)
-            tree = read_tree(hashing, size(file))
+            reader = _Hashing(stream) if origin else stream
+            tree = read_tree(reader, size(file))
             if not isinstance(tree, dict) or not is_exactly(tree.get("format"), FORMAT):
                 raise ValueError(f"it does not declare the format '{FORMAT}'")
             if not is_exactly(tree.get("version"), VERSION):
@@ -84,4 +84,4 @@ def _read_file(path: str) -> dict[str, Any]:
             if local != path:
                 where, fix = f"{path}, downloaded to {file},", "give another address, or delete that file and try again"
             raise InputError(f"{where} is damaged or not a bundle ({first_line(error)}); {fix}") from error
-    return tree | ({"origin": origin | {"sha256": hashing.hexdigest()}} if origin else {})
+    return tree | ({"origin": origin | {"sha256": reader.hexdigest()}} if origin else {})

@@ -61,7 +61,7 @@ def fetch(address: str, endings: Collection[str] = ()) -> Fetched:
 
 
 def _from_cache(address: str, place: Place, endings: Collection[str], why: InputError) -> Fetched:
-    """Returns the file that an earlier download of the revision left in the cache; raises `why` if there is none."""
+    """Returns the file that an earlier download of the revision left in the cache; raises `why` if it is missing."""
     from huggingface_hub import constants, snapshot_download
 
     patterns = place.file or [f"*{ending}" for ending in endings]

@@ -22,11 +22,12 @@ def copy_into_folders(rows: Iterable[Row], folder: str) -> Iterator[Row]:
     name becomes "NAME (2)". An image that was copied before is not copied again. If the name of a copy is too long, the
     row becomes {"path", "error"}.
     """
+    target = local_path(folder)
     for row in rows:
         if "error" not in row:
             name = UNKNOWN if row["unknown"] else folder_name(row["predictions"][0]["class"])
             try:
-                copy_once(Path(row["path"]), local_path(folder) / name)
+                copy_once(Path(row["path"]), target / name)
             except RefusedName as error:
                 row = {"path": row["path"], "error": str(error)}
         yield row
