@@ -61,6 +61,7 @@ class _Hashing:
 
 def _read_file(path: str) -> dict[str, Any]:
     """Returns the tree in a bundle's file, with the file's origin if it is remote; checks format and version only."""
+    hub.check_scheme(path)
     origin, local = {}, path
     if path.startswith("gs://"):
         origin = {"address": path}

@@ -16,6 +16,7 @@ __all__ = [
     "Fetched",
     "cache_folder",
     "cache_path",
+    "check_scheme",
     "fetch",
     "file_name",
     "is_address",
@@ -25,10 +26,14 @@ __all__ = [
 
 
 def is_address(path: str) -> bool:
-    """Returns whether `path` starts with one of `SCHEMES`; InputError for another scheme, such as s3://."""
-    if re.match("[A-Za-z][A-Za-z0-9+.-]*://", path) and not path.startswith(SCHEMES):
-        raise InputError(f"{path} cannot be read; allowed: a local path, {', '.join(SCHEMES)}")
+    """Returns whether `path` starts with one of `SCHEMES`."""
     return path.startswith(SCHEMES)
+
+
+def check_scheme(path: str) -> None:
+    """Raises InputError for an address of another scheme than `SCHEMES`, such as s3://."""
+    if re.match("[A-Za-z][A-Za-z0-9+.-]*://", path) and not is_address(path):
+        raise InputError(f"{path} cannot be read; allowed: a local path, {', '.join(SCHEMES)}")
 
 
 def file_name(address: str) -> str:

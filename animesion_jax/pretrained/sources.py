@@ -66,6 +66,7 @@ def locate(path: str, suffixes: Collection[str]) -> hub.Fetched:
       InputError: no such file or name, an ending that cannot be read, or a failed download.
     """
     address = NAMED[path].url if path in NAMED else path
+    hub.check_scheme(address)
     remote = hub.is_address(address)
     file = Path(expand_home(address))
     if not remote and not file.is_file():

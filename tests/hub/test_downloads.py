@@ -221,6 +221,6 @@ def test_locate_refuses_invalid_and_missing_sources_in_one_line(server, tmp_path
 
 @pytest.mark.parametrize("address", ["HF://owner/repo", "s3://bucket/file.msgpack", "file:///tmp/file.msgpack"])
 def test_addresses_of_other_schemes_are_refused(address):
-    for read in (hub.is_address, load_bundle):
+    for read in (hub.check_scheme, load_bundle):
         with pytest.raises(InputError, match="cannot be read; allowed: a local path, hf://, https://, http://, gs://"):
             read(address)
