@@ -18,10 +18,12 @@ Shapes = Mapping[str, Any]
 class Rollout(NamedTuple):
     """Explain a model by attention rollout (Abnar and Zuidema, 2020, arXiv:2005.00928)."""
 
-    # Paths of a model's `nn.MultiHeadDotProductAttention` modules, from the first to the last.
+    # Paths of a model's `kernels.attention.DotProduct` modules, from the first to the last.
     layers: Callable[[Any], Sequence[str]]
-    # Whether its classifier sees the first token instead of the mean of all.
-    has_class_token: Callable[[Any], bool]
+    # Number of a model's tokens before those of the patches.
+    num_prefix_tokens: Callable[[Any], int]
+    # Whether its classifier sees the first token instead of the mean of the patches.
+    sees_class_token: Callable[[Any], bool]
 
 
 class GradCam(NamedTuple):
@@ -32,10 +34,35 @@ class GradCam(NamedTuple):
 
 
 class Positions(NamedTuple):
-    """The variables of a (1, tokens, width) table of position embeddings and of the class token, its first row."""
+    """The (1, tokens, width) table of position embeddings: its variable, and the class token's, which is its first row."""
 
     table: str
     class_token: str
+
+
+class RelativePositions(NamedTuple):
+    """Tables of relative position biases: a regular expression of their variables.
+
+    A table is ((2 g - 1)**2 + 3, heads) for a grid of g x g patches; its last three rows belong to the class token.
+    """
+
+    tables: str
+
+
+class Timm(NamedTuple):
+    """timm's counterpart of a family: `pretrained` reads its files, `export` writes them.
+
+    Attributes:
+      models: timm's names by our models'.
+      names: pairs of a regular expression of our modules or parameters, such as r"blocks_(\d+)/norm1", and timm's name
+        of it, such as "blocks.{0}.norm1". A first match counts.
+      arguments: further arguments of `timm.create_model` for a bundle's description, besides the model's name, the
+        number of classes and the image size.
+    """
+
+    models: Mapping[str, str]
+    names: Sequence[tuple[str, str]]
+    arguments: Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -57,11 +84,12 @@ class Family:
       explain: the method of `explain`, and the modules that it reads.
       weights: published weights that `pretrained` starts from (a name in pretrained/sources.py), by model name.
       paper_trainable: part of pretrained models that the paper trains, "all" or "head".
-      export_layout: library whose weight names `export` writes, "torchvision" or "timm"; None for none.
+      has_torchvision_names: whether `export` writes its weights under torchvision's names.
+      timm: its counterpart in timm; None for none.
       identify: returns the model's name, or a description, for arrays of this family; None for other arrays.
       read_options: returns the options that the shapes of some arrays reveal; empty for arrays of another family.
       optional: options that add a module of the same name, which a file may have and a model may lack.
-      positions: position embeddings; None for none.
+      positions: absolute or relative position embeddings; None for none.
     """
 
     name: str
@@ -75,11 +103,12 @@ class Family:
     explain: Rollout | GradCam
     weights: Mapping[str, str] = field(default_factory=dict)
     paper_trainable: str = "all"
-    export_layout: str | None = None
+    has_torchvision_names: bool = False
+    timm: Timm | None = None
     identify: Callable[[Shapes], str | None] = lambda shapes: None
     read_options: Callable[[Shapes], dict[str, Any]] = lambda shapes: {}
     optional: tuple[str, ...] = ()
-    positions: Positions | None = None
+    positions: Positions | RelativePositions | None = None
 
 
 def count_units(shapes: Shapes, pattern: str) -> tuple[int, ...]:

@@ -146,6 +146,6 @@ FAMILY = Family(
     # torchvision has no ResNet-10.
     weights={f"resnet{depth}": f"timm/resnet{depth}.tv_in1k" for depth in SIZES if depth > 10},
     paper_trainable="head",
-    export_layout="torchvision",
+    has_torchvision_names=True,
     identify=_identify,
 )
