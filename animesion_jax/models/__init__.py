@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 from animesion_jax.errors import InputError
 from animesion_jax.models import resnet, shallownet, vit_family
-from animesion_jax.models.family import HEAD, Family, GradCam, Positions, Rollout
+from animesion_jax.models.family import HEAD, Family, GradCam, Positions, RelativePositions, Rollout, Timm
 
 __all__ = [
-    "DTYPES", "FAMILIES", "HEAD", "MODELS", "Family", "GradCam", "Positions", "Rollout",
+    "DTYPES", "FAMILIES", "HEAD", "MODELS", "Family", "GradCam", "Positions", "RelativePositions", "Rollout", "Timm",
     "abstract_variables", "create_model", "family_of", "init_variables",
 ]  # fmt: skip
 

@@ -5,14 +5,15 @@ from functools import partial
 from typing import Any
 
 from animesion_jax.models import vit
-from animesion_jax.models.family import Family, Positions, Rollout, Shapes, count_units
+from animesion_jax.models.family import HEAD, Family, Positions, Rollout, Shapes, Timm, count_units
 from animesion_jax.models.vit import VisionTransformer
 
 CLASS_TOKEN = "params/cls"
 PRE_LOGITS = "params/pre_logits/kernel"
 EMBEDDING = "params/embedding/kernel"
 POSITIONS = "params/Transformer/posembed_input/pos_embedding"
-ATTENTION = "Transformer/encoderblock_{}/MultiHeadDotProductAttention_0"
+BLOCK = "Transformer/encoderblock_{}"
+ATTENTION = f"{BLOCK}/MultiHeadDotProductAttention_0"
 QUERY = f"params/{ATTENTION.format(0)}/query/kernel"
 MLP = "params/Transformer/encoderblock_0/MlpBlock_0/Dense_0/kernel"
 
@@ -67,6 +68,49 @@ MODELS = {
     )
 }
 
+# timm's GELU is exact by default, and its class token is the classifier's input.
+GELUS = {"tanh": {"act_layer": "gelu_tanh"}, "erf": {}}
+POOLS = {"token": {}, "mean": {"class_token": False, "global_pool": "avg", "fc_norm": False}}
+ANY_BLOCK = BLOCK.format(r"(\d+)")
+TIMM = Timm(
+    models={
+        "vit_ti16": "vit_tiny_patch16_224",
+        "vit_s16": "vit_small_patch16_224",
+        "vit_s32": "vit_small_patch32_224",
+        "vit_b16": "vit_base_patch16_224",
+        "vit_b32": "vit_base_patch32_224",
+        "vit_l16": "vit_large_patch16_224",
+        "vit_l32": "vit_large_patch32_224",
+        "vit_h14": "vit_huge_patch14_224",
+        "r26_vit_b32": "vit_base_r26_s32_224",
+        "r50_vit_b16": "vit_base_r50_s16_224",
+        "r50_vit_l32": "vit_large_r50_s32_224",
+    },
+    # timm counts from 0; the stem's stages and units count from 1 in Google's files.
+    names=(
+        ("cls", "cls_token"),
+        ("Transformer/posembed_input/pos_embedding", "pos_embed"),
+        ("embedding", "patch_embed.proj"),
+        ("Transformer/encoder_norm", "norm"),
+        (HEAD, "head"),
+        (f"{ANY_BLOCK}/LayerNorm_0", "blocks.{0}.norm1"),
+        (f"{ANY_BLOCK}/LayerNorm_1", "blocks.{0}.norm2"),
+        (f"{ANY_BLOCK}/MlpBlock_0/Dense_0", "blocks.{0}.mlp.fc1"),
+        (f"{ANY_BLOCK}/MlpBlock_0/Dense_1", "blocks.{0}.mlp.fc2"),
+        (f"{ANY_BLOCK}/MultiHeadDotProductAttention_0/out", "blocks.{0}.attn.proj"),
+        # pretrained/timm_vit.py joins query, key and value.
+        (f"{ANY_BLOCK}/MultiHeadDotProductAttention_0/qkv", "blocks.{0}.attn.qkv"),
+        ("conv_root", "patch_embed.backbone.stem.conv"),
+        ("gn_root", "patch_embed.backbone.stem.norm"),
+        (r"block(\d+)/unit(\d+)/conv_proj", "patch_embed.backbone.stages.{0:-1}.blocks.{1:-1}.downsample.conv"),
+        (r"block(\d+)/unit(\d+)/gn_proj", "patch_embed.backbone.stages.{0:-1}.blocks.{1:-1}.downsample.norm"),
+        (r"block(\d+)/unit(\d+)/conv(\d)", "patch_embed.backbone.stages.{0:-1}.blocks.{1:-1}.conv{2}"),
+        (r"block(\d+)/unit(\d+)/gn(\d)", "patch_embed.backbone.stages.{0:-1}.blocks.{1:-1}.norm{2}"),
+    ),
+    # GroupNorms have an epsilon of 1e-5 in timm's hybrids, 1e-6 in Google's; no argument of timm changes it.
+    arguments=lambda description: GELUS[description.get("gelu", "tanh")] | POOLS[description.get("pool", "token")],
+)
+
 FAMILY = Family(
     name="vit",
     models=MODELS,
@@ -83,8 +127,9 @@ FAMILY = Family(
     optimizer="adamw",
     has_batch_norm=False,
     explain=Rollout(
-        layers=lambda model: [ATTENTION.format(place) for place in range(model.num_layers)],
-        has_class_token=lambda model: model.pool == "token",
+        layers=lambda model: [f"{ATTENTION.format(place)}/dot_product" for place in range(model.num_layers)],
+        num_prefix_tokens=lambda model: int(model.pool == "token"),
+        sees_class_token=lambda model: model.pool == "token",
     ),
     # For the paper's models the files that the paper started from.
     weights={
@@ -100,7 +145,7 @@ FAMILY = Family(
         "r26_vit_b32": "google/imagenet21k/R26+ViT-B_32",
         "r50_vit_l32": "google/imagenet21k/R50+ViT-L_32",
     },
-    export_layout="timm",
+    timm=TIMM,
     identify=_identify,
     read_options=_read_options,
     optional=("pre_logits",),
