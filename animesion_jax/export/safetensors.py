@@ -2,15 +2,17 @@
 
 import json
 import logging
+from functools import partial
 
 import safetensors.numpy
 from etils import epath
 
 from animesion_jax.bundle import Bundle, metadata
 from animesion_jax.errors import InputError
-from animesion_jax.export.timm_names import timm_arguments, to_timm
 from animesion_jax.files import write_whole
 from animesion_jax.models import FAMILIES, family_of
+from animesion_jax.pretrained import timm_vit
+from animesion_jax.pretrained.timm import to_timm
 from animesion_jax.pretrained.torchvision import to_torchvision
 
 log = logging.getLogger(__name__)
@@ -24,16 +26,24 @@ def write_safetensors(bundle: Bundle, output: str) -> list[epath.Path]:
     """
     name = bundle.description["name"]
     family = family_of(name)
-    if family.export_layout is None:
-        allowed = ", ".join(model for each in FAMILIES.values() if each.export_layout for model in each.models)
+    if not (family.timm or family.has_torchvision_names):
+        able = (each for each in FAMILIES.values() if each.timm or each.has_torchvision_names)
+        allowed = ", ".join(model for each in able for model in each.models)
         raise InputError(f"neither torchvision nor timm has {name}; allowed: {allowed}; or give --format=onnx")
     if bundle.description.get("pre_logits"):
         raise InputError(
             f"timm's {name} has no pre_logits layer, this one has; allowed: a model of pre_logits=False; or give "
             "--format=onnx"
         )
-    if family.export_layout == "timm":
-        arrays, function, arguments = to_timm(bundle.variables), "timm.create_model", timm_arguments(bundle.description)
+    if family.timm:
+        write = timm_vit.to_timm if family.name == "vit" else partial(to_timm, family=family)
+        arrays, function = write(bundle.variables), "timm.create_model"
+        arguments = {
+            "model_name": family.timm.models[name],
+            "num_classes": bundle.description["num_classes"],
+            "img_size": bundle.image_size,
+            **family.timm.arguments(bundle.description),
+        }
     else:
         arrays, function = to_torchvision(bundle.variables), f"torchvision.models.{name}"
         arguments = {"num_classes": bundle.description["num_classes"]}

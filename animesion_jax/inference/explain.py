@@ -19,6 +19,7 @@ from animesion_jax.images import EXPLAINED, read_image
 from animesion_jax.inference.forward import apply_to_pixels, character_logits
 from animesion_jax.inference.named_files import RefusedName, writing
 from animesion_jax.models import Rollout, family_of
+from animesion_jax.models.kernels.attention import DotProduct
 from animesion_jax.preprocessing import resize
 
 # Every 17th of the 256 colours of Turbo (Mikhailov, 2019, "Turbo, An Improved Rainbow Colormap for Visualization").
@@ -34,41 +35,47 @@ MAX_OVERLAY_SIDE = 1024
 Forward = Callable[[], jax.Array]
 
 
-def rollout(layers: Sequence[str], has_class_token: bool, forward: Forward) -> tuple[jax.Array, jax.Array]:
+def rollout(method: Rollout, model: nn.Module, forward: Forward) -> tuple[jax.Array, jax.Array]:
     """Returns the logits, and a map of how much attention each patch gets through all layers.
 
     Attention rollout (Abnar and Zuidema, 2020, arXiv:2005.00928): averages attention over heads, mixes it half and half
     with the identity for the residual connection, and multiplies the layers. The map is the row of the class token, or
-    the mean of all rows for classifiers on the mean of the patches.
+    the mean of the patches' rows for classifiers on the mean of the patches.
 
     Args:
-      layers: paths of the attention modules in the model, from the first to the last.
-      has_class_token: whether the classifier sees the first token instead of the mean of all.
+      method: of the model's family.
+      model: a module of the family.
       forward: runs the model on (batch, S, S, 3) images.
 
     Returns:
       (batch, characters) logits and a (batch, grid, grid) float32 map of values from 0.
     """
-    captured: dict[str, jax.Array] = {}
+    weights: dict[str, jax.Array] = {}
 
-    def keep(method: Callable, arguments: tuple, options: dict, context: Any) -> Any:
-        result = method(*arguments, **options)
-        if context.module.name in ("query", "key") and context.method_name == "__call__":
-            captured["/".join(context.module.path)] = result
-        return result
+    def keep(call: Callable, arguments: tuple, options: dict, context: Any) -> Any:
+        if isinstance(context.module, DotProduct) and context.method_name == "__call__":
+            weights["/".join(context.module.path)] = _weights(context.module.tokens, *arguments, **options)
+        return call(*arguments, **options)
 
     with nn.intercept_methods(keep):
         logits = forward()
     flow = None
-    for layer in layers:
-        query, key = captured[f"{layer}/query"], captured[f"{layer}/key"]
-        weights = nn.dot_product_attention_weights(query, key, force_fp32_for_softmax=True)
-        weights = weights.astype(jnp.float32).mean(1)
-        mixed = 0.5 * weights + 0.5 * jnp.eye(weights.shape[-1])
+    for layer in method.layers(model):
+        mean = weights[layer].mean(1)
+        mixed = 0.5 * mean + 0.5 * jnp.eye(mean.shape[-1])
         flow = mixed if flow is None else mixed @ flow
-    patches = flow[:, 0, 1:] if has_class_token else flow.mean(1)
+    first = method.num_prefix_tokens(model)
+    patches = flow[:, 0, first:] if method.sees_class_token(model) else flow[:, first:, first:].mean(1)
     grid = round(patches.shape[-1] ** 0.5)
     return logits, patches.reshape(-1, grid, grid)
+
+
+def _weights(
+    tokens: int, query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None = None
+) -> jax.Array:
+    """Returns (batch, heads, tokens, tokens) float32 weights; tokens after the first `tokens` are padding."""
+    query, key = query[:, :tokens], key[:, :tokens]
+    return nn.dot_product_attention_weights(query, key, bias=bias, force_fp32_for_softmax=True).astype(jnp.float32)
 
 
 def grad_cam(features: str, forward: Forward, class_ids: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
@@ -129,8 +136,7 @@ class Explainer:
                 return character_logits(bundle, *apply_to_pixels(bundle, variables, images))
 
             if self.uses_attention:
-                layers, token = self._method.layers(bundle.model), self._method.has_class_token(bundle.model)
-                logits, maps = rollout(layers, token, forward)
+                logits, maps = rollout(self._method, bundle.model, forward)
             else:
                 logits, maps = grad_cam(self._method.features(bundle.model), forward, class_ids)
             maximum = maps.max((1, 2), keepdims=True)

@@ -34,7 +34,7 @@ class GradCam(NamedTuple):
 
 
 class Positions(NamedTuple):
-    """The (1, tokens, width) table of position embeddings: its variable, and the class token's, which is its first row."""
+    """The variables of a (1, tokens, width) table of position embeddings and of the class token, its first row."""
 
     table: str
     class_token: str
@@ -50,7 +50,7 @@ class RelativePositions(NamedTuple):
 
 
 class Timm(NamedTuple):
-    """timm's counterpart of a family: `pretrained` reads its files, `export` writes them.
+    r"""timm's counterpart of a family: `pretrained` reads its files, `export` writes them.
 
     Attributes:
       models: timm's names by our models'.

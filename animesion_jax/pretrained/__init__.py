@@ -13,13 +13,13 @@ import flax.linen as nn
 
 from animesion_jax import hub
 from animesion_jax.files import expand_home
-from animesion_jax.pretrained import google, own, sources, torchvision
+from animesion_jax.pretrained import google, own, sources, torch_files
 from animesion_jax.pretrained.merge import Weights, merge
 
 READERS: dict[str, Callable[[Path], Weights]] = {
     ".npz": google.read,
-    ".safetensors": torchvision.read_safetensors,
-    ".pth": torchvision.read_pth,
+    ".safetensors": torch_files.read_safetensors,
+    ".pth": torch_files.read_pth,
     ".msgpack": own.read_bundle,
 }
 

@@ -9,8 +9,9 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
+from animesion_jax.pretrained import layouts
 from animesion_jax.pretrained.layouts import READ_PREFIX
-from animesion_jax.pretrained.merge import LeftOut, Weights, damaged
+from animesion_jax.pretrained.merge import Fate, Weights, damaged
 
 # Trainers store these beside the parameters.
 OPTIMIZER = re.compile(r"(opt|opt_state|optimizer|state|step|epoch)(/|$)")
@@ -47,13 +48,14 @@ def read(file: Path) -> Weights:
             for key in archive.files:
                 prefix = READ_PREFIX.match(key).group()
                 if not prefix and (other := OPTIMIZER.match(key)):
-                    weights.left_out.append(LeftOut(other.group(1), "optimizer state"))
+                    weights.fates.append(Fate(other.group(1), "left out: optimizer state"))
                 else:
                     parts = key.removeprefix(prefix).split("/")
                     name = "/".join(LINEN_NAMES.get(part, part) for part in parts)
                     weights.add(f"params/{name}", key, _clean(name, archive[key]))
     except Exception as error:  # zipfile and numpy raise a dozen types on damaged bytes
         raise damaged(file, ".npz of plain arrays", error) from error
+    layouts.check(weights.source, weights.keys.values())
     return weights
 
 

@@ -14,6 +14,8 @@ READ = (GOOGLE, TORCHVISION)
 MAX_NAME = 80
 # Trainers store the parameters of their state under these; google.py removes them.
 READ_PREFIX = re.compile(r"(opt/target/)?(params/)?")
+# PyTorch's wrappers of models add these to every name; torch_files.py removes them.
+WRAPPERS = re.compile(r"((module|model|_orig_mod)\.)*")
 # Names that identify a layout, all after one prefix. A layout that has the names of another one, and more, comes first.
 LAYOUTS: dict[str, tuple[str, ...]] = {
     "timm's Swin Transformer": ("layers.0.blocks.0.attn.qkv.weight",),
@@ -79,19 +81,20 @@ def identify(names: Collection[str]) -> Layout:
     return Layout(None, shared[: max(shared.rfind("."), shared.rfind("/")) + 1])
 
 
-def check(source: str, names: Collection[str]) -> None:
-    """Raises InputError if no reader supports the layout, or its prefix; accepts unknown layouts."""
+def check(source: str, names: Collection[str]) -> Layout:
+    """Returns the layout; InputError if no reader supports it, or its prefix. Unknown layouts are accepted."""
     layout = identify(names)
     if layout.name is None:
-        return
+        return layout
     if layout.name not in READ:
         raise InputError(
             f"{source} has {len(names)} arrays with {layout}, which are not supported; allowed: {GOOGLE} (.npz), "
             f"{TORCHVISION} (.safetensors, .pth), a bundle or workdir of ours, or a name of "
             "animesion_jax/pretrained/sources.py such as google/imagenet21k/ViT-B_16"
         )
-    if not READ_PREFIX.fullmatch(layout.prefix):
+    if not (READ_PREFIX.fullmatch(layout.prefix) or WRAPPERS.fullmatch(layout.prefix)):
         raise InputError(
             f"{source} has {len(names)} arrays with {layout}, which is not supported; save each array as "
             f"name.removeprefix('{shorten(layout.prefix, MAX_NAME)}')"
         )
+    return layout

@@ -1,5 +1,6 @@
 """Merges a file's arrays into a model's variables, and reports how every array of both was used."""
 
+import math
 import re
 import sys
 from dataclasses import dataclass, field
@@ -10,9 +11,10 @@ import numpy as np
 from flax import traverse_util
 
 from animesion_jax.errors import InputError, first_line, join_some, shorten
-from animesion_jax.models import FAMILIES, HEAD
+from animesion_jax.models import FAMILIES, HEAD, Positions, RelativePositions
 from animesion_jax.pretrained import layouts, variants
 from animesion_jax.pretrained.positions import resample_positions
+from animesion_jax.pretrained.relative_positions import resample_relative_positions
 
 CLASSIFIER = f"params/{HEAD}/"
 FLOATS = ("float32", "float64", "float16", "bfloat16")
@@ -24,11 +26,11 @@ MAX_SHAPE = 60
 Arrays = dict[str, np.ndarray]
 
 
-class LeftOut(NamedTuple):
-    """An array of a file that is not used: its name in the summary, why, and its number of values if it was read."""
+class Fate(NamedTuple):
+    """How an array was used that has no variable: its name in the summary, in words, its number of values if read."""
 
     group: str
-    reason: str
+    fate: str
     size: int | None = None
 
 
@@ -40,17 +42,23 @@ class Weights:
       source: the file, for messages.
       arrays: float32 by "collection/module/.../leaf", as in our variables.
       keys: the file's own name of each array, refused ones included.
-      left_out: arrays that are not weights.
+      fates: of the arrays that are folded into others, or are no weights.
       offenders: messages about arrays that cannot be used.
       class_names: names by class id of the file's classifier; None if the file has none.
+      joined_heads: whether the heads of attention kernels and biases are one axis, which merge splits as in the model.
+      prefix: taken off the file's names.
+      rule: how positions are resampled for another grid, a key of `positions.RULES`.
     """
 
     source: str
     arrays: Arrays = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
-    left_out: list[LeftOut] = field(default_factory=list)
+    fates: list[Fate] = field(default_factory=list)
     offenders: list[str] = field(default_factory=list)
     class_names: tuple[str, ...] | None = None
+    joined_heads: bool = False
+    prefix: str = ""
+    rule: str = "google"
 
     def add(self, name: str, key: str, array: Any) -> None:
         """Adds an array under our name; an offender if its values are not finite floats or the name is taken."""
@@ -90,24 +98,23 @@ def merge(weights: Weights, model_name: str, variables: dict[str, Any], keep_hea
         the first of each and counts the others.
     """
     wanted = traverse_util.flatten_dict(variables, sep="/")
-    layouts.check(weights.source, weights.keys.values())
     variants.check(weights.source, weights.arrays, wanted)
-    arrays, left_out = _leave_out(weights, wanted, keep_head)
+    arrays, others = _leave_out(weights, wanted, keep_head)
     new_head = not any(name.startswith(CLASSIFIER) for name in arrays)
-    tables = {each.table: each.class_token for family in FAMILIES.values() if (each := family.positions)}
 
     result, fates, missing, reshaped = {}, {}, [], []
     for name, variable in wanted.items():
         array, shape = arrays.get(name), variable.shape
+        if weights.joined_heads and array is not None and _are_joined(array, shape):
+            array = array.reshape(shape)
         if new_head and name.startswith(CLASSIFIER):
             is_abstract = isinstance(variable, jax.ShapeDtypeStruct)
             result[name] = np.zeros(shape, np.float32) if is_abstract else np.asarray(variable, np.float32)
             fates[name] = "re-initialised" if result[name].any() else "re-initialised to zero"
         elif array is not None and array.shape == shape:
             result[name], fates[name] = array, "loaded"
-        elif array is not None and name in tables and array.ndim == 3 and array.shape[::2] == shape[::2]:
-            result[name] = resample_positions(weights.source, array, shape[1], has_token=tables[name] in wanted)
-            fates[name] = f"resampled, {array.shape[1]} to {shape[1]} tokens"
+        elif array is not None and (resampled := _resample(weights, name, array, wanted)):
+            result[name], fates[name] = resampled
         elif array is not None:
             reshaped.append(f"{_show(weights.keys[name], array)} for {_show_shape(variable)}")
         elif name not in weights.keys:  # otherwise it is an offender already
@@ -121,8 +128,30 @@ def merge(weights: Weights, model_name: str, variables: dict[str, Any], keep_hea
     }
     if any(faults.values()):
         raise _misfit(weights, model_name, faults)
-    print("\n".join(_summarize(weights.source, result, fates, left_out)), file=sys.stderr)
+    print("\n".join(_summarize(weights, result, fates, others)), file=sys.stderr)
     return traverse_util.unflatten_dict(result, sep="/")
+
+
+def _are_joined(array: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Returns whether an array is that of attention but for the axis of heads, such as (D, D) for (D, heads, width)."""
+    return array.ndim == len(shape) - 1 and array.size == math.prod(shape) and len(shape) in (2, 3)
+
+
+def _resample(weights: Weights, name: str, array: np.ndarray, wanted: dict[str, Any]) -> tuple[np.ndarray, str] | None:
+    """Returns a position table for the model's grid and its fate; None for other arrays and other widths."""
+    shape = wanted[name].shape
+    for positions in (family.positions for family in FAMILIES.values()):
+        match positions:
+            case Positions() if name == positions.table and array.ndim == 3 and array.shape[::2] == shape[::2]:
+                has_token = positions.class_token in wanted
+                table = resample_positions(weights.source, array, shape[1], has_token, weights.rule)
+                return table, f"resampled, {array.shape[1]} to {shape[1]} tokens"
+            case RelativePositions() if (
+                re.fullmatch(positions.tables, name) and array.ndim == 2 and array.shape[1] == shape[1]
+            ):
+                table = resample_relative_positions(weights.source, array, shape[0])
+                return table, f"resampled, {array.shape[0]} to {shape[0]} positions"
+    return None
 
 
 def _misfit(weights: Weights, model_name: str, faults: dict[str, list[str]]) -> InputError:
@@ -146,8 +175,8 @@ def _show_shape(array: Any) -> str:
     return shorten(str(np.shape(array)), MAX_SHAPE)
 
 
-def _leave_out(weights: Weights, wanted: dict[str, Any], keep_head: bool) -> tuple[Arrays, list[LeftOut]]:
-    """Returns the file's arrays without the modules that the model does not take, and everything left out."""
+def _leave_out(weights: Weights, wanted: dict[str, Any], keep_head: bool) -> tuple[Arrays, list[Fate]]:
+    """Returns the file's arrays without the modules that the model does not take, and the fates of all others."""
     reasons = {}
     head = weights.arrays.get(f"{CLASSIFIER}kernel")
     if not (keep_head and head is not None and head.shape == wanted[f"{CLASSIFIER}kernel"].shape):
@@ -155,25 +184,26 @@ def _leave_out(weights: Weights, wanted: dict[str, Any], keep_head: bool) -> tup
     for module in (module for family in FAMILIES.values() for module in family.optional):
         if not any(name.startswith(f"params/{module}/") for name in wanted):
             reasons[f"params/{module}/"] = f"the model has no {module}"
-    kept, left_out = {}, list(weights.left_out)
+    kept, others = {}, list(weights.fates)
     for name, array in weights.arrays.items():
         reason = next((reason for prefix, reason in reasons.items() if name.startswith(prefix)), None)
         if reason is None:
             kept[name] = array
         else:
-            left_out.append(LeftOut(group_of(name), reason, array.size))
-    return kept, left_out
+            others.append(Fate(group_of(name), f"left out: {reason}", array.size))
+    return kept, others
 
 
-def _summarize(source: str, result: Arrays, fates: dict[str, str], left_out: list[LeftOut]) -> list[str]:
-    """Returns the lines of a table: groups of variables, then of arrays left out, each with how it was used."""
+def _summarize(weights: Weights, result: Arrays, fates: dict[str, str], others: list[Fate]) -> list[str]:
+    """Returns the lines of a table: groups of variables, then of other arrays, each with how it was used."""
     sizes: dict[tuple[str, str], list[int | None]] = {}
     for name, array in result.items():
         sizes.setdefault((group_of(name), fates[name]), []).append(array.size)
-    for each in left_out:
-        sizes.setdefault((each.group, f"left out: {each.reason}"), []).append(each.size)
+    for each in others:
+        sizes.setdefault((each.group, each.fate), []).append(each.size)
     width = max(len(group) for group, _ in sizes)
-    lines = [f"weights from {source}:", f"  {'':{width}}  arrays       values"]
+    prefix = f", names without '{weights.prefix}'" if weights.prefix else ""
+    lines = [f"weights from {weights.source}{prefix}:", f"  {'':{width}}  arrays       values"]
     for (group, fate), counts in sizes.items():
         values = "not read" if None in counts else f"{sum(counts):,}"
         lines.append(f"  {group:{width}}  {len(counts):6}  {values:>11}  {fate}")

@@ -12,10 +12,10 @@ import safetensors.numpy
 from animesion_jax.bundle import Bundle
 from animesion_jax.errors import InputError
 from animesion_jax.export.safetensors import write_safetensors
-from animesion_jax.export.timm_names import to_timm
 from animesion_jax.main import main
 from animesion_jax.models import abstract_variables, create_model
 from animesion_jax.pretrained import load_pretrained
+from animesion_jax.pretrained.timm_vit import to_timm
 from tests.hostile_seeds import bundle_tree
 from tests.published import torchvision_arrays
 

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from functools import partial
 
 import jax
 import matplotlib
@@ -16,6 +17,7 @@ from animesion_jax.images import find_images
 from animesion_jax.inference.explain import Explainer, colour, explain_files, grad_cam, overlay, rollout
 from animesion_jax.main import main
 from animesion_jax.models import FAMILIES, abstract_variables, create_model, init_variables
+from animesion_jax.models.kernels import attention
 from animesion_jax.preprocessing import resize
 from animesion_jax.pretrained import load_pretrained
 from tests import float64_vit
@@ -40,13 +42,27 @@ def test_rollout_equals_the_papers_product_in_float64(pool, tmp_path):
     for weights in float64_vit.attention_weights(arrays, images):
         flow = (weights.mean(1) + np.eye(weights.shape[-1])) / 2 @ flow
     expected = flow[:, 0, 1:] if pool == "token" else flow.mean(1)
-    layers = FAMILIES["vit"].explain.layers(model)
-    assert len(layers) == 3 and FAMILIES["vit"].explain.has_class_token(model) == (pool == "token")
-    logits, maps = jax.jit(lambda variables: rollout(layers, pool == "token", lambda: model.apply(variables, images)))(
-        variables
-    )
+    method = FAMILIES["vit"].explain
+    assert len(method.layers(model)) == 3
+    logits, maps = jax.jit(lambda variables: rollout(method, model, lambda: model.apply(variables, images)))(variables)
     assert relative_difference(logits, float64_vit.forward(arrays, images)) <= 1e-5
     assert relative_difference(maps, expected.reshape(2, 3, 3)) <= 1e-5
+
+
+def test_rollout_leaves_out_the_padding_of_cudnns_attention(monkeypatch):
+    """The backend claims to be a GPU, and XLA computes in cuDNN's place. The 5 tokens are padded to 6."""
+    model = create_model("vit_ti16", num_classes=5, image_size=32, dtype="bfloat16", **TINY_VIT)
+    variables, images = init_variables(model, 32, 0), random_images(2, 32)
+
+    def maps():
+        forward = lambda: model.apply(variables, images)  # noqa: E731
+        return jax.jit(lambda: rollout(FAMILIES["vit"].explain, model, forward)[1])()
+
+    plain, by_xla = maps(), partial(attention.attend_fused, implementation="xla")
+    monkeypatch.setattr(attention, "can_fuse", lambda *_: True)
+    monkeypatch.setattr(attention, "attend_fused", by_xla)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    np.testing.assert_allclose(maps(), plain, atol=0.01)
 
 
 def test_grad_cam_of_resnet_equals_its_class_activation_map():

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from animesion_jax.export.timm_names import ARCHITECTURES, to_timm
+from animesion_jax.models.vit_family import TIMM
+from animesion_jax.pretrained.timm_vit import to_timm
 from animesion_jax.pretrained.torchvision import to_torchvision
 from benchmarks.logits import CASES, CLASSES, make_case, read_stored, relative_error
 
@@ -17,7 +18,7 @@ def test_stored_logits_equal_the_peers(name, peers):
         model = peers.torchvision_resnet(int(name.removeprefix("resnet")), to_torchvision(variables), CLASSES)
     else:
         model = peers.timm.create_model(
-            ARCHITECTURES[name], img_size=CASES[name], num_classes=CLASSES, act_layer="gelu_tanh"
+            TIMM.models[name], img_size=CASES[name], num_classes=CLASSES, act_layer="gelu_tanh"
         )
         for module in model.modules():
             if isinstance(module, peers.torch.nn.GroupNorm):

@@ -15,10 +15,11 @@ from flax import traverse_util
 
 from animesion_jax.config import stage_configs
 from animesion_jax.distributed import AXIS
-from animesion_jax.export.timm_names import to_timm
 from animesion_jax.models import family_of, init_variables
 from animesion_jax.preprocessing import normalize
-from animesion_jax.pretrained.torchvision import TORCH_LEAVES, to_torch_layout, to_torchvision
+from animesion_jax.pretrained.timm_vit import to_timm
+from animesion_jax.pretrained.torch_layout import TORCH_LEAVES, to_torch_layout
+from animesion_jax.pretrained.torchvision import to_torchvision
 from animesion_jax.training.device_data import on_devices
 from animesion_jax.training.stages import Stage, make_stages
 from animesion_jax.workdir.run import build_model

@@ -37,14 +37,14 @@ operators = declare_torchvision_ops()
 import timm  # noqa: E402
 import torchvision  # noqa: E402
 
-from animesion_jax.export.timm_names import ARCHITECTURES  # noqa: E402
+from animesion_jax.models.vit_family import TIMM  # noqa: E402
 
 
 def timm_vit(variant: str, file: str, num_classes: int, image_size: int, **options) -> torch.nn.Module:
     """Returns timm's ViT or hybrid with the weights of a Google `.npz`, loaded by timm."""
     # Google's GELU is the tanh approximation; timm's default is the exact one.
     model = timm.create_model(
-        ARCHITECTURES[variant], img_size=image_size, num_classes=num_classes, act_layer="gelu_tanh", **options
+        TIMM.models[variant], img_size=image_size, num_classes=num_classes, act_layer="gelu_tanh", **options
     )
     for module in model.modules():
         if isinstance(module, torch.nn.GroupNorm):
@@ -79,7 +79,7 @@ def untrained(name: str, num_classes: int, image_size: int) -> torch.nn.Module:
         return shallownet(num_classes, image_size)
     if name.startswith("resnet"):
         return getattr(torchvision.models, name)(num_classes=num_classes)
-    return timm.create_model(ARCHITECTURES[name], img_size=image_size, num_classes=num_classes)
+    return timm.create_model(TIMM.models[name], img_size=image_size, num_classes=num_classes)
 
 
 def shallownet(num_classes: int, image_size: int) -> torch.nn.Module:

@@ -12,7 +12,7 @@ import pytest
 
 from animesion_jax.errors import InputError
 from animesion_jax.models import abstract_variables, create_model
-from animesion_jax.pretrained import google, load_pretrained, torchvision
+from animesion_jax.pretrained import google, load_pretrained, torch_files
 from tests.conftest import ROOT
 from tests.pretrained.tiny import Bomb, refused, tiny_resnet
 
@@ -138,9 +138,9 @@ def _view(shape):
 
 
 def test_tensor_larger_than_its_file_is_refused():
-    assert torchvision._to_numpy({"fc.bias": _view((30,))}, 120)["fc.bias"].shape == (30,)
+    assert torch_files._to_numpy({"fc.bias": _view((30,))}, 120)["fc.bias"].shape == (30,)
     with pytest.raises(ValueError, match="tensors of 4000000000000 bytes; allowed: 120"):
-        torchvision._to_numpy({"fc.weight": _view((10**6, 10**6))}, 120)
+        torch_files._to_numpy({"fc.weight": _view((10**6, 10**6))}, 120)
 
 
 def test_pth_is_loaded_with_weights_only(tmp_path, monkeypatch):

@@ -86,3 +86,14 @@ def attend(
     is the dropout of the (batch, heads, tokens, tokens) attention weights.
     """
     return _form("attend")(x, num_heads, dtype, drop_weights)
+
+
+def dot_product(
+    query: jax.Array, key: jax.Array, value: jax.Array, dtype: Any, bias: jax.Array | None = None
+) -> jax.Array:
+    """Returns softmax(query key' / sqrt(width) + bias) value for each example and head, with its softmax in float32.
+
+    Call it in a compact method: it becomes the caller's child `dot_product`, whose path `Rollout.layers` names.
+    `query`, `key`, `value` and the result are (batch, tokens, heads, width), `bias` (1, heads, tokens, tokens).
+    """
+    return attention.dot_product(query, key, value, dtype, bias)

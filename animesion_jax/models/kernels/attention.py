@@ -3,6 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -15,18 +16,48 @@ log = logging.getLogger(__name__)
 # cuDNN's kernels compute in these.
 HALF = (jnp.bfloat16, jnp.float16)
 
+# Name of the module between the projections, as a child of the caller.
+DOT_PRODUCT = "dot_product"
+
 # Dropout of attention weights.
 Drop = Callable[[jax.Array], jax.Array]
+
+
+class DotProduct(nn.Module):
+    """The attention between the projections, without parameters. `explain` reads the arguments of its calls.
+
+    Attributes:
+      compute: a function of query, key, value and bias; `dot_product` has their shapes.
+      tokens: the number of tokens that are no padding.
+    """
+
+    compute: Callable[..., jax.Array]
+    tokens: int
+
+    def __call__(self, query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+        """Returns (batch, tokens, heads, width)."""
+        return self.compute(query, key, value, bias)
+
+
+def dot_product(
+    query: jax.Array, key: jax.Array, value: jax.Array, dtype: Any, bias: jax.Array | None = None
+) -> jax.Array:
+    """Returns softmax(query key' / sqrt(width) + bias) value for each example and head; see `kernels.dot_product`."""
+    return DotProduct(partial(_attend, dtype=dtype), query.shape[1], name=DOT_PRODUCT)(query, key, value, bias)
+
+
+def _attend(query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None, dtype: Any) -> jax.Array:
+    return nn.dot_product_attention(query, key, value, bias=bias, dtype=dtype, force_fp32_for_softmax=True)
 
 
 def attend(x: jax.Array, num_heads: int, dtype: Any, drop_weights: Drop | None = None) -> jax.Array:
     """Returns Flax's self-attention of (batch, tokens, hidden) tokens; see `kernels.attend`."""
 
-    def attend_and_drop(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    def attend_and_drop(query: jax.Array, key: jax.Array, value: jax.Array, bias: None) -> jax.Array:
         weights = nn.dot_product_attention_weights(query, key, dtype=dtype, force_fp32_for_softmax=True)
         return jnp.einsum("bhqk,bkhd->bqhd", drop_weights(weights), value)
 
-    return _project(x, num_heads, dtype, attend_and_drop if drop_weights else nn.dot_product_attention)
+    return _project(x, num_heads, dtype, attend_and_drop if drop_weights else partial(_attend, dtype=dtype), x.shape[1])
 
 
 def attend_by_cudnn(x: jax.Array, num_heads: int, dtype: Any, drop_weights: Drop | None = None) -> jax.Array:
@@ -37,13 +68,20 @@ def attend_by_cudnn(x: jax.Array, num_heads: int, dtype: Any, drop_weights: Drop
     tokens, hidden_size = x.shape[1:]
     if drop_weights or not can_fuse(tokens, num_heads, hidden_size // num_heads, dtype):
         return attend(x, num_heads, dtype, drop_weights)
+
+    def attend_padded(query: jax.Array, key: jax.Array, value: jax.Array, bias: None) -> jax.Array:
+        return attend_fused(query, key, value, tokens)
+
     # Pad before the projections, where the padding is fused with the layer norm.
-    attention = functools.partial(attend_fused, tokens=tokens)
-    return _project(pad_tokens(x), num_heads, dtype, attention)[:, :tokens]
+    return _project(pad_tokens(x), num_heads, dtype, attend_padded, tokens)[:, :tokens]
 
 
-def _project(x: jax.Array, num_heads: int, dtype: Any, attention: Callable[..., jax.Array]) -> jax.Array:
-    """Returns the tokens after the four projections of Flax's module, with `attention` between them."""
+def _project(x: jax.Array, num_heads: int, dtype: Any, compute: Callable[..., jax.Array], tokens: int) -> jax.Array:
+    """Returns the tokens after the four projections of Flax's module, with a `DotProduct` between them."""
+
+    def attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+        return DotProduct(compute, tokens, name=DOT_PRODUCT)(query, key, value)
+
     return nn.MultiHeadDotProductAttention(
         num_heads,
         dtype=dtype,

@@ -1,0 +1,105 @@
+"""PyTorch's files: `.safetensors`, and `.pth` without running its code."""
+
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from animesion_jax.errors import InputError, join_some, shorten
+from animesion_jax.pretrained import layouts, torchvision
+from animesion_jax.pretrained.merge import Arrays, Weights, damaged
+
+# A tensor may be a view that repeats one stored value to any shape, so its size is limited by the file's.
+MAX_EXPANSION = 16
+
+# Translators by layout: each adds a file's arrays to the weights, under our names.
+TRANSLATORS: dict[str, Callable[[Weights, Arrays], None]] = {
+    layouts.TORCHVISION: torchvision.translate,
+}
+
+
+def read_safetensors(file: Path) -> Weights:
+    """Returns the weights in a file without torch. InputError if it is damaged."""
+    import safetensors.numpy
+
+    try:
+        arrays = safetensors.numpy.load_file(file)
+    except Exception as error:  # safetensors and numpy raise unrelated types on damaged bytes
+        raise damaged(file, ".safetensors of numpy's types", error) from error
+    return _translate(str(file), arrays)
+
+
+def read_pth(file: Path) -> Weights:
+    """Returns the weights in a PyTorch file without running its code. InputError if damaged or without torch."""
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"reading {file} needs PyTorch; pip install torch, or give the same weights as .safetensors"
+        ) from error
+    form = ".pth of tensors by name"
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        _check_not_nested(file, state)
+        arrays = _to_numpy(state, MAX_EXPANSION * file.stat().st_size)
+    except InputError:
+        raise
+    except pickle.UnpicklingError as error:  # torch's message asks to switch the protection off
+        raise damaged(file, form, ValueError("other objects could run code; they are not read")) from error
+    except Exception as error:  # zipfile and torch raise a dozen types on damaged bytes
+        raise damaged(file, form, error) from error
+    return _translate(str(file), arrays)
+
+
+def _check_not_nested(file: Path, state: Any) -> None:
+    """Raises InputError for a training checkpoint, which has the weights in one of its entries."""
+    entries = state.items() if isinstance(state, Mapping) else ()
+    for key, entry in entries:
+        tensors = entry.items() if isinstance(entry, Mapping) else ()
+        names = [str(name) for name, value in tensors if hasattr(value, "detach")]
+        if names:
+            where = f"[{shorten(repr(key), layouts.MAX_NAME)}]"
+            raise InputError(
+                f"{file} is a training checkpoint; its entry {where} has {len(names)} arrays with "
+                f"{layouts.identify(names)}; save it alone: torch.save(torch.load({str(file)!r}){where}, 'weights.pth')"
+            )
+
+
+def _to_numpy(state: Any, max_bytes: int) -> dict[str, np.ndarray]:
+    """Returns the tensors of a state dict as arrays, floats as float32: numpy has no bfloat16.
+
+    Raises:
+      TypeError: it is not a dict of tensors.
+      ValueError: the tensors take more than `max_bytes`.
+    """
+    if not isinstance(state, Mapping):
+        raise TypeError(f"it holds a {type(state).__name__}")
+    wrong = [f"'{key}' is {type(value).__name__}" for key, value in state.items() if not hasattr(value, "detach")]
+    if wrong:
+        raise TypeError(join_some(wrong, 3, "; "))
+    size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if size > max_bytes:
+        raise ValueError(f"tensors of {size} bytes; allowed: {max_bytes}, {MAX_EXPANSION} times the file's size")
+    tensors = {str(key): tensor.detach() for key, tensor in state.items()}
+    return {key: (each.float() if each.is_floating_point() else each).numpy() for key, each in tensors.items()}
+
+
+def _translate(source: str, arrays: Arrays) -> Weights:
+    """Returns a file's arrays under our names, by their layout; those of an unknown layout keep their own names."""
+    layout = layouts.check(source, arrays)
+    weights = Weights(source, joined_heads=True, rule="timm")
+    if layout.name in TRANSLATORS:
+        weights.prefix = layout.prefix
+        TRANSLATORS[layout.name](weights, _without_prefix(arrays, layout.prefix))
+    else:
+        for key, array in arrays.items():
+            weights.add(key, key, array)
+    return weights
+
+
+def _without_prefix(arrays: Arrays, prefix: str) -> Arrays:
+    """Returns the arrays without a prefix; where that name is taken, an array keeps its own, which no model has."""
+    shortened = {key: key.removeprefix(prefix) for key in arrays}
+    return {key if shortened[key] in arrays else shortened[key]: array for key, array in arrays.items()}
