@@ -38,3 +38,20 @@ class Dropout(nn.Module):
             positions = jnp.arange(shape[0])
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.make_rng("dropout"), positions)
         return draw_mask(keys, self.rate, shape[1:])
+
+
+class StochasticDepth(Dropout):
+    """Leaves out a residual branch of whole examples (Huang et al., 2016, arXiv:1603.09382).
+
+    Attributes:
+      rate: probability of leaving the branch out, in [0, 1).
+    """
+
+    def draw_mask(self, shape: tuple[int, ...], positions: jax.Array | None = None) -> jax.Array:
+        """Returns a bool mask of (batch, 1, ...) that broadcasts to (batch, ...), False where the branch is left out."""
+        return super().draw_mask((shape[0], *[1] * (len(shape) - 1)), positions)
+
+
+def depth_rates(rate: float, num_layers: int) -> list[float]:
+    """Returns the rates of stochastic depth by layer: linearly from 0 to `rate` in the last one."""
+    return [rate * layer / max(num_layers - 1, 1) for layer in range(num_layers)]
