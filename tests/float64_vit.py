@@ -11,20 +11,29 @@ GELUS = {
 }
 
 
-def forward(arrays: Mapping[str, np.ndarray], images: np.ndarray, gelu: str = "tanh") -> np.ndarray:
+def forward(
+    arrays: Mapping[str, np.ndarray], images: np.ndarray, gelu: str = "tanh", epsilon: float = 1e-6
+) -> np.ndarray:
     """Returns (batch, classes) float64 logits: equations 1 to 4 of the paper.
 
-    A file with "cls" classifies by the class token, another by the mean of the patches. A tanh follows "pre_logits" if
-    the file has it. Position embeddings of another grid are resampled.
+    A file with "fc_norm" normalises the mean of the patches instead of each token. Another one with "cls" classifies by
+    the class token, one without by the mean of the patches. A tanh follows "pre_logits" if the file has it. Position
+    embeddings of another grid are resampled. "Transformer/registers" are tokens between the class token and the patches
+    that have no position.
 
     Args:
       arrays: a Google file by its old keys, such as "Transformer/encoderblock_0/LayerNorm_2/scale".
       images: (batch, S, S, 3), normalised.
       gelu: a key of `GELUS`.
+      epsilon: of the layer norms.
     """
-    x, _ = _encode(arrays, images, gelu)
-    x = _norm(arrays, "Transformer/encoder_norm", x)
-    x = x[:, 0] if "cls" in arrays else x.mean(1)
+    x, _ = _encode(arrays, images, gelu, epsilon)
+    patches = len(images[0]) ** 2 // len(arrays["embedding/kernel"]) ** 2
+    if "fc_norm/scale" in arrays:
+        x = _norm(arrays, "fc_norm", x[:, -patches:].mean(1), epsilon)
+    else:
+        x = _norm(arrays, "Transformer/encoder_norm", x, epsilon)
+        x = x[:, 0] if "cls" in arrays else x[:, -patches:].mean(1)
     if "pre_logits/kernel" in arrays:
         x = np.tanh(_dense(arrays, "pre_logits", x))
     return _dense(arrays, "head", x)
@@ -36,25 +45,29 @@ def _tokens(arrays, images):
     has_token = "cls" in arrays
     if has_token:
         x = np.concatenate([np.broadcast_to(np.float64(arrays["cls"]), (len(x), 1, x.shape[-1])), x], 1)
-    return x + _positions(np.float64(arrays["Transformer/posembed_input/pos_embedding"]), x.shape[1], has_token)
+    x = x + _positions(np.float64(arrays["Transformer/posembed_input/pos_embedding"]), x.shape[1], has_token)
+    if "Transformer/registers" in arrays:
+        registers = np.repeat(np.float64(arrays["Transformer/registers"]), len(x), 0)
+        x = np.concatenate([x[:, : int(has_token)], registers, x[:, int(has_token) :]], 1)
+    return x
 
 
 def attention_weights(arrays: Mapping[str, np.ndarray], images: np.ndarray) -> list[np.ndarray]:
     """Returns the (batch, heads, tokens, tokens) attention weights of every layer."""
-    return _encode(arrays, images, "tanh")[1]
+    return _encode(arrays, images, "tanh", 1e-6)[1]
 
 
-def _encode(arrays, images, gelu):
+def _encode(arrays, images, gelu, epsilon):
     x, weights = _tokens(arrays, images), []
     layers = sum(name.endswith("LayerNorm_2/scale") for name in arrays)
     for layer in range(layers):
         name = f"Transformer/encoderblock_{layer}"
         y, of_layer = _attention(
-            arrays, f"{name}/MultiHeadDotProductAttention_1", _norm(arrays, f"{name}/LayerNorm_0", x)
+            arrays, f"{name}/MultiHeadDotProductAttention_1", _norm(arrays, f"{name}/LayerNorm_0", x, epsilon)
         )
         x = x + y
         weights.append(of_layer)
-        y = _dense(arrays, f"{name}/MlpBlock_3/Dense_0", _norm(arrays, f"{name}/LayerNorm_2", x))
+        y = _dense(arrays, f"{name}/MlpBlock_3/Dense_0", _norm(arrays, f"{name}/LayerNorm_2", x, epsilon))
         x = x + _dense(arrays, f"{name}/MlpBlock_3/Dense_1", GELUS[gelu](y))
     return x, weights
 
@@ -82,9 +95,9 @@ def _dense(arrays, name, x):
     return x @ np.float64(arrays[f"{name}/kernel"]) + arrays[f"{name}/bias"]
 
 
-def _norm(arrays, name, x):
+def _norm(arrays, name, x, epsilon):
     mean, var = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
-    return (x - mean) / np.sqrt(var + 1e-6) * arrays[f"{name}/scale"] + arrays[f"{name}/bias"]
+    return (x - mean) / np.sqrt(var + epsilon) * arrays[f"{name}/scale"] + arrays[f"{name}/bias"]
 
 
 def _projections(arrays, name, x):

@@ -28,6 +28,7 @@ DERIVED: dict[str, Callable[[ml_collections.ConfigDict, Any], Any]] = {
     "mean": lambda config, family: tuple(family.mean),
     "std": lambda config, family: tuple(family.std),
     "dropout_rate": lambda config, family: family.dropout_rate,
+    "vit.class_token": lambda config, family: config.vit.pool == "token",
     "optimizer": lambda config, family: family.optimizer,
     "learning_rate": learning_rate,
     "weight_decay": lambda config, family: WEIGHT_DECAYS[config.optimizer],
@@ -45,7 +46,7 @@ def resolve(config: ml_collections.ConfigDict, family: Any) -> ml_collections.Co
     resolved = copy.deepcopy(config)
     for name, work_out in DERIVED.items():
         if resolved[name] is None:
-            resolved[name] = work_out(resolved, family)
+            resolved.update_from_flattened_dict({name: work_out(resolved, family)})
     return resolved
 
 

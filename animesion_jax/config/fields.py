@@ -112,6 +112,7 @@ FIELDS: dict[str, Field] = {
     # Input.
     "image_size": Field(128, "side of the model's square input, pixels", AT_LEAST_1),
     "crop_margin": Field(32, "training images are resized to image_size + crop_margin, then cropped", AT_LEAST_0),
+    "fit": Field("squash", '"squash" does not keep the aspect, "pad" pads to a white square', _one_of("squash", "pad")),
     "mean": Field(None, "per channel, of pixels in [0, 1]; null: the model family's", MEANS, kind=tuple),
     "std": Field(None, "standard deviation per channel; null: the model family's", DEVIATIONS, kind=tuple),
     "augment.flip": _stage(0.5, "probability of a horizontal flip", PROBABILITY),
@@ -130,6 +131,10 @@ FIELDS: dict[str, Field] = {
     "dropout_rate": Field(None, "dropout of the model; null: the model family's", BELOW_1, kind=float),
     "dtype": Field("float32", 'compute dtype, "float32" or "bfloat16"; parameters stay float32', NAME),
     "vit.pool": Field("token", '"token" classifies by a class token, "mean" by the mean of the patches', NAME, VIT),
+    "vit.class_token": Field(None, 'whether there is a class token; null: with pool "token"', ANY, VIT, kind=bool),
+    "vit.fc_norm": Field(False, "normalises the mean of the patches instead of each token", ANY, VIT),
+    "vit.registers": Field(0, "tokens that only the encoder sees, 0 or 4", AT_LEAST_0, VIT),
+    "vit.epsilon": Field(1e-6, "of layer norms: 1e-6, 1e-5 or 1e-12", POSITIVE, VIT),
     "vit.pre_logits": Field(False, "puts a tanh layer before the classifier", ANY, VIT),
     "vit.gelu": Field("tanh", '"tanh", Google\'s approximation, or "erf", exact, as in the paper\'s runs', NAME, VIT),
     "vit.dropout_places": Field(

@@ -4,21 +4,26 @@ Modules and parameters have the names of Google's linen code, so that its checkp
 """
 
 from collections.abc import Sequence
-from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from animesion_jax.models.dropout import Dropout
+from animesion_jax.errors import InputError
+from animesion_jax.models.encoder import DropoutRates, Encoder
 from animesion_jax.models.family import HEAD
 from animesion_jax.models.hybrid import apply_stem, stem_stride
 from animesion_jax.models.initializers import pytorch_default
-from animesion_jax.models.kernels import add_positions, attend, convolve, gelu
+from animesion_jax.models.kernels import convolve
 
 # Input of the classifier: the class token, or the mean of the patches.
 POOLS = ("token", "mean")
+# The combinations of pool, class_token and fc_norm that published models have.
+HEADS = (("token", True, False), ("mean", False, False), ("mean", False, True), ("mean", True, True))
+
+# Of the layer norms: Google's and timm's, PyTorch's default, and that of transformers.
+EPSILONS = (1e-6, 1e-5, 1e-12)
 
 # The tanh approximation of Google's code, and the exact GELU, which is PyTorch's default.
 GELUS = ("tanh", "erf")
@@ -29,109 +34,22 @@ EMBEDDING_INITIALIZERS = {
     "pytorch": pytorch_default,
 }
 
-# Published sizes: hidden size, layers, heads, MLP width (arXiv:2010.11929 table 1; Ti and S from DeiT).
+# Published sizes: hidden size, layers, heads, MLP width (arXiv:2010.11929 table 1; Ti and S from DeiT; So400m from
+# arXiv:2305.13035).
 SIZES = {
     "ti": {"hidden_size": 192, "num_layers": 12, "num_heads": 3, "mlp_dim": 768},
     "s": {"hidden_size": 384, "num_layers": 12, "num_heads": 6, "mlp_dim": 1536},
     "b": {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "mlp_dim": 3072},
     "l": {"hidden_size": 1024, "num_layers": 24, "num_heads": 16, "mlp_dim": 4096},
     "h": {"hidden_size": 1280, "num_layers": 32, "num_heads": 16, "mlp_dim": 5120},
+    "so400m": {"hidden_size": 1152, "num_layers": 27, "num_heads": 16, "mlp_dim": 4304},
 }
-
-
-class DropoutRates(NamedTuple):
-    """Dropout rates at the places of Google's and the paper's code."""
-
-    positions: float = 0.0
-    attention_weights: float = 0.0
-    attention_output: float = 0.0
-    mlp_hidden: float = 0.0
-    mlp_output: float = 0.0
-
 
 # Places with dropout in Google's code and in the code behind the DAF:re paper's tables.
 DROPOUT_PLACES = {
     "google": ("positions", "attention_output", "mlp_hidden", "mlp_output"),
     "animesion": ("attention_weights", "attention_output", "mlp_output"),
 }
-
-
-class PositionEmbedding(nn.Module):
-    """Adds a learned (1, tokens, hidden) float32 table to the tokens."""
-
-    @nn.compact
-    def __call__(self, tokens: jax.Array) -> jax.Array:
-        """Returns `tokens` (batch, tokens, hidden) plus the table, in the dtype of the tokens."""
-        table = self.param("pos_embedding", nn.initializers.normal(0.02), (1, *tokens.shape[1:]))
-        return add_positions(tokens, table.astype(tokens.dtype))
-
-
-class MlpBlock(nn.Module):
-    """Dense, GELU, dropout, dense, dropout."""
-
-    mlp_dim: int
-    gelu: str
-    dropout_rates: DropoutRates
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool, positions: jax.Array | None) -> jax.Array:
-        """Returns the (batch, tokens, hidden) output of the block's MLP."""
-        dense = {
-            "dtype": self.dtype,
-            "kernel_init": nn.initializers.xavier_uniform(),
-            "bias_init": nn.initializers.normal(1e-6),
-        }
-        hidden_size = x.shape[-1]
-        x = nn.Dense(self.mlp_dim, **dense)(x)
-        x = gelu(x, self.gelu == "tanh", train)
-        x = Dropout(self.dropout_rates.mlp_hidden)(x, train, positions)
-        x = nn.Dense(hidden_size, **dense)(x)
-        return Dropout(self.dropout_rates.mlp_output)(x, train, positions)
-
-
-class EncoderBlock(nn.Module):
-    """Self-attention and MLP, each after a layer norm and with a residual connection."""
-
-    num_heads: int
-    mlp_dim: int
-    gelu: str
-    dropout_rates: DropoutRates
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool, positions: jax.Array | None) -> jax.Array:
-        """Returns the (batch, tokens, hidden) output of one encoder layer."""
-        drop_weights = None
-        if train and self.dropout_rates.attention_weights > 0:
-            dropout = Dropout(self.dropout_rates.attention_weights, name="attention_weights_dropout")
-            drop_weights = partial(dropout, train=train, positions=positions)
-        y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
-        y = attend(y, self.num_heads, self.dtype, drop_weights)
-        x = x + Dropout(self.dropout_rates.attention_output)(y, train, positions)
-        y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
-        return x + MlpBlock(self.mlp_dim, self.gelu, self.dropout_rates, self.dtype)(y, train, positions)
-
-
-class Encoder(nn.Module):
-    """Position embedding, dropout, the encoder layers and the final layer norm."""
-
-    num_layers: int
-    num_heads: int
-    mlp_dim: int
-    gelu: str
-    dropout_rates: DropoutRates
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool, positions: jax.Array | None) -> jax.Array:
-        """Returns the normalised (batch, tokens, hidden) tokens."""
-        x = PositionEmbedding(name="posembed_input")(x)
-        x = Dropout(self.dropout_rates.positions)(x, train, positions)
-        layer = partial(EncoderBlock, self.num_heads, self.mlp_dim, self.gelu, self.dropout_rates, self.dtype)
-        for place in range(self.num_layers):
-            x = layer(name=f"encoderblock_{place}")(x, train, positions)
-        return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="encoder_norm")(x)
 
 
 class VisionTransformer(nn.Module):
@@ -145,7 +63,11 @@ class VisionTransformer(nn.Module):
       hidden_size, num_layers, num_heads, mlp_dim: see `SIZES`.
       stem_sizes: units per stage of a ResNet before the patches; empty for none.
       pool: a member of `POOLS`. "token" classifies by a class token before the patches, "mean" by the mean of the
-        patches, without a class token.
+        patches.
+      class_token: whether there is a class token; None if `pool` is "token" alone.
+      fc_norm: whether the last layer norm follows the mean of the patches, instead of preceding it.
+      registers: number of further tokens that only the encoder sees.
+      epsilon: a member of `EPSILONS`, of the layer norms.
       pre_logits: whether a tanh layer of the hidden size precedes the classifier, as in ImageNet-21k training.
       gelu: a member of `GELUS`.
       embedding_initializer: a key of `EMBEDDING_INITIALIZERS`.
@@ -153,6 +75,9 @@ class VisionTransformer(nn.Module):
       dropout_places: a key of `DROPOUT_PLACES`.
       dtype: compute dtype; parameters, softmax and logits are float32.
       axis_name: unused, because there are no batch statistics; part of every model's signature.
+
+    Raises:
+      InputError: pool, class_token and fc_norm are none of `HEADS`.
     """
 
     min_image_size: ClassVar[int] = 1
@@ -165,6 +90,10 @@ class VisionTransformer(nn.Module):
     mlp_dim: int
     stem_sizes: Sequence[int] = ()
     pool: str = "token"
+    class_token: bool | None = None
+    fc_norm: bool = False
+    registers: int = 0
+    epsilon: float = 1e-6
     pre_logits: bool = False
     gelu: str = "tanh"
     embedding_initializer: str = "lecun"
@@ -172,6 +101,23 @@ class VisionTransformer(nn.Module):
     dropout_places: str = "google"
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (chosen := (self.pool, self.has_class_token, self.fc_norm)) not in HEADS:
+            named = "pool={!r}, class_token={}, fc_norm={}".format
+            allowed = "; ".join(named(*each) for each in HEADS)
+            raise InputError(f"a ViT cannot have {named(*chosen)}; allowed: {allowed}, each as --config.vit.NAME=VALUE")
+        super().__post_init__()
+
+    @property
+    def has_class_token(self) -> bool:
+        """Whether the first token is the class token."""
+        return self.pool == "token" if self.class_token is None else self.class_token
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Number of tokens before those of the patches."""
+        return self.has_class_token + self.registers
 
     @property
     def image_multiple(self) -> int:
@@ -191,14 +137,18 @@ class VisionTransformer(nn.Module):
             conv_general_dilated=convolve, **init,
         )(x)  # fmt: skip
         x = x.reshape(x.shape[0], -1, self.hidden_size)
-        if self.pool == "token":
+        if self.has_class_token:
             cls = self.param("cls", nn.initializers.zeros, (1, 1, self.hidden_size))
             x = jnp.concatenate([jnp.broadcast_to(cls.astype(x.dtype), (x.shape[0], 1, self.hidden_size)), x], 1)
         rates = DropoutRates(**dict.fromkeys(DROPOUT_PLACES[self.dropout_places], self.dropout_rate))
-        x = Encoder(self.num_layers, self.num_heads, self.mlp_dim, self.gelu, rates, self.dtype, name="Transformer")(
-            x, train, positions
-        )
-        x = x[:, 0].astype(jnp.float32) if self.pool == "token" else x.astype(jnp.float32).mean(1)
+        x = Encoder(
+            self.num_layers, self.num_heads, self.mlp_dim, self.gelu, self.epsilon, self.has_class_token,
+            self.registers, not self.fc_norm, rates, self.dtype, name="Transformer",
+        )(x, train, positions)  # fmt: skip
+        x = x.astype(jnp.float32)
+        x = x[:, 0] if self.pool == "token" else x[:, self.num_prefix_tokens :].mean(1)
+        if self.fc_norm:
+            x = nn.LayerNorm(epsilon=self.epsilon, dtype=jnp.float32, name="fc_norm")(x)
         if self.pre_logits:
             x = jnp.tanh(nn.Dense(self.hidden_size, dtype=jnp.float32, name="pre_logits")(x))
         return nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=nn.initializers.zeros, name=HEAD)(x)

@@ -1,6 +1,5 @@
 """Merges a file's arrays into a model's variables, and reports how every array of both was used."""
 
-import math
 import re
 import sys
 from dataclasses import dataclass, field
@@ -105,7 +104,7 @@ def merge(weights: Weights, model_name: str, variables: dict[str, Any], keep_hea
     result, fates, missing, reshaped = {}, {}, [], []
     for name, variable in wanted.items():
         array, shape = arrays.get(name), variable.shape
-        if weights.joined_heads and array is not None and _are_joined(array, shape):
+        if weights.joined_heads and array is not None and variants.are_joined(array, shape):
             array = array.reshape(shape)
         if new_head and name.startswith(CLASSIFIER):
             is_abstract = isinstance(variable, jax.ShapeDtypeStruct)
@@ -130,11 +129,6 @@ def merge(weights: Weights, model_name: str, variables: dict[str, Any], keep_hea
         raise _misfit(weights, model_name, faults)
     print("\n".join(_summarize(weights, result, fates, others)), file=sys.stderr)
     return traverse_util.unflatten_dict(result, sep="/")
-
-
-def _are_joined(array: np.ndarray, shape: tuple[int, ...]) -> bool:
-    """Returns whether an array is that of attention but for the axis of heads, such as (D, D) for (D, heads, width)."""
-    return array.ndim == len(shape) - 1 and array.size == math.prod(shape) and len(shape) in (2, 3)
 
 
 def _resample(weights: Weights, name: str, array: np.ndarray, wanted: dict[str, Any]) -> tuple[np.ndarray, str] | None:

@@ -27,21 +27,21 @@ from tfds_builders.toyfaces.draw import write_new_faces
 TINY_VIT = {"num_layers": 3, "hidden_size": 24, "mlp_dim": 32}
 
 
-@pytest.mark.parametrize("pool", ["token", "mean"])
-def test_rollout_equals_the_papers_product_in_float64(pool, tmp_path):
-    arrays = google_arrays("vit_ti16", 5, 48, **TINY_VIT)
-    model = create_model("vit_ti16", num_classes=5, image_size=48, pool=pool, **TINY_VIT)
-    if pool == "mean":
-        del arrays["cls"]
-        name = "Transformer/posembed_input/pos_embedding"
-        arrays[name] = arrays[name][:, 1:]
+@pytest.mark.parametrize(
+    ("pool", "registers", "prefix"), [("token", 0, 1), ("mean", 0, 0), ("token", 4, 5), ("mean", 4, 4)]
+)
+def test_rollout_equals_the_papers_product_in_float64(pool, registers, prefix, tmp_path):
+    arrays = google_arrays("vit_ti16", 5, 48, token=pool == "token", **TINY_VIT)
+    model = create_model("vit_ti16", num_classes=5, image_size=48, pool=pool, registers=registers, **TINY_VIT)
+    if registers:
+        arrays["Transformer/registers"] = np.random.default_rng(0).standard_normal((1, 4, 24), np.float32)
     file = save_google(tmp_path / "tiny.npz", arrays)
     variables = load_pretrained(file, model, abstract_variables(model, 48), keep_head=True)
     images = random_images(2, 48)
-    flow = np.eye(10 if pool == "token" else 9)
+    flow = np.eye(prefix + 9)
     for weights in float64_vit.attention_weights(arrays, images):
         flow = (weights.mean(1) + np.eye(weights.shape[-1])) / 2 @ flow
-    expected = flow[:, 0, 1:] if pool == "token" else flow.mean(1)
+    expected = flow[:, 0, prefix:] if pool == "token" else flow[:, prefix:, prefix:].mean(1)
     method = FAMILIES["vit"].explain
     assert len(method.layers(model)) == 3
     logits, maps = jax.jit(lambda variables: rollout(method, model, lambda: model.apply(variables, images)))(variables)
@@ -126,7 +126,7 @@ def faces(tmp_path_factory):
 
 def test_explainer_map_marks_the_pixels_that_the_prediction_needs(bundle_path, faces):
     explainer = Explainer(load_bundle(str(bundle_path)))
-    images = np.stack([resize(Image.open(file).convert("RGB"), 32) for file in find_images([str(faces)])])
+    images = np.stack([resize(Image.open(file).convert("RGB"), 32, "squash") for file in find_images([str(faces)])])
     explained = [explainer.explain(image) for image in images]
     class_ids = [int(probabilities.argmax()) for probabilities, _ in explained]
     maps = [heat for _, heat in explained]
@@ -210,7 +210,7 @@ def test_overlay_keeps_the_image_where_the_map_is_0_and_is_red_where_it_is_1():
     image = Image.new("RGB", (40, 20), (100, 100, 100))
     heat = np.zeros((4, 8), np.float32)
     heat[:, 4:] = 1
-    drawn = np.asarray(overlay(image, heat)).astype(int)
+    drawn = np.asarray(overlay(image, heat, "squash")).astype(int)
     assert drawn.shape == (20, 40, 3)
     np.testing.assert_array_equal(drawn[:, :10], np.full((20, 10, 3), 100))
     assert (drawn[:, -8:, 0] > drawn[:, -8:, 2] + 15).all()

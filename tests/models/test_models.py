@@ -14,8 +14,9 @@ from tests.published import random_images
 
 # Parameters at 1,000 classes and 224 px. Sources: torchvision's documentation for ViT-B, L, H (vit_b_16 ... vit_h_14)
 # and ResNets, its ResNet(BasicBlock, [1, 1, 1, 1]) for ResNet-10; DeiT for Ti/16 and S/16; timm for S/32;
-# google-research/vision_transformer, vit_jax/models_test.py, for hybrids. ShallowNet: 5*5*3*16+16 + 2*16 + 5*5*16*32+32
-# + 2*32 + 53*53*32*512+512 + 512*1000+1000.
+# google-research/vision_transformer, vit_jax/models_test.py, for hybrids; timm on torch's meta device for S/14, B/14
+# and L/14 (DINOv2's without LayerScale) and So400m/14 (SigLIP's with a class token). ShallowNet: 5*5*3*16+16 + 2*16 +
+# 5*5*16*32+32 + 2*32 + 53*53*32*512+512 + 512*1000+1000.
 PARAMETERS = {
     "shallownet": 46_550_312,
     "resnet10": 5_418_792,
@@ -32,6 +33,10 @@ PARAMETERS = {
     "vit_l16": 304_326_632,
     "vit_l32": 306_535_400,
     "vit_h14": 632_045_800,
+    "vit_s14": 22_004_584,
+    "vit_b14": 86_475_496,
+    "vit_l14": 304_203_752,
+    "vit_so400m14": 413_597_656,
     "r26_vit_b32": 101_383_976,
     "r50_vit_b16": 98_659_112,
     "r50_vit_l32": 328_994_856,
@@ -129,6 +134,11 @@ def test_bfloat16_attention_computes_its_softmax_in_float32(name):
         ({"name": "vit_b16", "dtype": "float16"}, ["float16", "bfloat16"]),
         ({"name": "vit_b16", "num_classes": 0}, ["0"]),
         ({"name": "vit_b16", "pool": "max"}, ["pool", "'max'", "'token'", "'mean'"]),
+        ({"name": "vit_b16", "registers": 1}, ["registers", "1", "0, 4"]),
+        ({"name": "vit_b16", "epsilon": 1e-7}, ["epsilon", "1e-07", "1e-06, 1e-05, 1e-12"]),
+        ({"name": "vit_b16", "class_token": False}, ["pool='token', class_token=False, fc_norm=False; allowed: "]),
+        ({"name": "vit_b16", "pool": "mean", "class_token": True}, ["pool='mean', class_token=True, fc_norm=True"]),
+        ({"name": "vit_b16", "fc_norm": True}, ["cannot have pool='token', class_token=True, fc_norm=True; allowed: "]),
         ({"name": "vit_b16", "pre_logits": "yes"}, ["pre_logits", "'yes'", "False", "True"]),
         ({"name": "vit_b16", "initializer": "he"}, ["initializer", "vit_b16"]),
         ({"name": "r50_vit_b16", "image_size": 56}, ["56", "16", "48", "64"]),

@@ -39,6 +39,36 @@ def test_vit_logits_equal_the_paper_in_float64(image_size, options, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"registers": 4, "epsilon": 1e-12},
+        {"pool": "mean", "fc_norm": True, "epsilon": 1e-5},
+        {"pool": "mean", "registers": 4},
+        {"pool": "mean", "class_token": True, "fc_norm": True, "registers": 4},
+    ],
+)
+def test_vit_options_equal_their_formulas_in_float64(options, tmp_path):
+    token = options.get("class_token", options.get("pool") != "mean")
+    arrays = google_arrays("vit_ti16", 5, 48, token=token, **TINY_VIT)
+    rng = np.random.default_rng(1)
+    if "registers" in options:
+        # As large as the patches, so that the place of a register shows.
+        arrays["Transformer/registers"] = 0.02 * rng.standard_normal((1, 4, 24), np.float32)
+    if "fc_norm" in options:
+        for leaf in ("scale", "bias"):
+            arrays[f"fc_norm/{leaf}"] = arrays.pop(f"Transformer/encoder_norm/{leaf}")
+    model = create_model("vit_ti16", num_classes=5, image_size=48, **options, **TINY_VIT)
+    file = save_google(tmp_path / "tiny.npz", arrays)
+    variables = load_pretrained(file, model, abstract_variables(model, 48), keep_head=True)
+    images = random_images(2, 48)
+    epsilon = options.get("epsilon", 1e-6)
+    expected = float64_vit.forward(arrays, images, epsilon=epsilon)
+    # The logits of another epsilon differ by more than the tolerance.
+    assert relative_difference(float64_vit.forward(arrays, images, epsilon=epsilon * 10 + 1e-6), expected) > 1e-4
+    assert relative_difference(jax.jit(model.apply)(variables, images), expected) <= 1e-5
+
+
+@pytest.mark.parametrize(
     ("places", "expected"),
     [
         # Position embeddings of 5 x 24 values; in each of 2 layers the output of attention and both layers of the MLP.
