@@ -48,7 +48,7 @@ class StochasticDepth(Dropout):
     """
 
     def draw_mask(self, shape: tuple[int, ...], positions: jax.Array | None = None) -> jax.Array:
-        """Returns a bool mask of (batch, 1, ...) that broadcasts to (batch, ...), False where the branch is left out."""
+        """Returns a (batch, 1, ...) bool mask with as many axes as `shape`, False where the branch is left out."""
         return super().draw_mask((shape[0], *[1] * (len(shape) - 1)), positions)
 
 

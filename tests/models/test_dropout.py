@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from animesion_jax.models.dropout import Dropout
+from animesion_jax.models.dropout import Dropout, StochasticDepth, depth_rates
 
 
 def test_dropout_depends_on_the_place_in_the_global_batch_only():
@@ -40,3 +40,20 @@ def test_dropout_has_its_exact_rate_between_two_256ths(rate):
     ]
     for one, other in pairs:
         assert abs((one & other).mean() - rate**2) < 4.5 * rate / np.sqrt(one.size) + 1e-5
+
+
+def test_stochastic_depth_drops_whole_examples_by_their_place_in_the_global_batch():
+    x, rngs = jnp.ones((4000, 3, 5)), {"dropout": jax.random.key(0)}
+    whole = np.asarray(StochasticDepth(0.2).apply({}, x, True, jnp.arange(4000), rngs=rngs))
+    part = StochasticDepth(0.2).apply({}, x[2:9], True, jnp.arange(2, 9), rngs=rngs)
+    np.testing.assert_array_equal(part, whole[2:9])
+    assert (whole == whole[:, :1, :1]).all()
+    np.testing.assert_array_equal(np.unique(whole), np.float32([0, 1.25]))
+    # 4.5 standard deviations of the binomial distribution.
+    assert abs((whole[:, 0, 0] == 0).mean() - 0.2) < 4.5 * np.sqrt(0.2 * 0.8 / 4000)
+    np.testing.assert_array_equal(StochasticDepth(0.2).apply({}, x, False), x)
+
+
+def test_rates_of_stochastic_depth_grow_linearly_from_zero():
+    assert depth_rates(0.1, 5) == pytest.approx([0, 0.025, 0.05, 0.075, 0.1])
+    assert depth_rates(0.1, 1) == [0]  # as in timm
