@@ -58,11 +58,14 @@ class Timm(NamedTuple):
         of it, such as "blocks.{0}.norm1". A first match counts.
       arguments: further arguments of `timm.create_model` for a bundle's description, besides the model's name, the
         number of classes and the image size.
+      buffers: a regular expression of timm's names of arrays that are no weights: our model computes them from its
+        sizes.
     """
 
     models: Mapping[str, str]
     names: Sequence[tuple[str, str]]
     arguments: Callable[[Mapping[str, Any]], dict[str, Any]]
+    buffers: str = r"(?!)"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from flax import traverse_util
 
 from animesion_jax.errors import InputError
 from animesion_jax.models import Family
-from animesion_jax.pretrained.merge import Arrays, Weights
+from animesion_jax.pretrained.merge import Arrays, Fate, Weights
 from animesion_jax.pretrained.torch_layout import LEAVES, TORCH_LEAVES, from_torch_layout, to_torch_layout
 
 # A number in timm's name: the group of our name, and what is added to it, such as "{0}" and "{1:-1}".
@@ -18,11 +18,16 @@ GROUP = re.compile(r"\([^()]*\)")
 
 
 def from_timm(weights: Weights, arrays: Mapping[str, np.ndarray], family: Family) -> None:
-    """Adds the arrays of a state dict under our names and in our layout; unknown ones keep their own names."""
+    """Adds the arrays of a state dict under our names and in our layout; unknown ones keep their own names.
+
+    Buffers get a fate, and are not read.
+    """
     inverse = list(_inverse(family))
     for key, array in arrays.items():
         path, _, leaf = key.rpartition(".")
-        if (leaf, array.ndim) in LEAVES and (module := _ours(inverse, path)):
+        if re.fullmatch(family.timm.buffers, key):
+            weights.fates.append(Fate(leaf, "left out: computed from the image size"))
+        elif (leaf, array.ndim) in LEAVES and (module := _ours(inverse, path)):
             weights.add(LEAVES[leaf, array.ndim].format(module), key, from_torch_layout(array))
         elif parameter := _ours(inverse, key):
             weights.add(f"params/{parameter}", key, array)
