@@ -8,8 +8,8 @@ from typing import NamedTuple
 from animesion_jax.errors import InputError, shorten
 
 # The layouts that a reader translates.
-GOOGLE, TORCHVISION = "Google's ViT", "torchvision's ResNet"
-READ = (GOOGLE, TORCHVISION)
+GOOGLE, TORCHVISION, BEIT = "Google's ViT", "torchvision's ResNet", "timm's BEiT"
+READ = (GOOGLE, TORCHVISION, BEIT)
 # Longest name in an error message, in characters. Ours have up to 77.
 MAX_NAME = 80
 # Trainers store the parameters of their state under these; google.py removes them.
@@ -19,7 +19,7 @@ WRAPPERS = re.compile(r"((module|model|_orig_mod)\.)*")
 # Names that identify a layout, all after one prefix. A layout that has the names of another one, and more, comes first.
 LAYOUTS: dict[str, tuple[str, ...]] = {
     "timm's Swin Transformer": ("layers.0.blocks.0.attn.qkv.weight",),
-    "timm's BEiT": ("blocks.0.attn.q_bias", "blocks.0.attn.qkv.weight"),
+    BEIT: ("blocks.0.attn.q_bias", "blocks.0.attn.qkv.weight"),
     "timm's EVA02": ("blocks.0.attn.q_proj.weight", "blocks.0.mlp.fc1_g.weight"),
     "timm's ViT": ("blocks.0.attn.qkv.weight", "patch_embed.proj.weight"),
     "timm's ConvNeXt": ("stages.0.blocks.0.conv_dw.weight",),

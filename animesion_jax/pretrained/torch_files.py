@@ -2,14 +2,17 @@
 
 import pickle
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from animesion_jax.errors import InputError, join_some, shorten
+from animesion_jax.models import FAMILIES
 from animesion_jax.pretrained import layouts, torchvision
 from animesion_jax.pretrained.merge import Arrays, Weights, damaged
+from animesion_jax.pretrained.timm import from_timm
 
 # A tensor may be a view that repeats one stored value to any shape, so its size is limited by the file's.
 MAX_EXPANSION = 16
@@ -17,6 +20,7 @@ MAX_EXPANSION = 16
 # Translators by layout: each adds a file's arrays to the weights, under our names.
 TRANSLATORS: dict[str, Callable[[Weights, Arrays], None]] = {
     layouts.TORCHVISION: torchvision.translate,
+    layouts.BEIT: partial(from_timm, family=FAMILIES["beit"]),
 }
 
 
