@@ -2,7 +2,7 @@ r"""Table 1 of the DAF:re paper: DAF:re, 50 epochs, batch 64, 128 px.
 
     animesion --config=dafre_128:vit_b16,pretrained --config.data_dir=DATA --workdir=runs/dafre_128_vit_b16
 
-The string after the colon is `MODEL[,pretrained][,faithful][,recipe=modern]`.
+The string after the colon is `MODEL[,pretrained[=NAME]][,faithful][,recipe=modern]`.
 `animesion_jax.configs.paper_recipe` explains it.
 
 Test top-1 / top-5 of the paper, last epoch's weights:
@@ -23,5 +23,5 @@ from animesion_jax.paper import DAFRE_128
 
 
 def get_config(argument: str = "vit_b16") -> ml_collections.ConfigDict:
-    """Returns the config of a row of Table 1; `argument` is `MODEL[,pretrained][,faithful][,recipe=modern]`."""
+    """Returns the config of a row of Table 1; `argument` is `MODEL[,pretrained[=NAME]][,faithful][,recipe=modern]`."""
     return get_table_config(DAFRE_128, argument)

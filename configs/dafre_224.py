@@ -3,7 +3,7 @@ r"""Table 3 of the DAF:re paper: DAF:re, 200 epochs, batch 1,024, 224 px.
     animesion --config=dafre_224:vit_b32,pretrained \
         --config.data_dir=DATA --config.grad_accumulation=16 --workdir=runs/dafre_224_vit_b32
 
-The string after the colon is `MODEL[,pretrained][,faithful][,recipe=modern]`.
+The string after the colon is `MODEL[,pretrained[=NAME]][,faithful][,recipe=modern]`.
 `animesion_jax.configs.paper_recipe` explains it.
 If a batch of 1,024 does not fit into memory, `grad_accumulation` cuts each device's share of it into parts.
 
@@ -22,5 +22,5 @@ from animesion_jax.paper import DAFRE_224
 
 
 def get_config(argument: str = "vit_b32") -> ml_collections.ConfigDict:
-    """Returns the config of a row of Table 3; `argument` is `MODEL[,pretrained][,faithful][,recipe=modern]`."""
+    """Returns the config of a row of Table 3; `argument` is `MODEL[,pretrained[=NAME]][,faithful][,recipe=modern]`."""
     return get_table_config(DAFRE_224, argument)

@@ -2,8 +2,8 @@ r"""Your own images: a folder per character, or train/, validation/ and test/ wi
 
     animesion --config=folder:vit_s16,pretrained --config.folder=PATH --workdir=runs/mine
 
-The string after the colon is `MODEL[,pretrained][,recipe=modern]`. The first start builds a data set of the images
-below `config.data_dir` (see tfds_builders/folder/README.md); later starts use it again.
+The string after the colon is `MODEL[,pretrained[=NAME]][,recipe=modern]`. The first start builds a data set of the
+images below `config.data_dir` (see tfds_builders/folder/README.md); later starts use it again.
 
 The recipe is the paper's at 128 px with three changes for a small data set: smaller batches give more updates, the
 learning rate follows a cosine with a warm-up, and a pretrained ResNet is trained whole.
@@ -19,7 +19,7 @@ from animesion_jax.paper import DAFRE_128
 
 
 def get_config(argument: str = "vit_s16,pretrained") -> ml_collections.ConfigDict:
-    """Returns the config for a folder; `argument` is `MODEL[,pretrained][,recipe=modern]`."""
+    """Returns the config for a folder; `argument` is `MODEL[,pretrained[=NAME]][,recipe=modern]`."""
     config = get_table_config(dataclasses.replace(DAFRE_128, batch_size=32), argument)
     config.dataset = "folder"
     if MODERN not in argument.split(","):

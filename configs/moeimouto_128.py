@@ -2,7 +2,7 @@ r"""Table 2 of the DAF:re paper: moeimouto, 200 epochs, batch 64, 128 px.
 
     animesion --config=moeimouto_128:vit_b16,pretrained --config.data_dir=DATA --workdir=runs/moeimouto_128_vit_b16
 
-The string after the colon is `MODEL[,pretrained][,faithful][,recipe=modern]`.
+The string after the colon is `MODEL[,pretrained[=NAME]][,faithful][,recipe=modern]`.
 `animesion_jax.configs.paper_recipe` explains it.
 
 moeimouto has no validation split. These configs hold out an eighth of every class's training images; with `faithful`
@@ -26,5 +26,5 @@ from animesion_jax.paper import MOEIMOUTO_128
 
 
 def get_config(argument: str = "vit_b16") -> ml_collections.ConfigDict:
-    """Returns the config of a row of Table 2; `argument` is `MODEL[,pretrained][,faithful][,recipe=modern]`."""
+    """Returns the config of a row of Table 2; `argument` is `MODEL[,pretrained[=NAME]][,faithful][,recipe=modern]`."""
     return get_table_config(MOEIMOUTO_128, argument)

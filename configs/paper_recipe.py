@@ -4,11 +4,13 @@ import ml_collections
 
 from animesion_jax.configs import common
 from animesion_jax.configs.modern_recipe import MODERN, apply_modern
-from animesion_jax.models import FAMILIES, family_of
+from animesion_jax.models import FAMILIES, Family, family_of
 from animesion_jax.paper import DATASETS, FAITHFUL, FAITHFUL_SPLITS, Table
+from animesion_jax.pretrained.sources import choose
 
-OPTIONS = ("pretrained", "faithful", MODERN)
-ARGUMENT = f"MODEL[,{'][,'.join(OPTIONS)}]"
+PRETRAINED = "pretrained"
+OPTIONS = (PRETRAINED, "faithful", MODERN)
+ARGUMENT = f"MODEL[,pretrained[=NAME]][,faithful][,{MODERN}]"
 
 
 def get_table_config(table: Table, argument: str) -> ml_collections.ConfigDict:
@@ -16,11 +18,12 @@ def get_table_config(table: Table, argument: str) -> ml_collections.ConfigDict:
 
     Args:
       table: one of animesion_jax.paper.TABLES.
-      argument: `MODEL[,pretrained][,faithful][,recipe=modern]`.
+      argument: `MODEL[,pretrained[=NAME]][,faithful][,recipe=modern]`.
 
         - MODEL: one of animesion_jax.models.MODELS.
-        - pretrained: start from the published weights of the paper. A ResNet is frozen except for its classifier; a
-          ViT is trained whole.
+        - pretrained: start from published weights, and set the options that they were trained with. NAME is one of
+          `animesion configs --weights`; without it, the paper's weights. A ResNet is frozen except for its classifier;
+          a ViT is trained whole.
         - faithful: repeat the accidents of the paper's runs, to reproduce its figures. From the second epoch on, layers
           train in evaluation mode; ShallowNet and the patch embedding of ViTs from scratch have PyTorch's default
           initialisers; ViTs have the exact GELU, and dropout where animesion had it; moeimouto is validated on its test
@@ -31,7 +34,8 @@ def get_table_config(table: Table, argument: str) -> ml_collections.ConfigDict:
       ValueError: unknown model or option, options that exclude each other, or no published weights.
     """
     model, *options = argument.split(",")
-    unknown = sorted(set(options) - set(OPTIONS))
+    starts = [option for option in options if option.partition("=")[0] == PRETRAINED]
+    unknown = sorted(set(options) - {*OPTIONS, *starts})
     if unknown:
         raise ValueError(f"unknown option '{unknown[0]}' in '{argument}'; allowed: {ARGUMENT}")
     family = family_of(model)
@@ -46,15 +50,22 @@ def get_table_config(table: Table, argument: str) -> ml_collections.ConfigDict:
     config.resnet.initializer = "xavier"
     config.batch_size = table.batch_size
     config.epochs, config.decay_epochs = table.epochs, table.decay_epochs
-    if "pretrained" in options:
-        if model not in family.weights:
-            allowed = ", ".join(name for each in FAMILIES.values() for name in each.weights)
-            raise ValueError(f"no published weights of '{model}'; allowed: {allowed}")
-        config.pretrained = family.weights[model]
-        config.trainable = family.paper_trainable
+    if starts:
+        _start_from(starts[-1], config, family)
     if "faithful" in options:
         config.update_from_flattened_dict(FAITHFUL | FAITHFUL_SPLITS.get(table.dataset, {}))
         config.default_weights = "last"
     if MODERN in options:
         apply_modern(config)
     return config
+
+
+def _start_from(option: str, config: ml_collections.ConfigDict, family: Family) -> None:
+    """Sets the weights of `pretrained[=NAME]`, and the options that they were trained with."""
+    _, is_named, name = option.partition("=")
+    if not is_named and config.model not in family.weights:
+        allowed = ", ".join(model for each in FAMILIES.values() for model in each.weights)
+        raise ValueError(f"no published weights of '{config.model}'; allowed: {allowed}")
+    config.pretrained = name if is_named else family.weights[config.model]
+    config.update_from_flattened_dict(choose(config.pretrained, config.model).options)
+    config.trainable = family.paper_trainable

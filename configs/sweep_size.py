@@ -15,7 +15,7 @@ from animesion_jax.configs import dafre_128
 
 
 def get_config(argument: str = "vit_b32") -> ml_collections.ConfigDict:
-    """Returns the config of a sweep; `argument` is `MODEL[,pretrained][,faithful][,recipe=modern]`."""
+    """Returns the config of a sweep; `argument` is `MODEL[,pretrained[=NAME]][,faithful][,recipe=modern]`."""
     config = ml_collections.ConfigDict()
     config.base = dafre_128.get_config(argument)
     config.grid = ml_collections.ConfigDict()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from animesion_jax.cli.config_files import OWN, config_files, find_config, packaged_folder
 from animesion_jax.cli.flags import make_parser
+from animesion_jax.cli.weights_table import weights_table
 from animesion_jax.errors import InputError, command, escape
 from animesion_jax.files import creating, expand_home
 
@@ -21,11 +22,14 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser = make_parser(
         "configs",
         "Lists the configs by name: those of the package and those in ./configs, which come first. With --copy, writes "
-        "a copy of one, to edit.",
+        "a copy of one, to edit. With --weights, lists the published weights that training can start from: "
+        "--config=dafre_128:MODEL,pretrained=NAME.",
         "--copy=folder configs",
         compiles=False,
     )
-    parser.add_argument("--copy", metavar="NAME", help="config to copy into FOLDER")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--copy", metavar="NAME", help="config to copy into FOLDER")
+    chosen.add_argument("--weights", action="store_true", help="list the published weights instead of the configs")
     parser.add_argument(
         "folder", nargs="?", metavar="FOLDER", help="folder of the copy; --config=NAME finds it in ./configs"
     )
@@ -38,10 +42,10 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints the names and the first lines of all configs, or copies one."""
+    """Prints the names and the first lines of all configs or the published weights, or copies a config."""
     args = parse_args(argv)
     if args.copy is None:
-        for line in _table():
+        for line in weights_table() if args.weights else _table():
             print(line)
         return 0
     source = find_config(args.copy)

@@ -20,6 +20,7 @@ __all__ = [
     "fetch",
     "file_name",
     "is_address",
+    "is_same_file",
     "sha256",
     "without_secrets",
 ]
@@ -28,6 +29,18 @@ __all__ = [
 def is_address(path: str) -> bool:
     """Returns whether `path` starts with one of `SCHEMES`."""
     return path.startswith(SCHEMES)
+
+
+def is_same_file(address: str, file: str) -> bool:
+    """Returns whether an address is that of a file; of Hugging Face's in any revision, or of its repository.
+
+    Raises:
+      InputError: an hf:// address is malformed.
+    """
+    if not (address.startswith("hf://") and file.startswith("hf://")):
+        return address == file
+    place, other = hugging_face.parse(address), hugging_face.parse(file)
+    return place.repo == other.repo and place.file in ("", other.file)
 
 
 def check_scheme(path: str) -> None:

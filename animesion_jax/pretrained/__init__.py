@@ -5,7 +5,8 @@ accounts for every array of the file and every variable of the model.
 """
 
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import flax.linen as nn
 from animesion_jax import hub
 from animesion_jax.files import expand_home
 from animesion_jax.pretrained import google, own, sources, torch_files
-from animesion_jax.pretrained.merge import Weights, merge
+from animesion_jax.pretrained.merge import CLASSIFIER, Fate, Weights, group_of, merge
 
 READERS: dict[str, Callable[[Path], Weights]] = {
     ".npz": google.read,
@@ -66,16 +67,42 @@ def load_with_origin(
     variables: dict[str, Any],
     keep_head: bool = False,
     class_names: Sequence[str] | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the result of `load_pretrained`, and where the weights came from.
+
+    Prints how the model, and `preprocessing` if it is given, differ from those that published weights were trained
+    with. `preprocessing` has the values of the config fields "mean", "std" and "fit".
 
     The origin has the "address" and, of a file, its "sha256"; from a hub also its "file" and "revision", the hash of
     the commit; of a workdir its "weights" and "step".
     """
     weights, origin = _read(path)
-    if weights.class_names is not None and class_names is not None:
+    source = sources.find(path)
+    if weights.class_names is None:
+        _make_rgb(weights, source)
+    elif class_names is not None:
         keep_head = tuple(class_names) == tuple(weights.class_names)
-    return merge(weights, type(model).__name__, variables, keep_head), origin
+    merged = merge(weights, type(model).__name__, variables, keep_head)
+    if source:
+        for line in filter(None, (*sources.differences(source, model, preprocessing or {}), source.note)):
+            print(f"note: {line}", file=sys.stderr)
+    return merged, origin
+
+
+def _make_rgb(weights: Weights, source: sources.Source | None) -> None:
+    """Reverses the input's channels of published weights that take BGR.
+
+    Exact where the mean and the deviation of all channels are equal.
+    """
+    head = weights.arrays.get(f"{CLASSIFIER}kernel")
+    if sources.channels_of(source, None if head is None else head.shape[-1]) == "RGB":
+        return
+    for name, array in weights.arrays.items():
+        # The kernel that is applied to images, whatever the family.
+        if array.ndim == 4 and array.shape[2] == 3:
+            weights.arrays[name] = array[:, :, ::-1]
+            weights.fates.append(Fate(group_of(name), "channels reversed: the file is for BGR", array.size))
 
 
 def _read(path: str) -> tuple[Weights, dict[str, Any]]:

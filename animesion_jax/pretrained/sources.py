@@ -1,58 +1,89 @@
-"""Published weights by name: addresses and licences."""
+"""Published weights by name or address, and the local files behind them."""
 
 import difflib
 import os
-import urllib.parse
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
+
+import flax.linen as nn
 
 from animesion_jax import hub
 from animesion_jax.errors import InputError
 from animesion_jax.files import expand_home
+from animesion_jax.models import family_of
+from animesion_jax.pretrained.published import NAMED, WD_TAGS, Source
 
-GOOGLE = "https://storage.googleapis.com/vit_models"
-PYTORCH = "https://download.pytorch.org/models"
+# Options of models and config fields that change what weights compute; the shapes of their arrays do not reveal them.
+OPTIONS = ("vit.gelu", "vit.epsilon", "eva02.rotary_grid")
+FIELDS = ("mean", "std", "fit")
+LIST = "`animesion configs --weights` lists them"
+
+__all__ = ["NAMED", "Source", "channels_of", "choose", "differences", "find", "locate", "names_of"]
 
 
-class Source(NamedTuple):
-    """A published file of weights: an address for `hub.fetch` and the name of its licence."""
-
-    url: str
-    licence: str
+def names_of(model: str) -> list[str]:
+    """Returns the names of a model's published weights."""
+    return [name for name, source in NAMED.items() if source.model == model]
 
 
-# The names that `config.pretrained` takes.
-NAMED: dict[str, Source] = {
-    **{
-        f"google/{path}": Source(f"{GOOGLE}/{urllib.parse.quote(path)}.npz", "Apache-2.0")
-        for path in [
-            *(f"imagenet21k/{name}" for name in (
-                "ViT-B_16", "ViT-B_32", "ViT-L_16", "ViT-L_32", "ViT-H_14",
-                "R50+ViT-B_16", "R26+ViT-B_32", "R50+ViT-L_32",
-            )),
-            *(f"imagenet21k+imagenet2012/{name}" for name in ("ViT-B_16", "ViT-B_32", "ViT-L_16", "ViT-L_32")),
-            "augreg/Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0",
-            "augreg/S_16-i21k-300ep-lr_0.001-aug_light1-wd_0.03-do_0.0-sd_0.0",
-            "augreg/S_32-i21k-300ep-lr_0.001-aug_none-wd_0.1-do_0.0-sd_0.0",
-            "augreg/B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0",
-            "augreg/B_32-i21k-300ep-lr_0.001-aug_light1-wd_0.1-do_0.0-sd_0.0",
-            "augreg/L_16-i21k-300ep-lr_0.001-aug_strong1-wd_0.1-do_0.0-sd_0.0",
-            *(f"sam/ViT-{name}" for name in ("S_16", "B_16", "B_32", "L_16", "L_32")),
-            *(f"gsam/ViT-{name}" for name in ("S_16", "S_32", "B_16", "B_32")),
-        ]
-    },
-    **{
-        f"timm/resnet{depth}.tv_in1k": Source(f"hf://timm/resnet{depth}.tv_in1k/model.safetensors", "BSD-3-Clause")
-        for depth in (18, 34, 50, 101, 152)
-    },
-    **{
-        f"torchvision/resnet{depth}": Source(f"{PYTORCH}/resnet{depth}-{digest}.pth", "BSD-3-Clause")
-        for depth, digest in (
-            (18, "f37072fd"), (34, "b627a593"), (50, "0676ba61"), (101, "63fe2227"), (152, "394f9c45"),
-        )
-    },
-}  # fmt: skip
+def choose(name: str, model: str) -> Source:
+    """Returns the source that `MODEL,pretrained=NAME` names.
+
+    Raises:
+      InputError: an unknown name, a path or an address, or weights of another model.
+    """
+    source = NAMED.get(name)
+    if source is None and (hub.is_address(name) or name.endswith((".npz", ".safetensors", ".pth", ".msgpack"))):
+        raise InputError(f"pretrained={name} is no name; for a path or an address, give --config.pretrained={name}")
+    if source is None:
+        raise InputError(f"no published weights are named '{name}'; allowed: {_near(name, names_of(model))}; {LIST}")
+    if source.model != model:
+        own = _near(name, names_of(model)) or "no name"
+        raise InputError(f"{name} are weights of {source.model}, not of {model}; allowed for {model}: {own}; {LIST}")
+    return source
+
+
+def find(path: str) -> Source | None:
+    """Returns the published weights with a name or an address, of any revision; None for other weights."""
+    if path in NAMED or not hub.is_address(path):
+        return NAMED.get(path)
+    return next((source for source in NAMED.values() if hub.is_same_file(path, source.url)), None)
+
+
+def channels_of(source: Source | None, num_classes: int | None) -> str:
+    """Returns the order of the input's channels, "RGB" or "BGR".
+
+    Args:
+      source: published weights; None for a file of the user's, which may be a copy of one.
+      num_classes: of the file's classifier; None without one.
+    """
+    if source:
+        return source.channels
+    return "BGR" if num_classes == WD_TAGS else "RGB"
+
+
+def differences(source: Source, model: nn.Module, preprocessing: Mapping[str, Any]) -> list[str]:
+    """Returns a line for each option that the weights were trained with and a run does not have.
+
+    Args:
+      source: the weights.
+      model: of the family of `source.model`; others are not compared.
+      preprocessing: values of config fields, such as "mean"; missing ones are not compared.
+    """
+    family = family_of(source.model)
+    default = family.models[source.model](num_classes=1)
+    trained, given = {"mean": family.mean, "std": family.std, "fit": "squash"}, dict(preprocessing)
+    for name in OPTIONS:
+        section, _, option = name.partition(".")
+        if section == family.name and hasattr(model, option):
+            trained[name], given[name] = getattr(default, option), getattr(model, option)
+    trained |= source.options
+    return [
+        f"the weights were trained with {name}={_show(trained[name])}, this model has {_show(given[name])}"
+        for name in (*OPTIONS, *FIELDS)
+        if name in given and given[name] != trained[name]
+    ]
 
 
 def locate(path: str, suffixes: Collection[str]) -> hub.Fetched:
@@ -70,10 +101,9 @@ def locate(path: str, suffixes: Collection[str]) -> hub.Fetched:
     remote = hub.is_address(address)
     file = Path(expand_home(address))
     if not remote and not file.is_file():
-        near = difflib.get_close_matches(path, NAMED, 3, 0.5) or list(NAMED)[:3]
         raise InputError(
-            f"no weights at {file}; allowed: a local file, a run's workdir, hf://, gs://, https://, or a name of "
-            f"animesion_jax/pretrained/sources.py such as {', '.join(near)}"
+            f"no weights at {file}; allowed: a local file, a run's workdir, hf://, gs://, https://, or a name such as "
+            f"{_near(path, NAMED)}; {LIST}"
         )
     name = hub.file_name(address) if remote else file.name
     suffix = os.path.splitext(name)[1]
@@ -84,3 +114,12 @@ def locate(path: str, suffixes: Collection[str]) -> hub.Fetched:
             "workdir of a run"
         )
     return hub.fetch(address, suffixes) if remote else hub.Fetched(file, {"address": path})
+
+
+def _near(name: str, names: Collection[str]) -> str:
+    """Returns the three names that resemble a name most, or the first three."""
+    return ", ".join(difflib.get_close_matches(name, names, 3, 0.5) or list(names)[:3])
+
+
+def _show(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

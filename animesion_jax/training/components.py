@@ -86,7 +86,10 @@ class Components:
         # Initialise a new classifier as without pretrained weights. XLA removes the other variables.
         make_head = jax.jit(lambda: init_variables(self.model, config.image_size, config.seed)["params"][HEAD])
         variables["params"][HEAD] = make_head()
-        return load_with_origin(config.pretrained, self.model, variables, config.keep_head, self.dataset.class_names)
+        return load_with_origin(
+            config.pretrained, self.model, variables, config.keep_head, self.dataset.class_names,
+            {name: config[name] for name in ("mean", "std", "fit")},
+        )  # fmt: skip
 
     def abstract_items(self, step: int) -> dict[str, Any]:
         """Returns shapes and dtypes of the items of the checkpoint at `step`, which the stage before it saved."""

@@ -1,6 +1,7 @@
 """The command `configs`, in a folder of a user's own."""
 
 import ast
+import re
 import shlex
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import pytest
 
 from animesion_jax.cli.config_flags import load_config
 from animesion_jax.main import main
+from animesion_jax.models import FAMILIES
+from animesion_jax.pretrained.sources import NAMED
 from tests.conftest import ROOT
 
 NAMES = ["common", "dafre_128", "dafre_224", "demo", "folder", "moeimouto_128", "moeimouto_224", "sweep_size"]
@@ -69,6 +72,39 @@ def test_list_imports_neither_jax_nor_tensorflow_nor_ml_collections():
     assert len(result.stdout.splitlines()) == len(NAMES)
 
 
+def _weights(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["animesion", "configs", "--weights"]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_weights_have_a_line_each_with_published_sizes(capsys, monkeypatch):
+    header, *lines = _weights(capsys, monkeypatch, 200)
+    table, notes = lines[: lines.index("")], lines[lines.index("") :]
+    rows = {line.split()[0]: re.split(" {2,}", line) for line in table}
+    assert list(rows) == list(NAMED) and re.split(" {2,}", header)[0] == "name"
+    # The papers' counts without a classifier: 86 M and 307 M (arXiv:2010.11929 table 1), 11.7 M less 0.5 M.
+    vit = ["google/imagenet21k/ViT-B_16", "vit_b16 *", "224 px", "86 M", "Apache-2.0", "ImageNet-21k"]
+    assert rows["google/imagenet21k/ViT-B_16"] == vit
+    assert rows["google/imagenet21k+imagenet2012/ViT-L_32"][1:4] == ["vit_l32", "384 px", "306 M"]
+    assert rows["torchvision/resnet18"][1:5] == ["resnet18", "224 px", "11 M", "BSD-3-Clause"]
+    assert rows["wd_vit_b16"][2:] == ["448 px", "86 M", "Apache-2.0", "5.7 M Danbooru images"]
+    starts = {line.index(rows[name][4]) for name, line in zip(rows, table, strict=True)}
+    assert starts == {header.index("licence")}
+    assert any("wd_vit_b16, wd_vit_l16, wd_eva02_l14: trained on about 90 % of DAF:re's test" in each for each in notes)
+    # One default per model that has published weights.
+    defaults = {name for name, row in rows.items() if row[1].endswith(" *")}
+    assert defaults == {weights for family in FAMILIES.values() for weights in family.weights.values()}
+
+
+def test_weights_fit_a_terminal_of_80_columns(capsys, monkeypatch):
+    lines = _weights(capsys, monkeypatch, 80)
+    assert max(map(len, lines)) <= 80
+    place = lines.index("wd_vit_b16")
+    assert re.split(" {2,}", lines[place + 1].strip())[:2] == ["vit_b16", "448 px"]
+    assert lines.index("torchvision/resnet152") == 2 * len(NAMED)
+
+
 @pytest.mark.parametrize("folder", ["configs", "a b/c", "{tmp}/configs", "{tmp}/other"])
 @pytest.mark.parametrize("name", NAMES)
 def test_copy_runs_with_the_command_that_is_printed(name, folder, tmp_path, capsys):
@@ -105,6 +141,8 @@ def test_copy_replaces_no_file(tmp_path, capsys):
         (["--copy=nope", "x"], "no config 'nope'; allowed: common, dafre_128, "),
         (["--copy=demo"], "--copy=NAME needs a folder to write to, such as configs"),
         (["x"], "unexpected argument 'x'; allowed: with --copy=NAME"),
+        (["--weights", "x"], "unexpected argument 'x'; allowed: with --copy=NAME"),
+        (["--weights", "--copy=demo", "x"], "argument --copy: not allowed with argument --weights"),
         (["--copy=demo", "file/below"], "file/below"),
     ],
 )
