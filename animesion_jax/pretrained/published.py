@@ -96,7 +96,7 @@ GOOGLE = {
     for file, model in models.items()
 }
 
-# timm runs all ViTs but SigLIP's with the exact GELU. Google trained augreg's with the tanh approximation.
+# timm runs all of them with the exact GELU; Google trained augreg's and SigLIP's with the tanh approximation.
 DINOV2 = {"vit.gelu": "erf", **IMAGENET}
 REG4 = {"vit.registers": 4, **DINOV2}
 TIMM = {

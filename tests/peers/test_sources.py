@@ -1,0 +1,45 @@
+"""What a name of timm's weights sets in a config, against timm's own configuration of them."""
+
+import pytest
+
+from animesion_jax.config import resolve
+from animesion_jax.configs import dafre_128
+from animesion_jax.models import family_of
+from animesion_jax.pretrained.sources import NAMED
+
+pytestmark = pytest.mark.peers
+
+NAMES = [name for name in NAMED if name.startswith("timm/")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_source_has_timms_address_licence_input_and_normalisation(name, peers):
+    published, source = peers.timm.get_pretrained_cfg(name.removeprefix("timm/")), NAMED[name]
+    config = dafre_128.get_config(f"{source.model},pretrained={name}")
+    config = resolve(config, family_of(config.model))
+    assert source.url == f"hf://{published.hf_hub_id}/model.safetensors"
+    assert source.licence.lower() == published.license
+    assert (3, source.image_size, source.image_size) == published.input_size
+    assert (config.mean, config.std) == (published.mean, published.std)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if NAMED[name].model.startswith("vit_")])
+def test_config_of_a_vits_name_has_the_options_of_timms_model(name, peers):
+    config = dafre_128.get_config(f"{NAMED[name].model},pretrained={name}").vit
+    with peers.torch.device("meta"):
+        model = peers.timm.create_model(name.removeprefix("timm/"), pretrained=False)
+    assert config.pool == {"token": "token", "avg": "mean"}[model.global_pool]
+    assert model.num_prefix_tokens == config.registers + (config.pool == "token")
+    assert {layer.eps for layer in model.modules() if isinstance(layer, peers.torch.nn.LayerNorm)} == {config.epsilon}
+    gelu = {"GELU": "erf", "GELUTanh": "tanh"}[type(model.blocks[0].mlp.act).__name__]
+    # timm runs Google's with the exact GELU; they were trained with the tanh approximation.
+    assert config.gelu == ("tanh" if "augreg" in name or "siglip" in name else gelu)
+
+
+def test_wd_eva02_differs_from_timms_eva02_in_the_grid_of_its_rotary_positions(peers):
+    name = "timm/eva02_large_patch14_224.mim_m38m"
+    with peers.torch.device("meta"):
+        model = peers.timm.create_model(name.removeprefix("timm/"), pretrained=False)
+    grid = dafre_128.get_config(f"eva02_l14,pretrained={name}").eva02.rotary_grid
+    assert [grid, grid] == list(model.rope.ref_feat_shape)
+    assert dafre_128.get_config("eva02_l14,pretrained=wd_eva02_l14").eva02.rotary_grid == 448 // 14
