@@ -63,7 +63,7 @@ def _batch_norm(flat: dict[str, Any], family: Any) -> bool:
 
 
 PIECEWISE, COSINE = _schedule("piecewise"), _schedule("cosine")
-VIT, RESNET, SHALLOWNET = _family("vit"), _family("resnet"), _family("shallownet")
+VIT, EVA02, RESNET, SHALLOWNET = (_family(name) for name in ("vit", "eva02", "resnet", "shallownet"))
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,7 @@ FIELDS: dict[str, Field] = {
     "vit.embedding_initializer": Field(
         "lecun", '"lecun", or "pytorch" as in the paper\'s runs: of the patch embedding', NAME, VIT
     ),
+    "eva02.rotary_grid": Field(16, "patches along a side that rotary positions count, 16 or 32", AT_LEAST_1, EVA02),
     "resnet.initializer": Field("he", '"he" as in torchvision, or "xavier" as in the paper\'s runs', NAME, RESNET),
     "shallownet.initializer": Field("xavier", '"xavier", or "pytorch" as in the paper\'s runs', NAME, SHALLOWNET),
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from animesion_jax.errors import InputError
-from animesion_jax.models import beit, resnet, shallownet, vit_family
+from animesion_jax.models import beit, eva02, resnet, shallownet, vit_family
 from animesion_jax.models.family import HEAD, Family, GradCam, Positions, RelativePositions, Rollout, Timm
 
 __all__ = [
@@ -19,7 +19,7 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 # To add a family, write its record beside its module and enter it here.
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (shallownet.FAMILY, resnet.FAMILY, vit_family.FAMILY, beit.FAMILY)
+    family.name: family for family in (shallownet.FAMILY, resnet.FAMILY, vit_family.FAMILY, beit.FAMILY, eva02.FAMILY)
 }
 MODELS: tuple[str, ...] = tuple(model for family in FAMILIES.values() for model in family.models)
 

@@ -15,8 +15,8 @@ from tests.published import random_images
 # Parameters at 1,000 classes and 224 px. Sources: torchvision's documentation for ViT-B, L, H (vit_b_16 ... vit_h_14)
 # and ResNets, its ResNet(BasicBlock, [1, 1, 1, 1]) for ResNet-10; DeiT for Ti/16 and S/16; timm for S/32;
 # google-research/vision_transformer, vit_jax/models_test.py, for hybrids; timm on torch's meta device for S/14, B/14
-# and L/14 (DINOv2's without LayerScale) and So400m/14 (SigLIP's with a class token). ShallowNet: 5*5*3*16+16 + 2*16 +
-# 5*5*16*32+32 + 2*32 + 53*53*32*512+512 + 512*1000+1000.
+# and L/14 (DINOv2's without LayerScale), So400m/14 (SigLIP's with a class token) and EVA02.
+# ShallowNet: 5*5*3*16+16 + 2*16 + 5*5*16*32+32 + 2*32 + 53*53*32*512+512 + 512*1000+1000.
 PARAMETERS = {
     "shallownet": 46_550_312,
     "resnet10": 5_418_792,
@@ -40,6 +40,8 @@ PARAMETERS = {
     "r26_vit_b32": 101_383_976,
     "r50_vit_b16": 98_659_112,
     "r50_vit_l32": 328_994_856,
+    "eva02_b14": 86_527_720,
+    "eva02_l14": 304_293_800,
 }
 
 

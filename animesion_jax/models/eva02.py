@@ -1,0 +1,222 @@
+"""EVA-02 (Fang et al., 2023, arXiv:2303.11331): a ViT with rotary positions and SwiGLU.
+
+Modules and parameters have timm's names.
+"""
+
+import math
+from functools import partial
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from animesion_jax.models.dropout import StochasticDepth, depth_rates
+from animesion_jax.models.family import HEAD, Family, Positions, Rollout, Shapes, Timm, count_units
+from animesion_jax.models.kernels import add_positions, dot_product
+from animesion_jax.models.patch_embedding import PatchEmbedding
+
+# Of the layer norms, and of the rotary frequencies.
+EPSILON = 1e-6
+TEMPERATURE = 10_000
+# Standard deviation of new kernels and tables.
+STD = 0.02
+
+CLASS_TOKEN = "cls_token"
+POSITIONS = "pos_embed"
+QUERY = "params/blocks_0/attn/q_proj/kernel"
+GATE = "params/blocks_0/mlp/fc1_g/kernel"
+
+
+def rotary_angles(grid: int, rotary_grid: int, width: int) -> np.ndarray:
+    """Returns the (grid * grid, width / 2) float64 angles by which pairs of a head's features are rotated.
+
+    The first half are those of the patch's row, the others those of its column.
+
+    Args:
+      grid: patches along a side.
+      rotary_grid: patches along a side in pre-training, onto whose coordinates those of the grid are scaled.
+      width: of a head.
+    """
+    frequencies = float(TEMPERATURE) ** -(np.arange(width // 4) / (width // 4))
+    along_side = np.arange(grid)[:, None] * (rotary_grid / grid) * frequencies
+    return np.concatenate([np.repeat(along_side, grid, 0), np.tile(along_side, (grid, 1))], 1)
+
+
+def rotate(x: jax.Array, cosines: np.ndarray, sines: np.ndarray) -> jax.Array:
+    """Returns (batch, tokens, heads, width) `x`, each pair of neighbouring features rotated, computed in float32.
+
+    `cosines` and `sines` are (tokens, 1, width / 2).
+    """
+    pairs = x.astype(jnp.float32).reshape(*x.shape[:-1], -1, 2)
+    first, second = pairs[..., 0], pairs[..., 1]
+    rotated = jnp.stack([first * cosines - second * sines, first * sines + second * cosines], -1)
+    return rotated.reshape(x.shape).astype(x.dtype)
+
+
+def _norm(dtype: jnp.dtype, name: str) -> nn.LayerNorm:
+    return nn.LayerNorm(epsilon=EPSILON, dtype=dtype, name=name)
+
+
+def _dense(features: int, dtype: jnp.dtype, name: str, std: float = STD, use_bias: bool = True) -> nn.Dense:
+    return nn.Dense(features, use_bias, dtype=dtype, kernel_init=nn.initializers.normal(std), name=name)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention whose queries and keys are rotated by their positions."""
+
+    num_heads: int
+    output_std: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, cosines: np.ndarray, sines: np.ndarray) -> jax.Array:
+        """Returns the (batch, tokens, hidden) output of attention; `rotate` has the shapes of the cosines."""
+
+        def project(name: str, use_bias: bool = True) -> jax.Array:
+            projected = _dense(x.shape[-1], self.dtype, name, use_bias=use_bias)(x)
+            return projected.reshape(*x.shape[:-1], self.num_heads, -1)
+
+        query = rotate(project("q_proj"), cosines, sines)
+        key = rotate(project("k_proj", use_bias=False), cosines, sines)
+        attended = dot_product(query, key, project("v_proj"), self.dtype)
+        return _dense(x.shape[-1], self.dtype, "proj", self.output_std)(attended.reshape(x.shape))
+
+
+class SwiGlu(nn.Module):
+    """SwiGLU (Shazeer, 2020, arXiv:2002.05202) with a layer norm before the last layer."""
+
+    mlp_dim: int
+    output_std: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns the (batch, tokens, hidden) output of the block's MLP."""
+        gate = nn.silu(_dense(self.mlp_dim, self.dtype, "fc1_g")(x))
+        y = _norm(self.dtype, "norm")(gate * _dense(self.mlp_dim, self.dtype, "fc1_x")(x))
+        return _dense(x.shape[-1], self.dtype, "fc2", self.output_std)(y)
+
+
+class Block(nn.Module):
+    """Self-attention and SwiGLU, each after a layer norm and with a residual connection under stochastic depth."""
+
+    num_heads: int
+    mlp_dim: int
+    rate: float
+    output_std: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, cosines: np.ndarray, sines: np.ndarray, train: bool, positions: jax.Array | None
+    ) -> jax.Array:
+        """Returns the (batch, tokens, hidden) output of one layer."""
+        y = _norm(self.dtype, "norm1")(x)
+        y = Attention(self.num_heads, self.output_std, self.dtype, name="attn")(y, cosines, sines)
+        x = x + StochasticDepth(self.rate)(y, train, positions)
+        y = _norm(self.dtype, "norm2")(x)
+        y = SwiGlu(self.mlp_dim, self.output_std, self.dtype, name="mlp")(y)
+        return x + StochasticDepth(self.rate)(y, train, positions)
+
+
+class Eva02(nn.Module):
+    """Patches, class token, encoder layers, the norm of the patches' mean, linear classifier, which starts at zero.
+
+    Attributes:
+      num_classes: width of the classifier.
+      hidden_size, num_layers, num_heads, mlp_dim: see `SIZES`.
+      rotary_grid: see `rotary_angles`.
+      dropout_rate: rate of stochastic depth in the last layer; it grows linearly from 0 in the first.
+      dtype: compute dtype; parameters, rotation, softmax and logits are float32.
+      axis_name: unused, because there are no batch statistics; part of every model's signature.
+    """
+
+    patch_size: ClassVar[int] = 14
+    image_multiple: ClassVar[int] = patch_size
+    min_image_size: ClassVar[int] = 1
+
+    num_classes: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_dim: int
+    rotary_grid: int = 16
+    dropout_rate: float = 0.1
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False, positions: jax.Array | None = None) -> jax.Array:
+        """Returns (batch, num_classes) float32 logits of normalised (batch, S, S, 3) images."""
+        x = PatchEmbedding(self.hidden_size, self.patch_size, self.dtype, name="patch_embed")(images)
+        normal = nn.initializers.normal(STD)
+        token = self.param(CLASS_TOKEN, normal, (1, 1, self.hidden_size))
+        x = jnp.concatenate([jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, self.hidden_size)), x], 1)
+        table = self.param(POSITIONS, normal, (1, *x.shape[1:]))
+        x = add_positions(x, table.astype(x.dtype))
+        angles = rotary_angles(images.shape[1] // self.patch_size, self.rotary_grid, self.hidden_size // self.num_heads)
+        # The class token is rotated by 0.
+        angles = np.pad(angles, ((1, 0), (0, 0)))[:, None]
+        rotation = np.float32(np.cos(angles)), np.float32(np.sin(angles))
+        for place, rate in enumerate(depth_rates(self.dropout_rate, self.num_layers)):
+            # As in timm and the authors' code: the sum of the branches keeps its variance over the layers.
+            std = STD / math.sqrt(2 * (place + 1))
+            block = Block(self.num_heads, self.mlp_dim, rate, std, self.dtype, name=f"blocks_{place}")
+            x = block(x, *rotation, train, positions)
+        x = _norm(jnp.float32, "fc_norm")(x[:, 1:].astype(jnp.float32).mean(1))
+        return nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=nn.initializers.zeros, name=HEAD)(x)
+
+
+# Base and large; the MLP's width is 8 / 3 of the hidden size, rounded down.
+SIZES = {
+    "b": {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "mlp_dim": 2048},
+    "l": {"hidden_size": 1024, "num_layers": 24, "num_heads": 16, "mlp_dim": 2730},
+}
+MODELS = {f"eva02_{size}14": partial(Eva02, **SIZES[size]) for size in SIZES}
+
+
+def _identify(shapes: Shapes) -> str | None:
+    """Returns "eva02_b14" for its arrays, a description for those of another size, None for other models."""
+    if not all(name in shapes and len(shapes[name].shape) == 2 for name in (QUERY, GATE)):
+        return None
+    found = {
+        "hidden_size": shapes[QUERY].shape[0],
+        "num_layers": sum(count_units(shapes, r"params/(blocks)_(\d+)/")),
+        "mlp_dim": shapes[GATE].shape[1],
+    }
+    named = (name for name, model in MODELS.items() if model.keywords.items() >= found.items())
+    return next(named, f"an EVA-02 of {found}")
+
+
+FAMILY = Family(
+    name="eva02",
+    models=MODELS,
+    options={"rotary_grid": (16, 32)},
+    dropout_rate=0.1,
+    # CLIP's.
+    mean=(0.48145466, 0.4578275, 0.40821073),
+    std=(0.26862954, 0.26130258, 0.27577711),
+    optimizer="adamw",
+    has_batch_norm=False,
+    explain=Rollout(
+        layers=lambda model: [f"blocks_{place}/attn/dot_product" for place in range(model.num_layers)],
+        num_prefix_tokens=lambda model: 1,
+        sees_class_token=lambda model: False,
+    ),
+    weights={
+        "eva02_b14": "timm/eva02_base_patch14_224.mim_in22k",
+        "eva02_l14": "timm/eva02_large_patch14_224.mim_m38m",
+    },
+    timm=Timm(
+        models={"eva02_b14": "eva02_base_patch14_224", "eva02_l14": "eva02_large_patch14_224"},
+        names=(
+            (f"(cls_token|pos_embed|patch_embed.proj|fc_norm|{HEAD})", "{0}"),
+            (r"blocks_(\d+)/(.+)", "blocks.{0}.{1}"),
+        ),
+        arguments=lambda description: {"ref_feat_shape": [description.get("rotary_grid", 16)] * 2},
+    ),
+    identify=_identify,
+    positions=Positions(f"params/{POSITIONS}", f"params/{CLASS_TOKEN}"),
+)
