@@ -5,33 +5,60 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-# Description of `resize` in a bundle.
-RESIZE = "bilinear, antialiased, aspect not kept, rounded to uint8"
+# The values of config.fit, and descriptions of them and of `resize` for people who prepare images themselves.
+FITS = {
+    "squash": "the image is stretched to a square, aspect not kept",
+    "pad": "the image is put in the middle of a white square",
+}
+RESIZE = "bilinear, antialiased, rounded to uint8"
 # Added to resized pixels before truncation: rounds half up. Resizing by 3/4 or 5/4 makes many ties; the 2**-10 keeps
 # them clear of float errors.
 ROUNDING = 0.5 + 2**-10
 # Largest part of an image, in pixels, that is held as floats.
 BAND_PIXELS = 2**20
+WHITE = 255
 
 
-def resize(image: Image.Image, size: int) -> np.ndarray:
-    """Returns an RGB image resized to (size, size, 3) uint8 as in training: bilinear, antialiased, aspect not kept.
+def canvas(width: int, height: int, fit: str) -> tuple[int, int, int, int]:
+    """Returns the width and height of what is resized for an image, and the image's left and top in it, in pixels."""
+    side = max(width, height)
+    return {"squash": (width, height, 0, 0), "pad": (side, side, (side - width) // 2, (side - height) // 2)}[fit]
+
+
+def resize(image: Image.Image, size: int, fit: str) -> np.ndarray:
+    """Returns an RGB image resized to (size, size, 3) uint8 as in training: bilinear, antialiased; `fit` as in `FITS`.
 
     Resamples float channels and rounds once, like TensorFlow; Pillow rounds 8-bit images after each of its two passes.
-    The first pass, along rows, takes bands of `BAND_PIXELS`, so that memory holds no float copy of the whole image.
     """
-    width, height = image.size
-    if (width, height) == (size, size):
+    if image.size == (size, size):
         return np.asarray(image)
-    narrow = np.empty((3, height, size), np.float32)
-    rows = max(1, BAND_PIXELS // width)
-    for top in range(0, height, rows):
-        band = image.crop((0, top, width, min(top + rows, height)))
+    # Columns first in a tall image with padding, so that no pass takes white columns beside every row.
+    turned = fit == "pad" and image.height > image.width
+    lines = _shrink_lines(image, size, fit, turned)
+    channels = [np.asarray(Image.fromarray(each).resize((size, size), Image.Resampling.BILINEAR)) for each in lines]
+    pixels = np.stack([each.T if turned else each for each in channels], axis=-1)
+    return np.clip(np.floor(pixels + ROUNDING), 0, 255).astype(np.uint8, order="C")
+
+
+def _shrink_lines(image: Image.Image, size: int, fit: str, turned: bool) -> np.ndarray:
+    """Returns the (3, lines, size) float32 channels of the rows, or of the columns if `turned`, each resized to `size`.
+
+    Takes bands of `BAND_PIXELS`, so that memory holds no float copy of the whole image. Lines of padding are white.
+    """
+    width, height, left, top = canvas(*image.size, fit)
+    length, lines, first = (height, width, left) if turned else (width, height, top)
+    shrunk = np.full((3, lines, size), WHITE, np.float32)
+    count, step = image.width if turned else image.height, max(1, BAND_PIXELS // length)
+    for start in range(0, count, step):
+        stop = min(start + step, count)
+        if turned:
+            band = image.crop((start, 0, stop, length)).transpose(Image.Transpose.TRANSPOSE)
+        else:
+            band = image.crop((0, start, length, stop))
         for channel, values in enumerate(band.split()):
-            shrunk = values.convert("F").resize((size, band.height), Image.Resampling.BILINEAR)
-            narrow[channel, top : top + rows] = np.asarray(shrunk)
-    channels = [Image.fromarray(each).resize((size, size), Image.Resampling.BILINEAR) for each in narrow]
-    return np.clip(np.floor(np.stack(channels, axis=-1) + ROUNDING), 0, 255).astype(np.uint8)
+            resized = values.convert("F").resize((size, stop - start), Image.Resampling.BILINEAR)
+            shrunk[channel, first + start : first + stop] = np.asarray(resized)
+    return shrunk
 
 
 def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:

@@ -43,7 +43,7 @@ def tf_data(config: ml_collections.ConfigDict, dataset: Dataset) -> Iterator[Any
     size, jitter = config.image_size, config.augment
 
     def augment(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        image = decode_and_resize(record["image"], size + config.crop_margin)
+        image = decode_and_resize(record["image"], size + config.crop_margin, config.fit)
         image = tf.image.random_crop(image, (size, size, 3))
         image = tf.image.convert_image_dtype(tf.image.random_flip_left_right(image), tf.float32)
         image = tf.image.random_brightness(image, jitter.brightness)

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for tests, which are not installed
@@ -29,14 +30,19 @@ ANIMESION = (sys.executable, "-m", "animesion_jax.main")
 FORMATS = {"onnxruntime": "onnx", "torch": "safetensors"}
 
 
-def batches(files: Sequence[str], size: int, batch_size: int) -> Iterator:
-    """Yields (n, size, size, 3) uint8 images; threads decode two batches ahead."""
+def batches(files: Sequence[str], preprocessing: dict[str, Any], batch_size: int) -> Iterator:
+    """Yields (n, size, size, 3) uint8 images, prepared as a file's metadata says; threads decode two batches ahead."""
     import numpy as np
     from PIL import Image
 
     def decode(file: str) -> np.ndarray:
-        with Image.open(file) as image:
-            return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
+        image, size = Image.open(file).convert("RGB"), preprocessing["size"]
+        if preprocessing["fit"] == "pad":
+            side = max(image.size)
+            square = Image.new("RGB", (side, side), "white")
+            square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+            image = square
+        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         starts = range(0, len(files), batch_size)
@@ -47,17 +53,17 @@ def batches(files: Sequence[str], size: int, batch_size: int) -> Iterator:
             yield np.stack(list(waiting.pop(0)))
 
 
-def onnxruntime_model(file: str) -> tuple[Callable, int]:
-    """Returns a function of uint8 images to probabilities, and the images' side."""
+def onnxruntime_model(file: str) -> tuple[Callable, dict[str, Any]]:
+    """Returns a function of uint8 images to probabilities, and the file's "preprocessing"."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    size = json.loads(session.get_modelmeta().custom_metadata_map["preprocessing"])["size"]
-    return lambda images: session.run(["probabilities"], {"images": images})[0], size
+    preprocessing = json.loads(session.get_modelmeta().custom_metadata_map["preprocessing"])
+    return lambda images: session.run(["probabilities"], {"images": images})[0], preprocessing
 
 
-def torch_model(file: str) -> tuple[Callable, int]:
-    """Returns a function of uint8 images to probabilities, and the images' side."""
+def torch_model(file: str) -> tuple[Callable, dict[str, Any]]:
+    """Returns a function of uint8 images to probabilities, and the file's "preprocessing"."""
     import torch
     from safetensors import safe_open
     from safetensors.torch import load_file
@@ -82,14 +88,14 @@ def torch_model(file: str) -> tuple[Callable, int]:
         normalised = (torch.from_numpy(images) / 255 - mean) / std
         return (model(normalised.permute(0, 3, 1, 2)) / temperature).softmax(-1).numpy()
 
-    return probabilities, preprocessing["size"]
+    return probabilities, preprocessing
 
 
 def run_peer(kind: str, file: str, images: Sequence[str], batch_size: int, output: str) -> None:
     """Writes each image's largest probability to `output`, as JSON."""
-    probabilities, size = {"onnxruntime": onnxruntime_model, "torch": torch_model}[kind](file)
+    probabilities, preprocessing = {"onnxruntime": onnxruntime_model, "torch": torch_model}[kind](file)
     likeliest = []
-    for batch in batches(images, size, batch_size):
+    for batch in batches(images, preprocessing, batch_size):
         likeliest += probabilities(batch).max(1).tolist()
     Path(output).write_text(json.dumps(likeliest), encoding="utf-8")
 

@@ -102,7 +102,7 @@ def outputs(bundle: Bundle, folder: Path) -> dict[str, Part]:
     files = find_images([str(folder)])
     variables = jax.device_put(bundle.variables)
     forward = jax.jit(lambda images: jnp.concatenate(apply_to_pixels(bundle, variables, images), axis=-1))
-    rows = np.stack([row for _, row in apply_to_files(forward, files, bundle.image_size, BATCH_SIZE)])
+    rows = np.stack([row for _, row in apply_to_files(forward, files, bundle.image_size, bundle.fit, BATCH_SIZE)])
     splits = np.asarray([file.parent.parent.name for file in files])
     names = np.asarray([file.parent.name for file in files])
     num_classes = len(bundle.classes)

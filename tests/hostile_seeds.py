@@ -53,7 +53,7 @@ def bundle_tree() -> dict:
         "format": "animesion",
         "version": 1,
         "model": {"name": "shallownet", "num_classes": 2, "image_size": 16, "dtype": "float32"},
-        "preprocessing": {"size": 16, "resize": "bilinear", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+        "preprocessing": {"size": 16, "fit": "squash", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
         "classes": ["yui", "あかり"],
         "training": {"dataset": "toyfaces", "weights": "best", "step": 3, "metrics": {"top1_accuracy": 0.5}},
         "variables": jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), variables),

@@ -14,6 +14,7 @@ import animesion_jax
 from animesion_jax.bundle.checks import (
     checked_classes,
     checked_dict,
+    checked_fit,
     checked_image_size,
     checked_origin,
     checked_training,
@@ -78,6 +79,7 @@ class Bundle:
       description: arguments of `create_model`, including the model's name.
       calibration: None if the bundle was not calibrated.
       enrolled: characters added after training; None for none.
+      fit: how an image becomes the square, a key of `preprocessing.FITS`.
       origin: where the file was downloaded from, or the file that it was made from: "address", "sha256" and, for hf://,
         "file" and "revision"; empty if nothing was downloaded.
     """
@@ -92,6 +94,7 @@ class Bundle:
     description: dict[str, Any]
     calibration: Calibration | None = None
     enrolled: Enrolled | None = None
+    fit: str = "squash"
     origin: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -118,6 +121,7 @@ def metadata(bundle: Bundle, names: Sequence[str]) -> dict[str, str]:
         "model": bundle.description,
         "preprocessing": {
             "size": bundle.image_size,
+            "fit": bundle.fit,
             "resize": RESIZE,
             "scale": "pixels / 255",
             "mean": bundle.mean,
@@ -150,10 +154,11 @@ def _checked_bundle(tree: dict[str, Any]) -> Bundle:
     mean, std = (tuple(float(value) for value in preprocessing[name]) for name in ("mean", "std"))
     if len(mean) != 3 or len(std) != 3 or not np.isfinite([mean, std]).all() or min(std) <= 0:
         raise ValueError(f"mean {mean} and std {std}; allowed: three finite numbers each, std above 0")
+    fit = checked_fit(preprocessing.get("fit"))
     model = create_model(**described)
     variables = checked_variables(abstract_variables(model, size), checked_dict(tree, "variables"))
     training, origin = checked_training(checked_dict(tree, "training")), checked_origin(tree.get("origin", {}))
-    bundle = Bundle(model, variables, classes, size, mean, std, training, described, origin=origin)
+    bundle = Bundle(model, variables, classes, size, mean, std, training, described, fit=fit, origin=origin)
     calibration = _checked_calibration(checked_dict(tree, "calibration")) if "calibration" in tree else None
     enrolled = _checked_enrolled(checked_dict(tree, "enrolled"), bundle, calibration) if "enrolled" in tree else None
     return dataclasses.replace(bundle, calibration=calibration, enrolled=enrolled)

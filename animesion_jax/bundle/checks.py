@@ -8,6 +8,7 @@ import numpy as np
 from flax import traverse_util
 
 from animesion_jax.models import family_of
+from animesion_jax.preprocessing import FITS
 
 # Types of the entries that export writes about the run, and the keys of a downloaded bundle's origin.
 TRAINING = {
@@ -75,6 +76,13 @@ def checked_image_size(described: dict[str, Any], num_classes: int) -> int:
     if type(size) is not int or not 1 <= size <= MAX_IMAGE_SIZE:
         raise ValueError(f"image_size is {reprlib.repr(size)}; allowed: 1 to {MAX_IMAGE_SIZE}")
     return size
+
+
+def checked_fit(fit: Any) -> str:
+    """Returns how an image becomes the square; ValueError if it is not a key of `FITS`."""
+    if not isinstance(fit, str) or fit not in FITS:
+        raise ValueError(f"fit is {reprlib.repr(fit)}; allowed: {', '.join(FITS)}")
+    return fit
 
 
 def checked_variables(expected: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:

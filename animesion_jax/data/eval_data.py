@@ -26,7 +26,7 @@ class EvalData:
         """Selects the examples.
 
         Args:
-          config: its image_size, eval_batch_size (over all shards), data.cache and the fields of `select_examples`.
+          config: its image_size, fit, eval_batch_size (over all shards), data.cache and those of `select_examples`.
           dataset: the data set.
           split: name of the split, see `select_examples`.
           num_shards, shard_index: number of readers, and the index of this one.
@@ -44,7 +44,7 @@ class EvalData:
         self._size = config.image_size
         cache = choose_cache(config.data.cache, examples.num_examples * self._size * self._size * 3, 0)
         records = examples.records(bounds[shard_index], bounds[shard_index + 1])
-        batches = decoded(records, self._size).batch(self._batch_size)
+        batches = decoded(records, self._size, config.fit).batch(self._batch_size)
         self._batches = (batches.cache() if cache == "decoded" else batches).prefetch(BATCHES_AHEAD)
 
     def batches(self) -> Iterator[HostBatch]:

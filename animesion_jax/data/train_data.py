@@ -168,7 +168,7 @@ class TrainData:
                 images = np.empty((size, self._size, self._size, 3), np.uint8)
                 labels = np.empty(size, np.int32)
                 start = 0
-                for batch in decoded(self._records(group), self._size).batch(256).prefetch(2).as_numpy_iterator():
+                for batch in self._decode(self._records(group)).batch(256).prefetch(2).as_numpy_iterator():
                     stop = start + len(batch["label"])
                     images[start:stop], labels[start:stop] = batch["image"], batch["label"]
                     bar.update(stop - start)
@@ -178,6 +178,9 @@ class TrainData:
 
     def _records(self, group: int, *, named: bool = False) -> tf.data.Dataset:
         return self._examples.records(self._bounds[group], self._bounds[group + 1], named=named)
+
+    def _decode(self, records: tf.data.Dataset) -> tf.data.Dataset:
+        return decoded(records, self._size, self.config.fit)
 
     def _epoch_from_memory(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
         """Yields an epoch's batches from the decoded cache."""
@@ -201,7 +204,7 @@ class TrainData:
     def _begin(self, epoch: int, skipped: int) -> Iterator[HostBatch]:
         """Returns an iterator of an epoch's batches that prepares the first ones right away."""
         records = self._streamed(epoch, skipped) if self.streamed else self._cached(epoch, skipped)
-        batches = decoded(records, self._size).batch(len(self._groups) * self._per_group, drop_remainder=True)
+        batches = self._decode(records).batch(len(self._groups) * self._per_group, drop_remainder=True)
         at_once = tf.data.Options()
         at_once.experimental_warm_start = True
         return batches.prefetch(BATCHES_AHEAD).with_options(READING.merge(at_once)).as_numpy_iterator()

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from animesion_jax.bundle import extend_bundle, load_bundle
+from animesion_jax.bundle import Bundle, extend_bundle, load_bundle
 from animesion_jax.data.datasets import load_dataset
 from animesion_jax.data.eval_data import EvalData
 from animesion_jax.errors import InputError, escape
@@ -65,12 +65,12 @@ def calibrate(
     trained = run.read_classes(workdir)
     run.check_classes(trained, loaded.classes, bundle)
     run.check_classes(trained, dataset.class_names, dataset.name)
-    config.data.cache = "none"
+    config.data.cache, config.fit = "none", loaded.fit
     forward = partial(jax.jit(partial(apply_to_pixels, loaded)), jax.device_put(loaded.variables))
     logits, embeddings, labels = _outputs(forward, EvalData(config, dataset, split).batches())
     if len(labels) < 2:
         raise InputError(f"split '{split}' of {dataset.name} has {len(labels)} image; allowed: 2 or more")
-    unknown_logits = _logits_of_files(forward, unknown, loaded.image_size) if unknown else None
+    unknown_logits = _logits_of_files(forward, unknown, loaded) if unknown else None
     source = {"dataset": dataset.name, "split": split}
     calibration = fit(logits, embeddings, labels, false_accept_rate, unknown_logits, source)
     accepted, rejected = calibration.false_accept_rate, calibration.source["false_reject_rate"]
@@ -119,11 +119,12 @@ def _outputs(forward: Forward, batches: Iterable[dict[str, np.ndarray]]) -> tupl
     return logits, embeddings, labels
 
 
-def _logits_of_files(forward: Forward, files: Sequence[Path], size: int) -> np.ndarray:
+def _logits_of_files(forward: Forward, files: Sequence[Path], bundle: Bundle) -> np.ndarray:
     """Returns the (n, classes) logits of every k-th file, at most `MAX_IMAGES`; leaves out unreadable files."""
     chosen = files[:: -(-len(files) // MAX_IMAGES)]
     rows = []
-    for file, row in apply_to_files(lambda images: forward(images)[0], chosen, size, BATCH_SIZE):
+    outputs = apply_to_files(lambda images: forward(images)[0], chosen, bundle.image_size, bundle.fit, BATCH_SIZE)
+    for file, row in outputs:
         if isinstance(row, InputError):
             log.warning("--unknown: left out %s: %s", escape(str(file)), row)
         else:

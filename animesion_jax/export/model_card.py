@@ -7,7 +7,7 @@ from typing import Any
 
 from animesion_jax.bundle import Bundle
 from animesion_jax.errors import command, escape, shorten
-from animesion_jax.preprocessing import RESIZE
+from animesion_jax.preprocessing import FITS, RESIZE
 
 # Most characters that a card lists, and the longest name it shows.
 MAX_NAMES, MAX_NAME = 50, 80
@@ -15,7 +15,7 @@ MAX_NAMES, MAX_NAME = 50, 80
 FOLDER = "folder/"
 CHOICES = {"best": "best by validation accuracy, ", "last": "last ones, "}
 TITLES = {"top1_accuracy": "Top-1 accuracy", "top5_accuracy": "Top-5 accuracy"}
-ONNX = """import json
+OPEN_ONNX = """import json
 
 import numpy as np
 import onnxruntime
@@ -24,7 +24,12 @@ from PIL import Image
 session = onnxruntime.InferenceSession("bundle.onnx", providers=["CPUExecutionProvider"])
 metadata = session.get_modelmeta().custom_metadata_map
 classes, size = json.loads(metadata["classes"]), json.loads(metadata["preprocessing"])["size"]
-image = Image.open("face.png").convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+image = Image.open("face.png").convert("RGB")"""
+PAD = """side = max(image.size)
+square = Image.new("RGB", (side, side), "white")
+square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+image = square"""
+RUN_ONNX = """image = image.resize((size, size), Image.Resampling.BILINEAR)
 (probabilities,) = session.run(["probabilities"], {"images": np.asarray(image)[None]})
 for class_id in np.argsort(-probabilities[0])[:5]:
     print(f"{classes[class_id]}  {probabilities[0, class_id]:.4f}")"""
@@ -113,7 +118,8 @@ def _usage(bundle: Bundle, address: str) -> Iterator[str]:
     yield f"On the command line:\n\n```\n{command('predict', 'face.png', bundle=address)}\n```"
     convert = command("export", bundle=address, format="onnx", preprocessing="inside", output="bundle.onnx")
     yield f"In ONNX Runtime, after a conversion that needs the extra `[onnx]`:\n\n```\n{convert}\n```"
-    yield f"```python\n{ONNX}\n```"
+    code = "\n".join([OPEN_ONNX, *([PAD] if bundle.fit == "pad" else []), RUN_ONNX])
+    yield f"```python\n{code}\n```"
 
 
 def _metrics(bundle: Bundle) -> Iterator[str]:
@@ -160,7 +166,7 @@ def _unknown_characters(bundle: Bundle) -> Iterator[str]:
 def _preparation(bundle: Bundle) -> Iterator[str]:
     rows = [
         ("channels", "RGB, transparent parts on white"),
-        ("size", f"{bundle.image_size} x {bundle.image_size} pixels; {RESIZE}"),
+        ("size", f"{bundle.image_size} x {bundle.image_size} pixels; {FITS[bundle.fit]}; {RESIZE}"),
         ("values", "(pixel / 255 - mean) / std"),
         ("mean", ", ".join(f"{value:g}" for value in bundle.mean)),
         ("std", ", ".join(f"{value:g}" for value in bundle.std)),

@@ -35,6 +35,7 @@ def _describe(saved: run.Run) -> dict[str, Any]:
         },
         "preprocessing": {
             "size": config.image_size,
+            "fit": config.fit,
             "resize": RESIZE,
             "mean": list(config.mean),
             "std": list(config.std),

@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -21,7 +22,7 @@ Output = tuple[Path, np.ndarray | InputError]
 
 
 def apply_to_files(
-    function: Callable[[np.ndarray], jax.Array], files: Sequence[Path], size: int, batch_size: int
+    function: Callable[[np.ndarray], jax.Array], files: Sequence[Path], size: int, fit: str, batch_size: int
 ) -> Iterator[Output]:
     """Yields each file in order with the function's output for its image, or with the error of reading it.
 
@@ -29,10 +30,10 @@ def apply_to_files(
       function: maps (batch_size, size, size, 3) uint8 to (batch_size, ...). Zeros stand in for unreadable images and
         fill up the last batch, so that it is compiled once.
       files: images of any size.
-      size: side in pixels of the square that the images are resized to.
+      size, fit: side in pixels of the square that the images are resized to, and how, as in `preprocessing.resize`.
       batch_size: images per call.
     """
-    decoded = _decoded(files, size, ahead=BATCHES_AHEAD * batch_size)
+    decoded = _decoded(files, partial(_decode, size=size, fit=fit), ahead=BATCHES_AHEAD * batch_size)
     previous: tuple[list[Output], jax.Array] | None = None
     while batch := list(islice(decoded, batch_size)):
         images = np.zeros((batch_size, size, size, 3), np.uint8)
@@ -53,23 +54,23 @@ def _outputs(batch: list[Output], outputs: jax.Array) -> Iterator[Output]:
         yield file, pixels if isinstance(pixels, InputError) else row
 
 
-def _decoded(files: Sequence[Path], size: int, ahead: int) -> Iterator[Output]:
+def _decoded(files: Sequence[Path], decode: Callable[[Path], np.ndarray | InputError], ahead: int) -> Iterator[Output]:
     waiting: deque[tuple[Path, Future]] = deque()
     left = iter(files)
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
         try:
-            waiting.extend((file, pool.submit(_decode, file, size)) for file in islice(left, ahead))
+            waiting.extend((file, pool.submit(decode, file)) for file in islice(left, ahead))
             while waiting:
                 file, future = waiting.popleft()
                 yield file, future.result()
-                waiting.extend((file, pool.submit(_decode, file, size)) for file in islice(left, 1))
+                waiting.extend((file, pool.submit(decode, file)) for file in islice(left, 1))
         finally:
             # A caller that stops early does not wait for the files left.
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _decode(file: Path, size: int) -> np.ndarray | InputError:
+def _decode(file: Path, size: int, fit: str) -> np.ndarray | InputError:
     try:
-        return resize(read_image(file), size)
+        return resize(read_image(file), size, fit)
     except InputError as error:
         return error

@@ -150,7 +150,7 @@ def _results(bundle: Bundle, labelled: Sequence[tuple[Path, int]]) -> Iterator[t
     padded = np.resize(labels, -(-len(labels) // batch_size) * batch_size)
     batches = iter(padded.reshape(-1, batch_size))
     outputs = apply_to_files(
-        lambda images: step(variables, images, next(batches)), files, bundle.image_size, batch_size
+        lambda images: step(variables, images, next(batches)), files, bundle.image_size, bundle.fit, batch_size
     )
     bar = tqdm(outputs, total=len(files), unit="img", desc="evaluating", disable=None, leave=False)
     for (file, output), label in zip(bar, labels, strict=True):

@@ -20,7 +20,7 @@ from animesion_jax.inference.forward import apply_to_pixels, character_logits
 from animesion_jax.inference.named_files import RefusedName, writing
 from animesion_jax.models import Rollout, family_of
 from animesion_jax.models.kernels.attention import DotProduct
-from animesion_jax.preprocessing import resize
+from animesion_jax.preprocessing import canvas, resize
 
 # Every 17th of the 256 colours of Turbo (Mikhailov, 2019, "Turbo, An Improved Rainbow Colormap for Visualization").
 TURBO = (
@@ -171,11 +171,14 @@ def colour(values: np.ndarray) -> np.ndarray:
     return CubicSpline(np.linspace(0, 1, len(table)), table)(values).clip(0, 255)
 
 
-def overlay(image: Image.Image, heat: np.ndarray) -> Image.Image:
-    """Returns the RGB image under a coloured (H, W) map in [0, 1]; sides are at most `MAX_OVERLAY_SIDE` pixels."""
+def overlay(image: Image.Image, heat: np.ndarray, fit: str) -> Image.Image:
+    """Returns the RGB image, its sides at most `MAX_OVERLAY_SIDE`, under a coloured (H, W) map in [0, 1] of its canvas."""
+    width, height, left, top = canvas(*image.size, fit)
+    x, y = heat.shape[1] / width, heat.shape[0] / height
+    box = (left * x, top * y, (left + image.width) * x, (top + image.height) * y)
     image = image.convert("RGB")
     image.thumbnail((MAX_OVERLAY_SIDE, MAX_OVERLAY_SIDE))
-    heat = np.asarray(Image.fromarray(np.float32(heat)).resize(image.size, Image.Resampling.BICUBIC)).clip(0, 1)
+    heat = np.asarray(Image.fromarray(np.float32(heat)).resize(image.size, Image.Resampling.BICUBIC, box)).clip(0, 1)
     opacity = OPACITY * heat[..., None]
     blended = (1 - opacity) * np.asarray(image, np.float32) + opacity * colour(heat)
     return Image.fromarray(np.rint(blended).astype(np.uint8))
@@ -209,10 +212,10 @@ def explain_files(
         except InputError as error:
             yield {"path": str(file), "error": str(error)}
             continue
-        probabilities, heat = explainer.explain(resize(image, bundle.image_size), class_id)
+        probabilities, heat = explainer.explain(resize(image, bundle.image_size, bundle.fit), class_id)
         named = int(probabilities.argmax()) if class_id is None else class_id
         try:
-            _save(overlay(image, heat), target)
+            _save(overlay(image, heat, bundle.fit), target)
         except RefusedName as error:
             yield {"path": str(file), "error": str(error)}
             continue

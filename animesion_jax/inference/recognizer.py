@@ -74,7 +74,7 @@ class Recognizer:
         if not a_list or (isinstance(images, np.ndarray) and images.ndim != 4):
             images = [images]
         size = self.bundle.image_size
-        pixels = [resize(to_image(image), size) for image in images]
+        pixels = [resize(to_image(image), size, self.bundle.fit) for image in images]
         stacked = np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8)
         return [self.rank(row, top_k) for row in self.probabilities(stacked)]
 
@@ -101,8 +101,7 @@ class Recognizer:
 
         "unknown" comes from `is_unknown`, "predictions" from `predict`.
         """
-        forward = partial(self._probabilities, self._variables)
-        for file, output in apply_to_files(forward, files, self.bundle.image_size, self.batch_size):
+        for file, output in self._apply_to_files(self._probabilities, files):
             if isinstance(output, InputError):
                 yield {"path": str(file), "error": str(output)}
             else:
@@ -111,8 +110,13 @@ class Recognizer:
 
     def embed_files(self, files: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray | InputError]]:
         """Yields each file in order with its (features,) float32 embedding or the error of reading it."""
-        forward = partial(self._embeddings, self._variables)
-        return apply_to_files(forward, files, self.bundle.image_size, self.batch_size)
+        return self._apply_to_files(self._embeddings, files)
+
+    def _apply_to_files(
+        self, function: Callable[..., jax.Array], files: Sequence[Path]
+    ) -> Iterator[tuple[Path, np.ndarray | InputError]]:
+        forward = partial(function, self._variables)
+        return apply_to_files(forward, files, self.bundle.image_size, self.bundle.fit, self.batch_size)
 
 
 def load(path: str | os.PathLike, batch_size: int = 32) -> Recognizer:

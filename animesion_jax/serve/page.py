@@ -134,10 +134,11 @@ def card(answer: Answer, image: Image.Image | None, heat: np.ndarray | None, ser
         threshold = service.recognizer.bundle.calibration.threshold
         title = f"unknown <small>(no character is {100 * threshold:.0f}% likely)</small>"
     bars = "".join(_bar(each["class"], f"{100 * each['probability']:.1f}%") for each in answer["predictions"])
+    seen = overlay(image, heat, service.recognizer.bundle.fit)
     kind = "attention" if service.explainer.uses_attention else "Grad-CAM"
     return (
         f'<div class="card{" unknown" if answer["unknown"] else ""}">{_figure(image, "image")}'
-        f"{_figure(overlay(image, heat), f'evidence ({kind})')}"
+        f"{_figure(seen, f'evidence ({kind})')}"
         f'<div class="names"><h3>{title}</h3>{bars}{file} · {seconds}</p></div></div>'
     )
 

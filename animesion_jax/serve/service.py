@@ -92,7 +92,8 @@ class Service:
             image = read_image(source)
         except InputError as error:
             return {"name": name, "error": str(error)}, None, None
-        pixels = resize(image, self.recognizer.bundle.image_size)
+        bundle = self.recognizer.bundle
+        pixels = resize(image, bundle.image_size, bundle.fit)
         with self._one_at_a_time:
             if explain:
                 probabilities, heat = self.explainer.explain(pixels)

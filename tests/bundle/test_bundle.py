@@ -42,7 +42,7 @@ def test_load_bundle_returns_the_bundle_that_flax_wrote(tmp_path):
     bundle = load_bundle(_write(tmp_path / "b.msgpack", tree))
     jax.tree.map(np.testing.assert_array_equal, bundle.variables, tree["variables"])
     assert bundle.classes == ("yui", "あかり") and bundle.training == tree["training"]
-    assert (bundle.image_size, bundle.mean, bundle.std) == (16, (0.5,) * 3, (0.5,) * 3)
+    assert (bundle.image_size, bundle.fit, bundle.mean, bundle.std) == (16, "squash", (0.5,) * 3, (0.5,) * 3)
 
 
 def test_load_bundle_reads_a_file_whose_owner_has_no_name(tmp_path, monkeypatch):
@@ -95,6 +95,9 @@ def test_load_bundle_joins_chunked_arrays(tmp_path, monkeypatch):
         (lambda t: t.update(origin={"sha256": 3}), "the origin is {'sha256': 3}"),
         (lambda t: t.update(origin={"path": "/home/me"}), "the origin has 'path'; allowed: address, file"),
         (lambda t: t["preprocessing"].update(size=128), "128 px for a model of 16 px"),
+        (lambda t: t["preprocessing"].update(fit="crop"), "fit is 'crop'; allowed: squash, pad"),
+        (lambda t: t["preprocessing"].update(fit=["pad"]), "fit is ['pad']"),
+        (lambda t: t["preprocessing"].pop("fit"), "fit is None"),
         (lambda t: t["preprocessing"].update(mean=[float("nan"), 0.5, 0.5]), "finite"),
         (lambda t: t["preprocessing"].update(std=[0.0, 0.5, 0.5]), "std above 0"),
         (lambda t: t["preprocessing"].update(std=["a", 0.5, 0.5]), "could not convert"),

@@ -13,7 +13,8 @@ BAD = {
     "schedule": "linear", "decay_epochs": 0, "decay_factor": 0.0, "warmup_epochs": -1.0, "class_weights": "all",
     "label_smoothing": 1.0, "logit_adjustment": -1.0, "ema_decay": 1.0, "stages": (), "eval_mode_after_epochs": -1,
     "seed": -1, "eval_batch_size": 0, "log_every_steps": 0, "checkpoint_every_steps": -1, "keep_last_checkpoints": 0,
-    "default_weights": "first", "dataset": "", "data_dir": "", "train_split": "", "model": "", "dtype": "", "fit": "crop",
+    "default_weights": "first", "dataset": "", "data_dir": "", "train_split": "", "model": "", "dtype": "",
+    "fit": "crop",
 }  # fmt: skip
 # Fields that are checked where they are used, or by their type.
 UNCHECKED = {"validation_split", "test_split", "folder", "pretrained", "skip_broken", "keep_head"} | {

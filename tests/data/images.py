@@ -13,9 +13,9 @@ def all_encoded_images(examples):
     return encoded_images(examples.records(0, examples.num_examples))
 
 
-def decoded_images(examples, size):
+def decoded_images(examples, size, fit="squash"):
     """Returns the pixels of examples at a size."""
-    records = decoded(examples.records(0, examples.num_examples), size)
+    records = decoded(examples.records(0, examples.num_examples), size, fit)
     return [record["image"].tobytes() for record in records.as_numpy_iterator()]
 
 

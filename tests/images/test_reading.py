@@ -92,7 +92,7 @@ def test_read_image_ignores_exif_orientation_like_training(tmp_path):
     exif[0x0112] = 6  # rotated by a quarter turn
     path = _saved(tmp_path / "x.jpg", DRAW.integers(0, 256, (40, 60, 3), np.uint8), exif=exif, quality=95)
     assert read_image(path).size == (60, 40)
-    np.testing.assert_array_equal(resize(read_image(path), 24), decode_and_resize(path.read_bytes(), 24))
+    np.testing.assert_array_equal(resize(read_image(path), 24, "pad"), decode_and_resize(path.read_bytes(), 24, "pad"))
 
 
 @pytest.mark.parametrize(("shape", "size"), [((31, 47), 16), ((9, 200), 24), ((200, 3), 24), ((5, 7), 33)])
@@ -104,7 +104,7 @@ def test_resize_in_bands_equals_resize_at_once(monkeypatch, shape, size):
         for channel in range(3)
     ]
     expected = np.floor(np.stack(whole, axis=-1) + ROUNDING).astype(np.uint8)
-    np.testing.assert_array_equal(resize(Image.fromarray(pixels), size), expected)
+    np.testing.assert_array_equal(resize(Image.fromarray(pixels), size, "squash"), expected)
 
 
 def _png(path, width, height, rows=b""):
@@ -143,21 +143,23 @@ def test_read_image_allows_more_pixels_for_larger_files(tmp_path, monkeypatch):
 
 
 def test_read_image_and_resize_hold_no_float_copy_of_the_whole_image(tmp_path):
-    """A process limited to 100 MB reads 16 megapixels, which take 64 MB as one float channel, 192 MB as three."""
-    path = tmp_path / "x.jpg"
-    Image.effect_noise((4096, 4096), 50).convert("RGB").save(path, quality=50)
+    """A process limited to 100 MB reads 16 megapixels, whose white square takes 201 MB, as floats 268 MB a channel."""
+    noise = Image.effect_noise((2048, 8192), 50).convert("RGB")
+    noise.save(tmp_path / "tall.jpg", quality=50)
+    noise.transpose(Image.Transpose.TRANSPOSE).save(tmp_path / "wide.jpg", quality=50)
     code = (
         "import resource, sys\n"
         "from animesion_jax.images import read_image\n"
         "from animesion_jax.preprocessing import resize\n"
-        "resize(read_image(sys.argv[1]), 64)\n"
+        "resize(read_image(sys.argv[1]), 64, 'pad')\n"
         "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (size + 100_000_000, resource.RLIM_INFINITY))\n"
-        "print(resize(read_image(sys.argv[2]), 64).shape)\n"
+        "print([resize(read_image(path), 64, fit).shape for path in sys.argv[2:] for fit in ('squash', 'pad')])\n"
     )
     small = _saved(tmp_path / "small.jpg", np.zeros((99, 99, 3), np.uint8))
-    result = subprocess.run([sys.executable, "-c", code, small, path], capture_output=True, text=True, cwd=ROOT)
-    assert result.stdout.strip() == "(64, 64, 3)", result.stderr
+    paths = [small, tmp_path / "tall.jpg", tmp_path / "wide.jpg"]
+    result = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout.strip() == str(4 * [(64, 64, 3)]), result.stderr
 
 
 def test_read_image_refuses_folders_pipes_sockets_devices_and_missing_files(tmp_path):

@@ -141,14 +141,14 @@ def test_progress_bar_is_hidden_where_the_rows_go_to_a_terminal(bundle, faces, t
 
 def test_apply_to_files_reads_only_a_few_batches_ahead(monkeypatch):
     read = []
-    monkeypatch.setattr(batches, "_decode", lambda file, size: read.append(file) or np.zeros((4, 4, 3), np.uint8))
+    monkeypatch.setattr(batches, "_decode", lambda file, **_: read.append(file) or np.zeros((4, 4, 3), np.uint8))
     shapes = []
 
     def function(images):
         shapes.append(images.shape)
         return images.sum((1, 2, 3))
 
-    rows = apply_to_files(function, [Path(str(number)) for number in range(100_000)], 4, 8)
+    rows = apply_to_files(function, [Path(str(number)) for number in range(100_000)], 4, "squash", 8)
     assert [str(file) for file, _ in itertools.islice(rows, 20)] == [str(number) for number in range(20)]
     rows.close()
     assert len(read) <= 8 * (BATCHES_AHEAD + 4) and set(shapes) == {(8, 4, 4, 3)}

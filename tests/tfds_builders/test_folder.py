@@ -8,7 +8,7 @@ from PIL import Image
 
 from animesion_jax.data.decode import decode_and_resize
 from animesion_jax.images import read_image
-from animesion_jax.preprocessing import resize
+from animesion_jax.preprocessing import FITS, resize
 from tests.character_folders import draw_folder, random_pixels, stored_records
 from tests.tfds_builders.builds import build
 from tfds_builders.folder import storage
@@ -69,7 +69,9 @@ def test_stored_pixels_of_every_format_and_mode_equal_those_of_predict(tmp_path)
     for name, record in records.items():
         image = read_image(folder / name)
         for size in (24, 64):
-            np.testing.assert_array_equal(decode_and_resize(record["image"], size), resize(image, size), err_msg=name)
+            for fit in FITS:
+                seen, predicted = decode_and_resize(record["image"], size, fit), resize(image, size, fit)
+                np.testing.assert_array_equal(seen, predicted, err_msg=name)
     for name in ("rgb.jpg", "444.jpg", "rgb.png"):
         assert records[f"a/{name}"]["image"] == (folder / "a" / name).read_bytes()
     for name in ("grey16.tiff", "alpha.png", "lossy.webp"):
@@ -84,7 +86,8 @@ def test_large_webp_is_stored_as_jpeg_and_differs_by_one_level_after_resizing(tm
     Image.fromarray(pixels).save(path, quality=90)
     stored, image = storage.encode(path, keep_bytes=False), read_image(path)
     assert stored.startswith(b"\xff\xd8\xff") and not storage.is_decoded_alike(path, image)
-    seen, predicted = np.asarray(decode_and_resize(stored, 128), int), resize(image, 128).astype(int)
+    seen = np.asarray(decode_and_resize(stored, 128, "squash"), int)
+    predicted = resize(image, 128, "squash").astype(int)
     assert np.abs(seen - predicted).max() <= 1
 
 
