@@ -33,6 +33,7 @@ CASES = {
     "vit": ("vit_b16", 48, TINY),
     "vit with other options": ("vit_b16", 48, TINY | {"pool": "mean", "gelu": "erf", "pre_logits": True}),
     "hybrid": ("r50_vit_b16", 32, TINY | {"stem_sizes": (1, 1)}),
+    "beit": ("beit_b16", 48, TINY),
 }
 CLASSES = ("yui", "あかり", "mio", "azusa", "ritsu")
 # Values differ by channel, so that a wrong order of the channels is detected.

@@ -9,13 +9,14 @@ from flax import traverse_util
 from animesion_jax.errors import InputError
 from animesion_jax.models import FAMILIES, HEAD, MODELS, abstract_variables, create_model, family_of, init_variables
 from animesion_jax.pretrained.sources import NAMED
+from tests.models.test_beit import TINY_BEIT
 from tests.models.test_vit import TINY_VIT
 from tests.published import random_images
 
 # Parameters at 1,000 classes and 224 px. Sources: torchvision's documentation for ViT-B, L, H (vit_b_16 ... vit_h_14)
 # and ResNets, its ResNet(BasicBlock, [1, 1, 1, 1]) for ResNet-10; DeiT for Ti/16 and S/16; timm for S/32;
 # google-research/vision_transformer, vit_jax/models_test.py, for hybrids; timm on torch's meta device for S/14, B/14
-# and L/14 (DINOv2's without LayerScale), So400m/14 (SigLIP's with a class token) and EVA02.
+# and L/14 (DINOv2's without LayerScale), So400m/14 (SigLIP's with a class token), EVA02 and BEiT.
 # ShallowNet: 5*5*3*16+16 + 2*16 + 5*5*16*32+32 + 2*32 + 53*53*32*512+512 + 512*1000+1000.
 PARAMETERS = {
     "shallownet": 46_550_312,
@@ -40,6 +41,7 @@ PARAMETERS = {
     "r26_vit_b32": 101_383_976,
     "r50_vit_b16": 98_659_112,
     "r50_vit_l32": 328_994_856,
+    "beit_b16": 86_530_984,
     "eva02_b14": 86_527_720,
     "eva02_l14": 304_293_800,
 }
@@ -67,12 +69,13 @@ HALF_PRECISION = {
     "resnet18": {"stage_sizes": (1, 1)},
     "vit_ti16": TINY_VIT,
     "r26_vit_b32": {"stem_sizes": (1,), **TINY_VIT},
+    "beit_b16": TINY_BEIT,
     # Of full size.
     "resnet34": {},
     "resnet50": {},
 }
 # Cases of the fast suite. XLA's CPU backend has miscomputed ResNets (kernels/activation.py).
-QUICK = {("shallownet", 128), ("vit_ti16", 128), ("resnet18", 128), ("resnet18", 64), ("resnet18", 224)}
+QUICK = {("shallownet", 128), ("vit_ti16", 128), ("beit_b16", 64), ("resnet18", 128), ("resnet18", 64), ("resnet18", 224)}
 
 
 @pytest.mark.parametrize(
@@ -119,7 +122,7 @@ def _equations(jaxpr):
                 yield from _equations(value)
 
 
-@pytest.mark.parametrize("name", ["vit_ti16", "r26_vit_b32"])
+@pytest.mark.parametrize("name", ["vit_ti16", "r26_vit_b32", "beit_b16"])
 def test_bfloat16_attention_computes_its_softmax_in_float32(name):
     model = create_model(name, num_classes=7, image_size=32, dtype="bfloat16", **HALF_PRECISION[name])
     jaxpr = jax.make_jaxpr(model.apply)(abstract_variables(model, 32), jnp.zeros((1, 32, 32, 3)))

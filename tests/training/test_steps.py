@@ -23,6 +23,7 @@ OPTIONS = {
     "shallownet": {},
     "resnet18": {"stage_sizes": (1, 1)},
     "vit_ti16": {"num_layers": 1, "hidden_size": 24, "mlp_dim": 32, "dropout_rate": 0.1},
+    "beit_b16": {"num_layers": 2, "hidden_size": 24, "num_heads": 3, "mlp_dim": 32, "dropout_rate": 0.5},
 }
 
 
@@ -109,21 +110,28 @@ def test_train_step_is_the_same_on_one_and_four_devices(name, recipe):
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-4)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("recipe", [lambda config: config, _modern], ids=["paper", "modern"])
-def test_train_step_is_the_same_in_four_parts_on_two_devices(recipe):
-    """Covers augmentation and dropout, for a model without batch statistics."""
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [
+        ("beit_b16", lambda config: config),
+        pytest.param("vit_ti16", lambda config: config, marks=pytest.mark.slow),
+        pytest.param("vit_ti16", _modern, marks=pytest.mark.slow),
+    ],
+    ids=["stochastic depth", "paper", "modern"],
+)
+def test_train_step_is_the_same_in_four_parts_on_two_devices(name, recipe):
+    """Covers augmentation, dropout and stochastic depth, for models without batch statistics."""
     config = recipe(_config())
     batches = make_batches(3)
-    whole, whole_sums, _ = train_steps("vit_ti16", jax.local_devices()[:1], batches, config)
+    whole, whole_sums, _ = train_steps(name, jax.local_devices()[:1], batches, config)
     config.grad_accumulation = 4
-    parts, parts_sums, _ = train_steps("vit_ti16", jax.local_devices()[:2], batches, config)
+    parts, parts_sums, _ = train_steps(name, jax.local_devices()[:2], batches, config)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), whole, parts)
     for a, b in zip(whole_sums, parts_sums, strict=True):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), a, b)
     # Random numbers depend on the place in the batch: a reversed batch gets other crops and colours.
     reversed_batches = [{name: array[::-1] for name, array in batch.items()} for batch in batches]
-    other, _, _ = train_steps("vit_ti16", jax.local_devices()[:2], reversed_batches, config)
+    other, _, _ = train_steps(name, jax.local_devices()[:2], reversed_batches, config)
     # The classifiers started at zero, so they equal the sum of three updates.
     heads = [state.params["head"]["kernel"] for state in (whole, parts, other)]
     accumulated, reordered = (np.linalg.norm(head - heads[1]) / np.linalg.norm(heads[1]) for head in heads[::2])
