@@ -213,9 +213,16 @@ FAMILY = Family(
         models={"eva02_b14": "eva02_base_patch14_224", "eva02_l14": "eva02_large_patch14_224"},
         names=(
             (f"(cls_token|pos_embed|patch_embed.proj|fc_norm|{HEAD})", "{0}"),
-            (r"blocks_(\d+)/(.+)", "blocks.{0}.{1}"),
+            (r"blocks_(\d+)/(norm[12]|attn.[qkv]_proj|attn.proj|mlp.norm|mlp.fc1_[gx]|mlp.fc2)", "blocks.{0}.{1}"),
+            # In the authors' files.
+            (r"blocks_(\d+)/attn/([qv])_proj/bias", "blocks.{0}.attn.{1}_bias"),
+            (r"blocks_(\d+)/mlp/fc1_g", "blocks.{0}.mlp.w1"),
+            (r"blocks_(\d+)/mlp/fc1_x", "blocks.{0}.mlp.w2"),
+            (r"blocks_(\d+)/mlp/norm", "blocks.{0}.mlp.ffn_ln"),
+            (r"blocks_(\d+)/mlp/fc2", "blocks.{0}.mlp.w3"),
         ),
         arguments=lambda description: {"ref_feat_shape": [description.get("rotary_grid", 16)] * 2},
+        buffers=r"(blocks\.\d+\.attn\.)?rope\.freqs_(cos|sin)",
     ),
     identify=_identify,
     positions=Positions(f"params/{POSITIONS}", f"params/{CLASS_TOKEN}"),
