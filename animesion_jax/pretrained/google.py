@@ -1,4 +1,7 @@
-"""Google's ViT and hybrid checkpoints: flat `.npz` archives with the names of Flax linen or of its predecessor."""
+"""Google's ViT and hybrid checkpoints: flat `.npz` archives with the names of Flax linen or of its predecessor.
+
+big_vision's archives, which big_vision.py translates, are read here too.
+"""
 
 import math
 import re
@@ -9,7 +12,7 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
-from animesion_jax.pretrained import layouts
+from animesion_jax.pretrained import big_vision, layouts
 from animesion_jax.pretrained.layouts import READ_PREFIX
 from animesion_jax.pretrained.merge import Fate, Weights, damaged
 
@@ -37,7 +40,7 @@ def read(file: Path) -> Weights:
     Raises:
       InputError: the file is damaged or not an archive of arrays.
     """
-    weights = Weights(str(file))
+    weights, arrays = Weights(str(file)), {}
     try:
         with file.open("rb") as stream:
             if stream.read(2) != b"PK":  # numpy would read any other file as a single array of any size
@@ -46,16 +49,19 @@ def read(file: Path) -> Weights:
             archive = np.load(stream, allow_pickle=False)
             _check_members(archive.zip, file.stat().st_size)
             for key in archive.files:
-                prefix = READ_PREFIX.match(key).group()
-                if not prefix and (other := OPTIMIZER.match(key)):
+                if not READ_PREFIX.match(key).group() and (other := OPTIMIZER.match(key)):
                     weights.fates.append(Fate(other.group(1), "left out: optimizer state"))
                 else:
-                    parts = key.removeprefix(prefix).split("/")
-                    name = "/".join(LINEN_NAMES.get(part, part) for part in parts)
-                    weights.add(f"params/{name}", key, _clean(name, archive[key]))
+                    arrays[key] = _clean(key, archive[key])
     except Exception as error:  # zipfile and numpy raise a dozen types on damaged bytes
         raise damaged(file, ".npz of plain arrays", error) from error
-    layouts.check(weights.source, weights.keys.values())
+    layout = layouts.check(weights.source, arrays, layouts.NPZ)
+    if layout.name == layouts.BIG_VISION:
+        big_vision.translate(weights, arrays, layout.prefix)
+    else:
+        for key, array in arrays.items():
+            parts = key.removeprefix(READ_PREFIX.match(key).group()).split("/")
+            weights.add(f"params/{'/'.join(LINEN_NAMES.get(part, part) for part in parts)}", key, array)
     return weights
 
 
@@ -88,12 +94,12 @@ def _check_header(info: zipfile.ZipInfo, member: BinaryIO) -> None:
         raise ValueError(f"'{info.filename}' declares {shape} {dtype} in {info.file_size} bytes")
 
 
-def _clean(name: str, array: Any) -> Any:
+def _clean(key: str, array: Any) -> Any:
     """Returns an array with bfloat16 decoded, and GroupNorm's scale and bias as vectors."""
     if not isinstance(array, np.ndarray):
         return array
     if array.dtype == np.dtype("V2"):  # numpy does not know bfloat16 and returns raw bytes
         array = array.view(ml_dtypes.bfloat16)
-    if GROUP_NORM.search(name) and array.ndim == 4 and array.shape[:3] == (1, 1, 1):
+    if GROUP_NORM.search(key) and array.ndim == 4 and array.shape[:3] == (1, 1, 1):
         array = array.reshape(-1)
     return array

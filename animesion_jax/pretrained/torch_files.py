@@ -10,7 +10,7 @@ import numpy as np
 
 from animesion_jax.errors import InputError, join_some, shorten
 from animesion_jax.models import FAMILIES
-from animesion_jax.pretrained import layouts, torchvision
+from animesion_jax.pretrained import eva02, layouts, timm_vit, torchvision, transformers
 from animesion_jax.pretrained.merge import Arrays, Weights, damaged
 from animesion_jax.pretrained.timm import from_timm
 
@@ -20,7 +20,12 @@ MAX_EXPANSION = 16
 # Translators by layout: each adds a file's arrays to the weights, under our names.
 TRANSLATORS: dict[str, Callable[[Weights, Arrays], None]] = {
     layouts.TORCHVISION: torchvision.translate,
+    layouts.TIMM_VIT: timm_vit.translate,
+    layouts.TRANSFORMERS_4: transformers.translate,
+    layouts.TRANSFORMERS_5: transformers.translate,
     layouts.BEIT: partial(from_timm, family=FAMILIES["beit"]),
+    layouts.EVA02: eva02.translate,
+    layouts.BAAI_EVA02: eva02.translate,
 }
 
 
@@ -92,18 +97,14 @@ def _to_numpy(state: Any, max_bytes: int) -> dict[str, np.ndarray]:
 
 def _translate(source: str, arrays: Arrays) -> Weights:
     """Returns a file's arrays under our names, by their layout; those of an unknown layout keep their own names."""
-    layout = layouts.check(source, arrays)
+    layout = layouts.check(source, arrays, TRANSLATORS)
     weights = Weights(source, joined_heads=True, rule="timm")
     if layout.name in TRANSLATORS:
-        weights.prefix = layout.prefix
-        TRANSLATORS[layout.name](weights, _without_prefix(arrays, layout.prefix))
-    else:
-        for key, array in arrays.items():
-            weights.add(key, key, array)
+        weights.prefix = layouts.WRAPPERS.match(layout.prefix).group()
+        wrapped = {key: array for key, array in arrays.items() if key.startswith(weights.prefix)}
+        TRANSLATORS[layout.name](weights, {key.removeprefix(weights.prefix): each for key, each in wrapped.items()})
+        arrays = {key: array for key, array in arrays.items() if key not in wrapped}
+    # No model has the names of these.
+    for key, array in arrays.items():
+        weights.add(key, key, array)
     return weights
-
-
-def _without_prefix(arrays: Arrays, prefix: str) -> Arrays:
-    """Returns the arrays without a prefix; where that name is taken, an array keeps its own, which no model has."""
-    shortened = {key: key.removeprefix(prefix) for key in arrays}
-    return {key if shortened[key] in arrays else shortened[key]: array for key, array in arrays.items()}
