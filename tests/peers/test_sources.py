@@ -1,15 +1,27 @@
 """What a name of timm's weights sets in a config, against timm's own configuration of them."""
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
+from animesion_jax import hub
 from animesion_jax.config import resolve
 from animesion_jax.configs import dafre_128
-from animesion_jax.models import family_of
+from animesion_jax.models import abstract_variables, family_of
+from animesion_jax.pretrained import load_pretrained
 from animesion_jax.pretrained.sources import NAMED
+from animesion_jax.workdir.run import build_model
 
 pytestmark = pytest.mark.peers
 
 NAMES = [name for name in NAMED if name.startswith("timm/")]
+# timm's models and arguments of SmilingWolf's taggers, which have 10,861 tags.
+VIT_TAGGER = {"class_token": False, "global_pool": "avg", "fc_norm": False}
+TAGGERS = {
+    "wd_vit_b16": ("vit_base_patch16_224", VIT_TAGGER),
+    "wd_vit_l16": ("vit_large_patch16_224", VIT_TAGGER),
+    "wd_eva02_l14": ("eva02_large_patch14_224", {}),
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -43,3 +55,26 @@ def test_wd_eva02_differs_from_timms_eva02_in_the_grid_of_its_rotary_positions(p
     grid = dafre_128.get_config(f"eva02_l14,pretrained={name}").eva02.rotary_grid
     assert [grid, grid] == list(model.rope.ref_feat_shape)
     assert dafre_128.get_config("eva02_l14,pretrained=wd_eva02_l14").eva02.rotary_grid == 448 // 14
+
+
+@pytest.mark.parametrize("name", [*NAMES, *TAGGERS])
+def test_file_with_timms_names_and_shapes_fits_the_config_of_its_name(name, peers, tmp_path, monkeypatch, capsys):
+    """At the paper's 128 px, so that positions are resampled."""
+    timms, arguments = name.removeprefix("timm/"), {}
+    if name in TAGGERS:
+        timms, arguments = TAGGERS[name]
+        arguments = {**arguments, "img_size": 448, "num_classes": 10_861}
+    with peers.torch.device("meta"):
+        state = peers.timm.create_model(timms, pretrained=False, **arguments).state_dict()
+    arrays = {key: np.broadcast_to(np.float32(0.5), each.shape) for key, each in state.items()}
+    config = dafre_128.get_config(f"{NAMED[name].model},pretrained={name}")
+    file = tmp_path / "model.safetensors"
+    file.touch()
+    monkeypatch.setattr(hub, "fetch", lambda address, endings: hub.Fetched(file, {"address": address}))
+    monkeypatch.setattr(safetensors.numpy, "load_file", lambda path: arrays)
+    model = build_model(config, 3263)
+    load_pretrained(name, model, abstract_variables(model, config.image_size))
+    summary = capsys.readouterr().err
+    assert ("resampled" in summary) == (not name.startswith("timm/resnet"))
+    assert ("channels reversed" in summary) == ("note: trained on about 90 %" in summary) == (name in TAGGERS)
+    assert "the weights were trained with" not in summary
