@@ -46,11 +46,11 @@ def _fold_scales(weights: Weights, arrays: Arrays) -> Arrays:
         block, scale = SCALE.fullmatch(key).groups()
         layer, gamma = f"{block}{SCALED[scale]}", arrays[key]
         scaled = [f"{layer}.{leaf}" for leaf in ("weight", "bias") if f"{layer}.{leaf}" in arrays]
-        if not all(_is_scalable(arrays[name], gamma) for name in scaled):
+        if not scaled or not all(_is_scalable(arrays[name], gamma) for name in scaled):
             continue
         for name in scaled:
             columns = gamma.reshape(-1, *[1] * (arrays[name].ndim - 1)).astype(np.float64)
-            # A product that is not finite is refused by its name.
+            # An array that is not finite is refused by its name.
             with np.errstate(all="ignore"):
                 arrays[name] = arrays[name] * columns
         del arrays[key]
@@ -60,7 +60,7 @@ def _fold_scales(weights: Weights, arrays: Arrays) -> Arrays:
 
 def _is_scalable(array: np.ndarray, gamma: np.ndarray) -> bool:
     floats = array.dtype.name in FLOATS and gamma.dtype.name in FLOATS
-    return floats and gamma.ndim == 1 and array.ndim > 0 and len(array) == len(gamma)
+    return floats and gamma.ndim == 1 and array.shape[:1] == gamma.shape and bool(np.isfinite(gamma).all())
 
 
 def _split_heads(weights: Weights) -> None:
