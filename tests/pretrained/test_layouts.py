@@ -1,4 +1,4 @@
-"""Files of layouts that no reader translates, and names with a prefix, are refused by name in a few lines."""
+"""Prefixes of wrappers are taken off; layouts that no reader translates, and other prefixes, are refused by name."""
 
 import sys
 from types import SimpleNamespace
@@ -7,22 +7,27 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from animesion_jax.pretrained import layouts
-from tests.pretrained.tiny import refused, tiny_arrays, tiny_resnet, tiny_vit
+from animesion_jax.pretrained import layouts, load_pretrained
+from tests.pretrained.tiny import flatten, refused, tiny_arrays, tiny_resnet, tiny_vit
 from tests.published import save_google, torchvision_arrays
+from tests.torch_vits import timm_arrays
 
-PREFIXES = ["module.", "model.", "_orig_mod.", "backbone.", "module._orig_mod.model."]
+WRAPPERS = ["module.", "model.", "_orig_mod.", "module._orig_mod.model."]
+PREFIXES = ["backbone.", "encoder.", "module.backbone.", "model.net."]
 
 
-def timm_vit(layers: int = 12) -> dict[str, np.ndarray]:
-    """Returns zeros under timm's names of a ViT, 8 wide."""
-    arrays = {"cls_token": (1, 1, 8), "pos_embed": (1, 17, 8), "patch_embed.proj.weight": (8, 3, 16, 16)}
-    for layer in range(layers):
-        for name, shape in (("attn.qkv", (24, 8)), ("attn.proj", (8, 8)), ("mlp.fc1", (12, 8)), ("mlp.fc2", (8, 12))):
-            arrays |= {f"blocks.{layer}.{name}.weight": shape, f"blocks.{layer}.{name}.bias": shape[:1]}
-        arrays |= {f"blocks.{layer}.norm{norm}.{leaf}": (8,) for norm in (1, 2) for leaf in ("weight", "bias")}
-    arrays |= {"norm.weight": (8,), "norm.bias": (8,), "head.weight": (5, 8), "head.bias": (5,)}
-    return {name: np.zeros(shape, np.float32) for name, shape in arrays.items()}
+def timm_vit() -> dict[str, np.ndarray]:
+    """Returns timm's arrays of `tiny_vit`."""
+    return timm_arrays(tiny_arrays())
+
+
+def swin() -> dict[str, np.ndarray]:
+    """Returns arrays under names of timm's Swin Transformer, which is not read."""
+    return {f"layers.0.{name}": array for name, array in timm_vit().items()}
+
+
+def _resnet() -> dict[str, np.ndarray]:
+    return torchvision_arrays(18, 7, stage_sizes=(1, 1))
 
 
 def _save(path, arrays, prefix=""):
@@ -30,18 +35,37 @@ def _save(path, arrays, prefix=""):
     return path
 
 
+@pytest.mark.parametrize("prefix", WRAPPERS)
+@pytest.mark.parametrize(("arrays", "model"), [(timm_vit, tiny_vit), (_resnet, tiny_resnet)])
+def test_prefix_of_a_wrapper_is_taken_off(tmp_path, capsys, arrays, model, prefix):
+    plain = flatten(load_pretrained(str(_save(tmp_path / "plain.safetensors", arrays())), *model()))
+    file = _save(tmp_path / "w.safetensors", arrays(), prefix)
+    capsys.readouterr()
+    loaded = flatten(load_pretrained(str(file), *model()))
+    assert loaded.keys() == plain.keys()
+    assert all(np.array_equal(array, plain[name]) for name, array in loaded.items())
+    assert capsys.readouterr().err.startswith(f"weights from {file}, names without '{prefix}':\n")
+
+
+def test_array_without_the_prefix_of_the_others_is_refused(tmp_path):
+    arrays = {name if name == "norm.bias" else f"model.{name}": array for name, array in timm_vit().items()}
+    file = _save(tmp_path / "w.safetensors", arrays)
+    words = ["Not in the file: 'params/Transformer/encoder_norm/bias' (8,). ", "Not in the model: 'norm.bias' (8,). "]
+    refused(file, *tiny_vit(), *words)
+
+
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_prefix_of_a_layout_that_is_read_is_named_first(tmp_path, prefix):
-    file = _save(tmp_path / "w.safetensors", torchvision_arrays(18, 7, stage_sizes=(1, 1)), prefix)
+    file = _save(tmp_path / "w.safetensors", _resnet(), prefix)
     message = refused(file, *tiny_resnet())
     assert message == (
-        f"{file} has 32 arrays with names of torchvision's ResNet after the prefix '{prefix}', which is not "
+        f"{file} has 38 arrays with names of torchvision's ResNet after the prefix '{prefix}', which is not "
         f"supported; save each array as name.removeprefix('{prefix}')"
     )
 
 
 def test_prefix_may_be_missing_from_some_arrays(tmp_path):
-    arrays = torchvision_arrays(18, 7, stage_sizes=(1, 1))
+    arrays = _resnet()
     arrays = {name if name.startswith("fc") else f"backbone.{name}": array for name, array in arrays.items()}
     refused(_save(tmp_path / "w.safetensors", arrays), *tiny_resnet(), "ResNet after the prefix 'backbone.', which")
 
@@ -52,22 +76,40 @@ def test_prefix_of_an_archive_is_named(tmp_path):
     refused(file, *tiny_vit(), f"has {len(arrays)} arrays with names of Google's ViT after the prefix 'model/', which")
 
 
-@pytest.mark.parametrize("prefix", ["", *PREFIXES])
+@pytest.mark.parametrize("prefix", ["", "model.", "backbone."])
 def test_layout_that_is_not_read_is_named_first(tmp_path, prefix):
-    file = _save(tmp_path / "w.safetensors", timm_vit(), prefix)
+    file = _save(tmp_path / "w.safetensors", swin(), prefix)
     for model in (tiny_vit(), tiny_resnet()):
         message = refused(
-            file, *model, "are not supported; allowed: Google's ViT (.npz), torchvision's ResNet (.safetensors"
-        )
+            file, *model, "are not supported; allowed: Google's ViT, big_vision's ViT (.npz), torchvision's ResNet, ",
+            "or a name that `animesion configs --weights` lists",
+        )  # fmt: skip
         after = f" after the prefix '{prefix}'" if prefix else ""
-        assert message.startswith(f"{file} has 151 arrays with names of timm's ViT{after}, ")
-        assert len(message) - len(str(file)) < 400
+        assert message.startswith(f"{file} has 32 arrays with names of timm's Swin Transformer{after}, ")
+        assert len(message) - len(str(file)) < 450
+
+
+def test_layout_of_another_ending_is_refused(tmp_path):
+    refused(
+        save_google(tmp_path / "w.npz", timm_vit()), *tiny_vit(), "has 32 arrays with names of timm's ViT, which are"
+    )
+    file = _save(tmp_path / "w.safetensors", tiny_arrays())
+    refused(
+        file, *tiny_vit(), "names of Google's ViT, which are not supported; allowed: Google's ViT, big_vision's ViT ("
+    )
+
+
+@pytest.mark.parametrize("layout", layouts.INSTEAD)
+def test_layout_with_a_known_substitute_is_refused_with_it(tmp_path, layout):
+    file = _save(tmp_path / "w.safetensors", {name: np.zeros(3, np.float32) for name in layouts.LAYOUTS[layout]})
+    message = refused(file, *tiny_vit(), f"names of {layout}, which are not supported; ", "of the same ")
+    assert message.endswith(f", or {layouts.INSTEAD[layout]}")
 
 
 def test_prefix_of_an_unknown_layout_is_named_first(tmp_path):
     arrays = {f"net.{name}".replace("blocks", "layers"): array for name, array in timm_vit().items()}
     file = _save(tmp_path / "w.safetensors", arrays)
-    message = refused(file, *tiny_vit(), "Not in the model: 'net.cls_token' (1, 1, 8); 'net.", " and 148 more. ")
+    message = refused(file, *tiny_vit(), "Not in the model: 'net.cls_token' (1, 1, 8); 'net.", " and 29 more. ")
     assert message.startswith(f"{file} has names that share the prefix 'net.' and does not fit this VisionTransformer")
     assert len(message) - len(str(file)) < 800
 
@@ -82,6 +124,35 @@ NAMES = {
         "vit.encoder.layer.0.attention.attention.query.weight",
         "classifier.weight",
     ],
+    "timm's ViT": ["blocks.0.attn.qkv.weight", "patch_embed.proj.weight", "blocks.0.ls1.gamma", "mask_token"],
+    "timm's ViT with a MAP head": [
+        "attn_pool.latent",
+        "attn_pool.kv.weight",
+        "blocks.0.attn.qkv.weight",
+        "patch_embed.proj.weight",
+    ],
+    "timm's EVA02-CLIP": [
+        "blocks.0.attn.norm.weight",
+        "blocks.0.attn.q_proj.weight",
+        "blocks.0.mlp.fc1_g.weight",
+        "patch_embed.proj.weight",
+    ],
+    "transformers' ViT (since 5.0)": [
+        "vit.embeddings.patch_embeddings.projection.weight",
+        "vit.layers.0.attention.q_proj.weight",
+        "classifier.weight",
+    ],
+    "transformers' DINOv2": [
+        "embeddings.patch_embeddings.projection.weight",
+        "encoder.layer.0.attention.attention.query.weight",
+        "encoder.layer.0.layer_scale1.lambda1",
+    ],
+    "transformers' BEiT": [
+        "beit.embeddings.patch_embeddings.projection.weight",
+        "beit.encoder.layer.0.attention.attention.query.weight",
+        "beit.encoder.layer.0.lambda_1",
+    ],
+    "JAX-CV's ViT": ["model/params/patch_embed/Conv_0/kernel", "model/params/vit_body_0/Attention_0/qkv/kernel"],
     "transformers' CLIP or SigLIP": [
         "vision_model.encoder.layers.0.self_attn.q_proj.weight",
         "text_model.encoder.layers.0.self_attn.q_proj.weight",
@@ -103,7 +174,11 @@ NAMES = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_layout_is_identified_by_its_published_names(name):
-    prefix = {"transformers' ViT": "vit.", "big_vision's ViT": "params/img/", "Google's ViT": "params/"}.get(name, "")
+    prefixes = {
+        "transformers' ViT": "vit.", "transformers' ViT (since 5.0)": "vit.", "transformers' BEiT": "beit.",
+        "big_vision's ViT": "params/img/", "Google's ViT": "params/", "JAX-CV's ViT": "model/params/",
+    }  # fmt: skip
+    prefix = prefixes.get(name, "")
     assert layouts.identify(NAMES[name]) == (name, prefix)
 
 
@@ -140,6 +215,6 @@ def test_checkpoint_is_refused_with_the_entry_that_holds_the_weights(tmp_path, m
     file.write_bytes(b"x")
     message = refused(file, *tiny_vit())
     assert message == (
-        f"{file} is a training checkpoint; its entry ['{key}'] has 151 arrays with names of timm's ViT after the "
+        f"{file} is a training checkpoint; its entry ['{key}'] has 32 arrays with names of timm's ViT after the "
         f"prefix 'model.'; save it alone: torch.save(torch.load('{file}')['{key}'], 'weights.pth')"
     )
