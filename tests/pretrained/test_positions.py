@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import safetensors.numpy
+from PIL import Image
 
 from animesion_jax.pretrained import load_pretrained
 from tests.pretrained.tiny import flatten, refused, tiny_arrays, tiny_vit
 from tests.published import save_google
+from tests.torch_vits import timm_arrays
 
 TABLE = "Transformer/posembed_input/pos_embedding"
 
@@ -30,6 +33,22 @@ def test_resampled_positions_are_bilinear_with_aligned_corners(tmp_path, old, ne
     np.testing.assert_array_equal(result[:cls], table[:cls])
     grid = _bilinear(table[cls:].astype(np.float64).reshape(old, old, 8), new)
     np.testing.assert_allclose(result[cls:].reshape(new, new, 8), grid, atol=1e-6)
+
+
+@pytest.mark.parametrize("token", [True, False])
+@pytest.mark.parametrize(("old", "new"), [(28, 8), (14, 24), (5, 2), (4, 1), (1, 4)])
+def test_positions_of_timms_files_are_bicubic_and_antialiased(tmp_path, old, new, token):
+    """As in Pillow, which computes in float64."""
+    arrays = timm_arrays(tiny_arrays(16 * old, token=token))
+    file = tmp_path / "w.safetensors"
+    safetensors.numpy.save_file(arrays, file)
+    loaded = flatten(load_pretrained(str(file), *tiny_vit(image_size=16 * new, pool="token" if token else "mean")))
+    table, result = arrays["pos_embed"][0], loaded[TABLE][0]
+    np.testing.assert_array_equal(result[:token], table[:token])
+    for place in range(8):
+        image = Image.fromarray(table[token:, place].reshape(old, old))
+        expected = np.asarray(image.resize((new, new), Image.Resampling.BICUBIC))
+        np.testing.assert_allclose(result[token:, place].reshape(new, new), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("tokens", [1, 13, 18])
