@@ -1,7 +1,9 @@
 """A run with config.fit "pad" on images that are not square: the same pixels in training, evaluation and prediction."""
 
+import base64
 import dataclasses
 import io
+import re
 import shutil
 
 import numpy as np
@@ -155,3 +157,25 @@ def test_overlay_leaves_out_what_the_model_saw_of_the_padding(shape):
     drawn = overlay(image, heat, "pad")
     assert (np.asarray(drawn) == 100).all() and max(drawn.size) == min(max(shape), 1024)
     assert (np.asarray(overlay(image, heat, "squash")) != 100).any()
+
+
+def test_serve_answers_like_predict_and_shows_the_overlay_of_explain(padded, tmp_path):
+    pytest.importorskip("gradio", reason="the extra [serve] is not installed")
+    from animesion_jax.serve.page import card
+    from animesion_jax.serve.service import Service
+
+    file = tmp_path / "wide.png"
+    _image(0).resize((400, 120)).save(file)
+    service = Service(padded[2], max_file_mb=1, max_images=1, top_k=2)
+    for explain in (False, True):
+        answer, image, heat = service.answer(file, file.stat().st_size, "wide.png", explain=explain)
+        (expected,) = animesion_jax.load(padded[2]).predict(file, 2)
+        for found, each in zip(answer["predictions"], expected, strict=True):
+            assert found == each | {"probability": pytest.approx(each["probability"], rel=1e-5)}
+    figures = re.findall(r"base64,([^\"]+)", card(answer, image, heat, service))
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(figures[1]))), int)
+    drawn = {fit: overlay(image, heat, fit) for fit in ("pad", "squash")}
+    for each in drawn.values():
+        each.thumbnail((224, 224))
+    differences = {fit: np.abs(shown - np.asarray(each)).mean() for fit, each in drawn.items()}
+    assert differences["pad"] < 3 and differences["pad"] < 0.7 * differences["squash"], differences
