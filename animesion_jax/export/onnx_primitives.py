@@ -131,6 +131,7 @@ PRIMITIVES: dict[str, Callable[..., Value]] = {
     "neg": _operator("Neg"),
     "exp": _operator("Exp"),
     "tanh": _operator("Tanh"),
+    "logistic": _operator("Sigmoid"),
     "square": lambda graph, equation, x: graph.node("Mul", x, x),
     "rsqrt": lambda graph, equation, x: graph.node("Reciprocal", graph.node("Sqrt", x)),
     "erfc": lambda graph, equation, x: graph.node("Sub", np.float32(1)[...], graph.node("Erf", x)),

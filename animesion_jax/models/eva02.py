@@ -29,30 +29,35 @@ QUERY = "params/blocks_0/attn/q_proj/kernel"
 GATE = "params/blocks_0/mlp/fc1_g/kernel"
 
 
-def rotary_angles(grid: int, rotary_grid: int, width: int) -> np.ndarray:
-    """Returns the (grid * grid, width / 2) float64 angles by which pairs of a head's features are rotated.
+def make_rotation(grid: int, rotary_grid: int, width: int) -> np.ndarray:
+    """Returns a (3, tokens, 1, width) float32 rotation of a head's features by the position of a patch.
 
-    The first half are those of the patch's row, the others those of its column.
+    The pairs of features in the first half are rotated by the patch's row times a frequency, the others by its column.
+    The class token is not rotated.
 
     Args:
       grid: patches along a side.
       rotary_grid: patches along a side in pre-training, onto whose coordinates those of the grid are scaled.
       width: of a head.
+
+    Returns:
+      The factors of a feature, of the next one and of the previous one.
     """
     frequencies = float(TEMPERATURE) ** -(np.arange(width // 4) / (width // 4))
     along_side = np.arange(grid)[:, None] * (rotary_grid / grid) * frequencies
-    return np.concatenate([np.repeat(along_side, grid, 0), np.tile(along_side, (grid, 1))], 1)
+    angles = np.concatenate([np.repeat(along_side, grid, 0), np.tile(along_side, (grid, 1))], 1)
+    angles = np.pad(angles, ((1, 0), (0, 0)))
+    sines, zeros = np.sin(angles), np.zeros_like(angles)
+    factors = [[np.cos(angles)] * 2, [-sines, zeros], [zeros, sines]]
+    return np.stack([np.stack(pair, -1).reshape(-1, 1, width) for pair in factors]).astype(np.float32)
 
 
-def rotate(x: jax.Array, cosines: np.ndarray, sines: np.ndarray) -> jax.Array:
-    """Returns (batch, tokens, heads, width) `x`, each pair of neighbouring features rotated, computed in float32.
-
-    `cosines` and `sines` are (tokens, 1, width / 2).
-    """
-    pairs = x.astype(jnp.float32).reshape(*x.shape[:-1], -1, 2)
-    first, second = pairs[..., 0], pairs[..., 1]
-    rotated = jnp.stack([first * cosines - second * sines, first * sines + second * cosines], -1)
-    return rotated.reshape(x.shape).astype(x.dtype)
+def rotate(x: jax.Array, rotation: np.ndarray) -> jax.Array:
+    """Returns (batch, tokens, heads, width) `x`, each pair of neighbouring features rotated, computed in float32."""
+    # Without an axis of 2 numbers, which TPUs would pad to 128.
+    itself, following, previous = rotation
+    y = x.astype(jnp.float32)
+    return (itself * y + following * jnp.roll(y, -1, -1) + previous * jnp.roll(y, 1, -1)).astype(x.dtype)
 
 
 def _norm(dtype: jnp.dtype, name: str) -> nn.LayerNorm:
@@ -71,15 +76,15 @@ class Attention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array, cosines: np.ndarray, sines: np.ndarray) -> jax.Array:
-        """Returns the (batch, tokens, hidden) output of attention; `rotate` has the shapes of the cosines."""
+    def __call__(self, x: jax.Array, rotation: np.ndarray) -> jax.Array:
+        """Returns the (batch, tokens, hidden) output of attention."""
 
         def project(name: str, use_bias: bool = True) -> jax.Array:
             projected = _dense(x.shape[-1], self.dtype, name, use_bias=use_bias)(x)
             return projected.reshape(*x.shape[:-1], self.num_heads, -1)
 
-        query = rotate(project("q_proj"), cosines, sines)
-        key = rotate(project("k_proj", use_bias=False), cosines, sines)
+        query = rotate(project("q_proj"), rotation)
+        key = rotate(project("k_proj", use_bias=False), rotation)
         attended = dot_product(query, key, project("v_proj"), self.dtype)
         return _dense(x.shape[-1], self.dtype, "proj", self.output_std)(attended.reshape(x.shape))
 
@@ -109,12 +114,10 @@ class Block(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, cosines: np.ndarray, sines: np.ndarray, train: bool, positions: jax.Array | None
-    ) -> jax.Array:
+    def __call__(self, x: jax.Array, rotation: np.ndarray, train: bool, positions: jax.Array | None) -> jax.Array:
         """Returns the (batch, tokens, hidden) output of one layer."""
         y = _norm(self.dtype, "norm1")(x)
-        y = Attention(self.num_heads, self.output_std, self.dtype, name="attn")(y, cosines, sines)
+        y = Attention(self.num_heads, self.output_std, self.dtype, name="attn")(y, rotation)
         x = x + StochasticDepth(self.rate)(y, train, positions)
         y = _norm(self.dtype, "norm2")(x)
         y = SwiGlu(self.mlp_dim, self.output_std, self.dtype, name="mlp")(y)
@@ -127,7 +130,7 @@ class Eva02(nn.Module):
     Attributes:
       num_classes: width of the classifier.
       hidden_size, num_layers, num_heads, mlp_dim: see `SIZES`.
-      rotary_grid: see `rotary_angles`.
+      rotary_grid: see `make_rotation`.
       dropout_rate: rate of stochastic depth in the last layer; it grows linearly from 0 in the first.
       dtype: compute dtype; parameters, rotation, softmax and logits are float32.
       axis_name: unused, because there are no batch statistics; part of every model's signature.
@@ -156,15 +159,13 @@ class Eva02(nn.Module):
         x = jnp.concatenate([jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, self.hidden_size)), x], 1)
         table = self.param(POSITIONS, normal, (1, *x.shape[1:]))
         x = add_positions(x, table.astype(x.dtype))
-        angles = rotary_angles(images.shape[1] // self.patch_size, self.rotary_grid, self.hidden_size // self.num_heads)
-        # The class token is rotated by 0.
-        angles = np.pad(angles, ((1, 0), (0, 0)))[:, None]
-        rotation = np.float32(np.cos(angles)), np.float32(np.sin(angles))
+        grid = images.shape[1] // self.patch_size
+        rotation = make_rotation(grid, self.rotary_grid, self.hidden_size // self.num_heads)
         for place, rate in enumerate(depth_rates(self.dropout_rate, self.num_layers)):
             # As in timm and the authors' code: the sum of the branches keeps its variance over the layers.
             std = STD / math.sqrt(2 * (place + 1))
             block = Block(self.num_heads, self.mlp_dim, rate, std, self.dtype, name=f"blocks_{place}")
-            x = block(x, *rotation, train, positions)
+            x = block(x, rotation, train, positions)
         x = _norm(jnp.float32, "fc_norm")(x[:, 1:].astype(jnp.float32).mean(1))
         return nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=nn.initializers.zeros, name=HEAD)(x)
 

@@ -34,6 +34,7 @@ CASES = {
     "vit with other options": ("vit_b16", 48, TINY | {"pool": "mean", "gelu": "erf", "pre_logits": True}),
     "hybrid": ("r50_vit_b16", 32, TINY | {"stem_sizes": (1, 1)}),
     "beit": ("beit_b16", 48, TINY),
+    "eva02": ("eva02_b14", 42, TINY | {"rotary_grid": 32}),
 }
 CLASSES = ("yui", "あかり", "mio", "azusa", "ritsu")
 # Values differ by channel, so that a wrong order of the channels is detected.

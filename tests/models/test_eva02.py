@@ -1,0 +1,85 @@
+"""EVA-02 against its formulas in float64, its stochastic depth, and bfloat16."""
+
+import itertools
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from animesion_jax.models import abstract_variables, create_model
+from animesion_jax.pretrained import load_pretrained
+from tests import float64_eva02
+from tests.drawn import draw_arrays
+from tests.published import random_images, relative_difference
+
+TINY_EVA02 = {"hidden_size": 24, "num_layers": 2, "num_heads": 3, "mlp_dim": 40}
+IMAGE_SIZE = 42
+ARRAYS = draw_arrays(float64_eva02.shapes(5, IMAGE_SIZE, **TINY_EVA02))
+
+
+def build(**options):
+    """Returns a tiny model of 3 x 3 patches."""
+    return create_model("eva02_b14", num_classes=5, image_size=IMAGE_SIZE, **TINY_EVA02, **options)
+
+
+@pytest.fixture
+def variables(tmp_path):
+    """The variables of `build()` from a file of `ARRAYS`."""
+    file = tmp_path / "tiny.safetensors"
+    safetensors.numpy.save_file(ARRAYS, file)
+    return load_pretrained(str(file), build(), abstract_variables(build(), IMAGE_SIZE), keep_head=True)
+
+
+def formula(images, **options):
+    """Returns the logits and attention weights in float64."""
+    return float64_eva02.forward(ARRAYS, images, TINY_EVA02["num_heads"], **options)
+
+
+@pytest.mark.parametrize("rotary_grid", [16, 32])
+def test_logits_equal_the_formulas_in_float64(variables, rotary_grid):
+    images = random_images(3, IMAGE_SIZE)
+    expected, _ = formula(images, rotary_grid=rotary_grid)
+    logits = jax.jit(build(rotary_grid=rotary_grid).apply)(variables, images)
+    assert relative_difference(logits, expected) <= 1e-5
+    other, _ = formula(images, rotary_grid=48 - rotary_grid)
+    assert relative_difference(other, expected) > 1e-3
+
+
+def test_stochastic_depth_leaves_out_branches_of_examples_at_linear_rates(variables):
+    """In the last of two layers both branches of an example count 0 or 1 / (1 - rate); in the first one always 1."""
+    image, count, rate = random_images(1, IMAGE_SIZE), 400, 0.3
+    model, rngs = build(dropout_rate=rate), {"dropout": jax.random.key(0)}
+    step = jax.jit(lambda images, places: model.apply(variables, images, True, places, rngs=rngs))
+    images = jnp.repeat(image, count, 0)
+    logits = np.asarray(step(images, jnp.arange(count)))
+    expected = {
+        factors: formula(image, branches=[(1, 1), factors])[0][0]
+        for factors in itertools.product((0, 1 / (1 - rate)), repeat=2)
+    }
+    found = Counter()
+    for example in logits:
+        near = [factors for factors, each in expected.items() if relative_difference(example, each) <= 1e-5]
+        assert len(near) == 1
+        found.update(near)
+    for (attention, mlp), times in found.items():
+        share = (1 - rate if attention else rate) * (1 - rate if mlp else rate)
+        assert abs(times / count - share) < 4.5 * np.sqrt(share * (1 - share) / count), found
+    # The mask belongs to the example's place, whatever the batch.
+    part = step(images[100:108], jnp.arange(100, 108))
+    assert relative_difference(part, logits[100:108]) <= 1e-6
+
+
+def test_bfloat16_rotates_in_float32_and_keeps_float32_logits(variables):
+    images = random_images(2, IMAGE_SIZE)
+    half = build(dtype="bfloat16")
+    logits = jax.jit(half.apply)(variables, images)
+    assert logits.dtype == jnp.float32
+    expected, _ = formula(images)
+    assert 1e-5 < relative_difference(logits, expected) <= 0.03
+    program = str(jax.make_jaxpr(half.apply)(variables, images))
+    # Three products for each of two rotations, and one softmax, in each of two layers.
+    assert program.count("f32[2,10,3,8] = mul") == 12
+    assert program.count("f32[2,3,10,10] = exp") == 2
