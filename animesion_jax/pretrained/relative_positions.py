@@ -54,12 +54,11 @@ def _distances(count: int, largest: int) -> np.ndarray:
 
     timm takes the last point that its bisection tried; the resampled values depend on that at 1e-4.
     """
-    low, high = RATIOS
+    terms, (low, high) = np.arange(count), RATIOS
     ratio = high
     while high - low > TOLERANCE:
         ratio = (low + high) / 2
-        if (ratio**count - 1) / (ratio - 1) > largest:
-            high = ratio
-        else:
-            low = ratio
-    return np.cumsum(ratio ** np.arange(count))
+        with np.errstate(over="ignore"):
+            reached = (ratio**terms).sum()
+        low, high = (low, ratio) if reached > largest else (ratio, high)
+    return np.cumsum(ratio**terms)
