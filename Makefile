@@ -77,8 +77,8 @@ $(NEWEST)/.installed: setup.py
 test-newest: $(NEWEST)/.installed
 	"$(NEWEST)/bin/python" -m pytest -n $(WORKERS) --dist worksteal
 
-# Compare with torchvision and timm. Install both without their requirements, which name another build of torch. Read
-# everything else from .venv through a .pth file instead of installing it twice.
+# Compare with torchvision, timm and transformers. Install them without their requirements, which name another build of
+# torch. Read everything else from .venv through a .pth file instead of installing it twice.
 SITE_PACKAGES := import site; print(site.getsitepackages()[0])
 WRITE_PTH := import pathlib, site, sys; folder = site.getsitepackages()[0]; \
 	pathlib.Path(folder, "animesion.pth").write_text("import site; site.addsitedir(" + ascii(sys.argv[1]) + ")\n")
@@ -87,7 +87,8 @@ $(PEERS)/.installed: $(VENV)/.installed
 	"$(BIN)/python" -m venv "$(PEERS)"
 	"$(PEERS)/bin/python" -c '$(WRITE_PTH)' "$$("$(BIN)/python" -c '$(SITE_PACKAGES)')"
 	"$(PEERS)/bin/python" $(PIP_INSTALL) torch==2.13.0
-	"$(PEERS)/bin/python" $(PIP_INSTALL) --no-deps torchvision==0.28.0 timm==1.0.31
+	"$(PEERS)/bin/python" $(PIP_INSTALL) --no-deps torchvision==0.28.0 timm==1.0.31 \
+		transformers==5.24.0 tokenizers==0.23.3 regex==2026.11.19
 	"$(PEERS)/bin/python" $(PIP_INSTALL) 'huggingface_hub>=1,<3' 'pyyaml>=6,<7'
 	touch "$@"
 

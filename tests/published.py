@@ -4,6 +4,7 @@ Sizes, names and shapes are literals from the papers and the published files, in
 activations near 1, and every part of a model shows in the logits, the epsilons included.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -168,6 +169,28 @@ def _standardised_later(draw: _Draw, *shape: int) -> np.ndarray:
     logits differ by 1e-4 for that alone. Beside 10 neither epsilon shows; tests/models/test_vit.py tests Google's.
     """
     return draw.normal(*shape, std=10.0) + np.float32(5)
+
+
+def big_vision_arrays(arrays: Arrays, *, prefix: str = "params/img/", stacked: bool = False) -> Arrays:
+    """Returns the weights of `google_arrays(..., names="linen")` by big_vision's names.
+
+    Its class token has no position: the row of the table is lost.
+
+    Args:
+      arrays: of a ViT without a stem.
+      prefix: of every name; "params/img/" in files that have a text model too.
+      stacked: whether the layers are one array with a leading axis.
+    """
+    result, layers = {}, {}
+    for name, array in arrays.items():
+        if name == "Transformer/posembed_input/pos_embedding":
+            name, array = "pos_embedding", array[:, 1:] if "cls" in arrays else array
+        block = re.fullmatch(r"Transformer/encoderblock_(\d+)/(.*)", name)
+        if stacked and block:
+            layers.setdefault(f"Transformer/encoderblock/{block[2]}", {})[int(block[1])] = array
+        else:
+            result[prefix + name] = array
+    return result | {prefix + name: np.stack([each[i] for i in sorted(each)]) for name, each in layers.items()}
 
 
 def save_google(path: Path, arrays: Mapping[str, np.ndarray]) -> str:

@@ -38,6 +38,8 @@ import timm  # noqa: E402
 import torchvision  # noqa: E402
 
 from animesion_jax.models.vit_family import TIMM  # noqa: E402
+from tests.drawn import draw_arrays  # noqa: E402
+from tests.peer_cases import Case  # noqa: E402
 
 
 def timm_vit(variant: str, file: str, num_classes: int, image_size: int, **options) -> torch.nn.Module:
@@ -51,6 +53,45 @@ def timm_vit(variant: str, file: str, num_classes: int, image_size: int, **optio
             module.eps = 1e-6  # Google trained with Flax's; timm's default is 1e-5
     model.load_pretrained(file)
     return model.eval()
+
+
+def timm_model(case: Case, image_size: int, **options) -> torch.nn.Module:
+    """Returns timm's model of a case for an image size."""
+    options = {case.depth: case.peer_layers, "img_size": image_size, "num_classes": case.classes, **options}
+    return timm.create_model(case.peer, **case.peer_options, **options).eval()
+
+
+def drawn(model: torch.nn.Module) -> torch.nn.Module:
+    """Returns a model with the weights of `draw_arrays`."""
+    return with_state(model, draw_arrays(shapes_of(model)))
+
+
+def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the state dict by name."""
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def save_timm(model: torch.nn.Module, folder: Path) -> str:
+    """Writes a timm model as timm does for the hub, and returns the path of the weights."""
+    timm.models.save_for_hf(model, str(folder), safe_serialization=True)
+    return str(folder / "model.safetensors")
+
+
+def load_timm(case: Case, file: str, image_size: int) -> torch.nn.Module:
+    """Returns timm's model with a file of another image size; timm resamples the positions."""
+    published = {"file": file, "num_classes": case.classes, "custom_load": False}
+    return timm_model(case, image_size, pretrained=True, pretrained_cfg_overlay=published)
+
+
+def features_and_logits(model: torch.nn.Module, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the classifier's input and output for (batch, S, S, 3) images; no logits without a classifier."""
+    head = model.get_classifier() if hasattr(model, "get_classifier") else getattr(model, "classifier", None)
+    if not isinstance(head, torch.nn.Linear):
+        return logits(model, images), None
+    kept = []
+    with head.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0].numpy())):
+        result = logits(model, images)
+    return kept[0], result
 
 
 def torchvision_resnet(depth: int, arrays: Mapping[str, np.ndarray], num_classes: int) -> torch.nn.Module:
