@@ -5,10 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import erf
 
-Arrays = dict[str, np.ndarray]
-# Standard deviation of the terms added to the residual stream: small, so that the layer norms' epsilon of 1e-6 shows.
-STREAM = 0.02
-GAMMA = 0.1
+from tests.drawn import draw_arrays
 
 
 def beit_arrays(
@@ -20,32 +17,25 @@ def beit_arrays(
     num_layers: int = 12,
     num_heads: int = 12,
     mlp_dim: int = 3072,
-) -> Arrays:
+) -> dict[str, np.ndarray]:
     """Returns float32 arrays of every name and shape of timm's `beit_base_patch16_224`, or of a smaller model."""
-    rng, width, grid = np.random.default_rng(0), hidden_size, image_size // patch_size
-    draw = lambda std, *shape: np.float32(std) * rng.standard_normal(shape, np.float32)  # noqa: E731
-    norm = lambda name: {f"{name}.weight": 1 + draw(0.1, width), f"{name}.bias": draw(0.1, width)}  # noqa: E731
-
-    def dense(name: str, gain: float, *shape: int) -> Arrays:
-        """Returns a kernel and a bias, which turn inputs of variance 1 into outputs of variance about gain**2."""
-        return {
-            f"{name}.weight": draw(gain / np.prod(shape[1:]) ** 0.5, *shape),
-            f"{name}.bias": draw(0.1 * gain, shape[0]),
-        }
-
-    arrays = {"cls_token": draw(STREAM, 1, 1, width)}
-    arrays |= dense("patch_embed.proj", STREAM, width, 3, patch_size, patch_size)
+    width = hidden_size
+    vector = lambda *names: dict.fromkeys(names, (width,))  # noqa: E731
+    shapes = {"cls_token": (1, 1, width), "patch_embed.proj.weight": (width, 3, patch_size, patch_size)}
+    shapes |= vector("patch_embed.proj.bias", "fc_norm.weight", "fc_norm.bias")
     for name in (f"blocks.{layer}" for layer in range(num_layers)):
-        arrays |= {f"{name}.{gamma}": GAMMA * (1 + draw(0.3, width)) for gamma in ("gamma_1", "gamma_2")}
-        arrays |= norm(f"{name}.norm1")
-        arrays[f"{name}.attn.qkv.weight"] = draw(width**-0.5, 3 * width, width)
-        arrays |= {f"{name}.attn.{bias}": draw(0.3, width) for bias in ("q_bias", "v_bias")}
-        arrays[f"{name}.attn.relative_position_bias_table"] = draw(1, (2 * grid - 1) ** 2 + 3, num_heads)
-        arrays |= dense(f"{name}.attn.proj", STREAM / GAMMA, width, width)
-        arrays |= norm(f"{name}.norm2")
-        arrays |= dense(f"{name}.mlp.fc1", 1.5, mlp_dim, width)
-        arrays |= dense(f"{name}.mlp.fc2", STREAM / GAMMA, width, mlp_dim)
-    return arrays | norm("fc_norm") | dense("head", 1, num_classes, width)
+        shapes |= vector(f"{name}.gamma_1", f"{name}.gamma_2", f"{name}.attn.q_bias", f"{name}.attn.v_bias")
+        shapes |= vector(f"{name}.attn.proj.bias", f"{name}.mlp.fc2.bias")
+        shapes |= vector(*(f"{name}.{norm}.{leaf}" for norm in ("norm1", "norm2") for leaf in ("weight", "bias")))
+        shapes |= {
+            f"{name}.attn.qkv.weight": (3 * width, width),
+            f"{name}.attn.relative_position_bias_table": ((2 * image_size // patch_size - 1) ** 2 + 3, num_heads),
+            f"{name}.attn.proj.weight": (width, width),
+            f"{name}.mlp.fc1.weight": (mlp_dim, width),
+            f"{name}.mlp.fc1.bias": (mlp_dim,),
+            f"{name}.mlp.fc2.weight": (width, mlp_dim),
+        }
+    return draw_arrays(shapes | {"head.weight": (num_classes, width), "head.bias": (num_classes,)})
 
 
 def forward(

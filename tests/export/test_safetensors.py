@@ -16,6 +16,7 @@ from animesion_jax.main import main
 from animesion_jax.models import abstract_variables, create_model
 from animesion_jax.pretrained import load_pretrained
 from animesion_jax.pretrained.timm_vit import to_timm
+from tests.float64_beit import beit_arrays
 from tests.hostile_seeds import bundle_tree
 from tests.published import torchvision_arrays
 
@@ -59,6 +60,21 @@ def test_resnet_round_trip_keeps_torchvisions_state_dict(depth, tmp_path):
     preprocessing = json.loads(said["preprocessing"])
     assert (preprocessing["mean"], preprocessing["std"]) == ([0.5, 0.4, 0.3], [0.2, 0.3, 0.25])
     assert json.loads(said["create"]) == {"call": f"torchvision.models.{name}", "arguments": {"num_classes": 3}}
+
+
+def test_beit_round_trip_keeps_timms_state_dict(tmp_path):
+    published = beit_arrays(len(CLASSES), 32, **TINY)
+    safetensors.numpy.save_file(published, tmp_path / "published.safetensors")
+    model = create_model("beit_b16", num_classes=len(CLASSES), image_size=32, **TINY)
+    abstract = abstract_variables(model, 32)
+    loaded = load_pretrained(str(tmp_path / "published.safetensors"), model, abstract, keep_head=True)
+    (file,) = write_safetensors(_bundle("beit_b16", 32, loaded, **TINY), str(tmp_path / "out.safetensors"))
+    arrays, said = _read(file)
+    assert arrays.keys() == published.keys()
+    for key, array in arrays.items():
+        np.testing.assert_array_equal(array, published[key], key)
+    arguments = {"model_name": "beit_base_patch16_224", "num_classes": 3, "img_size": 32}
+    assert json.loads(said["create"]) == {"call": "timm.create_model", "arguments": arguments}
 
 
 def test_to_timm_joins_heads_and_puts_outputs_first():

@@ -9,6 +9,7 @@ import jax
 import matplotlib
 import numpy as np
 import pytest
+import safetensors.numpy
 from PIL import Image
 
 from animesion_jax.bundle import Bundle, load_bundle
@@ -20,7 +21,8 @@ from animesion_jax.models import FAMILIES, abstract_variables, create_model, ini
 from animesion_jax.models.kernels import attention
 from animesion_jax.preprocessing import resize
 from animesion_jax.pretrained import load_pretrained
-from tests import float64_vit
+from tests import float64_beit, float64_vit
+from tests.models.test_beit import TINY_BEIT
 from tests.published import google_arrays, random_images, relative_difference, save_google
 from tfds_builders.toyfaces.draw import write_new_faces
 
@@ -47,6 +49,24 @@ def test_rollout_equals_the_papers_product_in_float64(pool, registers, prefix, t
     logits, maps = jax.jit(lambda variables: rollout(method, model, lambda: model.apply(variables, images)))(variables)
     assert relative_difference(logits, float64_vit.forward(arrays, images)) <= 1e-5
     assert relative_difference(maps, expected.reshape(2, 3, 3)) <= 1e-5
+
+
+def test_rollout_of_beit_includes_its_position_biases(tmp_path):
+    arrays = float64_beit.beit_arrays(5, 48, **TINY_BEIT)
+    model = create_model("beit_b16", num_classes=5, image_size=48, **TINY_BEIT)
+    safetensors.numpy.save_file(arrays, tmp_path / "tiny.safetensors")
+    abstract = abstract_variables(model, 48)
+    variables = load_pretrained(str(tmp_path / "tiny.safetensors"), model, abstract, keep_head=True)
+    images = random_images(2, 48)
+    logits, of_layers = float64_beit.forward(arrays, images)
+    flow = np.eye(10)
+    for weights in of_layers:
+        flow = (weights.mean(1) + np.eye(10)) / 2 @ flow
+    expected = flow[:, 1:, 1:].mean(1).reshape(2, 3, 3)
+    method = FAMILIES["beit"].explain
+    found, maps = jax.jit(lambda variables: rollout(method, model, lambda: model.apply(variables, images)))(variables)
+    assert relative_difference(found, logits) <= 1e-5
+    assert relative_difference(maps, expected) <= 1e-5
 
 
 def test_rollout_leaves_out_the_padding_of_cudnns_attention(monkeypatch):
