@@ -34,6 +34,19 @@ def _load(tmp_path, arrays, image_size=56):
     return load_pretrained(str(tmp_path / "weights.safetensors"), *_model(image_size), keep_head=True)
 
 
+def authors_file(arrays):
+    """Returns the arrays as the authors write them after masked pre-training, and those that timm leaves out."""
+    width = arrays["cls_token"].shape[-1]
+    file = {name: array for name, array in arrays.items() if not name.startswith("head")}
+    for leaf in ("weight", "bias"):
+        file[f"norm.{leaf}"] = file.pop(f"fc_norm.{leaf}")
+    for theirs, ours in AUTHORS:
+        file = {name.replace(theirs, ours): array for name, array in file.items()}
+    file |= {"mask_token": np.ones((1, 1, width), np.float32), "lm_head.weight": np.ones((6, width), np.float32)}
+    ropes = [f"{module}rope.freqs_{kind}" for module in ("", "blocks.0.attn.") for kind in ("cos", "sin")]
+    return file | {"lm_head.bias": np.ones(6, np.float32), **{name: np.ones((16, 4), np.float32) for name in ropes}}
+
+
 @pytest.fixture
 def arrays():
     """A file with timm's names for 4 x 4 patches and 5 classes."""
@@ -49,17 +62,8 @@ def test_file_returns_under_timms_names(arrays, tmp_path):
 
 def test_authors_file_of_masked_pre_training_has_a_fate_for_every_array(arrays, tmp_path, capsys):
     expected = flatten(_load(tmp_path, arrays))
-    file = {name: array for name, array in arrays.items() if not name.startswith("head")}
-    for leaf in ("weight", "bias"):
-        file[f"norm.{leaf}"] = file.pop(f"fc_norm.{leaf}")
-    for theirs, ours in AUTHORS:
-        file = {name.replace(theirs, ours): array for name, array in file.items()}
-    table = np.ones((16, 4), np.float32)
-    ropes = [f"{module}rope.freqs_{kind}" for module in ("", "blocks.0.attn.") for kind in ("cos", "sin")]
-    file |= {"mask_token": np.ones((1, 1, 8), np.float32), "lm_head.weight": np.ones((6, 8), np.float32)}
-    file |= {"lm_head.bias": np.ones(6, np.float32), **dict.fromkeys(ropes, table)}
     capsys.readouterr()
-    loaded = flatten(_load(tmp_path, file))
+    loaded = flatten(_load(tmp_path, authors_file(arrays)))
     assert not np.any(loaded.pop("head/kernel")) and not np.any(loaded.pop("head/bias"))
     del expected["head/kernel"], expected["head/bias"]
     jax.tree.map(np.testing.assert_array_equal, loaded, expected)
