@@ -17,6 +17,9 @@ from animesion_jax.pretrained.torchvision import to_torchvision
 
 log = logging.getLogger(__name__)
 
+# Of timm's layer norms; no argument that JSON has changes it.
+TIMM_EPSILON = 1e-6
+
 
 def write_safetensors(bundle: Bundle, output: str) -> list[epath.Path]:
     """Writes a bundle's weights under the names of torchvision or timm and returns the file in a list.
@@ -57,5 +60,9 @@ def write_safetensors(bundle: Bundle, output: str) -> list[epath.Path]:
         )
     described = metadata(bundle, bundle.classes)
     # Loaders read from "format" that the layout is PyTorch's.
-    described |= {"format": "pt", "create": json.dumps({"call": function, "arguments": arguments})}
+    create = {"call": function, "arguments": arguments}
+    if (epsilon := bundle.description.get("epsilon", TIMM_EPSILON)) != TIMM_EPSILON:
+        log.warning("this model's epsilon is %g, timm's %g; docs/export.md says how to set it", epsilon, TIMM_EPSILON)
+        create["layer_norm_eps"] = epsilon
+    described |= {"format": "pt", "create": json.dumps(create)}
     return [write_whole(output, [safetensors.numpy.save(arrays, described)])]

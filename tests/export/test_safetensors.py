@@ -112,8 +112,15 @@ def test_to_timm_counts_a_hybrids_stages_and_units_from_0():
 @pytest.mark.parametrize(
     ("options", "arguments"),
     [
-        ({"pool": "token", "gelu": "tanh"}, {"act_layer": "gelu_tanh"}),
+        (
+            {"pool": "token", "gelu": "tanh"},
+            {"class_token": True, "global_pool": "token", "fc_norm": False, "act_layer": "gelu_tanh"},
+        ),
         ({"pool": "mean", "gelu": "erf"}, {"class_token": False, "global_pool": "avg", "fc_norm": False}),
+        (
+            {"pool": "mean", "class_token": True, "fc_norm": True, "registers": 4, "gelu": "erf"},
+            {"class_token": True, "global_pool": "avg", "fc_norm": True, "reg_tokens": 4, "no_embed_class": True},
+        ),
     ],
 )
 def test_safetensors_metadata_has_the_arguments_of_timm(options, arguments, tmp_path):
@@ -121,6 +128,16 @@ def test_safetensors_metadata_has_the_arguments_of_timm(options, arguments, tmp_
     created = json.loads(_read(file)[1]["create"])
     expected = {"model_name": "vit_base_patch16_224", "num_classes": 3, "img_size": 32, **arguments}
     assert created == {"call": "timm.create_model", "arguments": expected}
+
+
+def test_safetensors_metadata_has_an_epsilon_that_timm_cannot_be_given(tmp_path, caplog):
+    """And the size of patches where timm has the model with larger ones."""
+    bundle = _bundle("vit_s14", 28, options={"epsilon": 1e-12}, **TINY)
+    (file,) = write_safetensors(bundle, str(tmp_path / "v.safetensors"))
+    created = json.loads(_read(file)[1]["create"])
+    assert created["layer_norm_eps"] == 1e-12 and created["arguments"]["patch_size"] == 14
+    assert created["arguments"]["model_name"] == "vit_small_patch16_224"
+    assert caplog.messages == ["this model's epsilon is 1e-12, timm's 1e-06; docs/export.md says how to set it"]
 
 
 def test_model_that_neither_library_has_is_refused(tmp_path, capsys):
