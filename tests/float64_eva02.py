@@ -1,18 +1,20 @@
-"""EVA-02 (arXiv:2303.11331) with timm's names: its shapes, and the forward pass in float64 numpy."""
+"""EVA-02 (arXiv:2303.11331) with timm's names: random weights, and the forward pass in float64 numpy."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tests.drawn import draw_arrays
+
 PATCH = 14
 
 
-def shapes(
+def eva02_arrays(
     num_classes: int, image_size: int, *, hidden_size: int, num_layers: int, num_heads: int, mlp_dim: int
-) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of the state dict of timm's `eva02_base_patch14_224`, in other sizes."""
+) -> dict[str, np.ndarray]:
+    """Returns float32 arrays of every name of timm's `eva02_base_patch14_224`, in other sizes."""
     width, tokens = hidden_size, (image_size // PATCH) ** 2 + 1
-    result = {"cls_token": (1, 1, width), "pos_embed": (1, tokens, width)}
+    shapes = {"cls_token": (1, 1, width), "pos_embed": (1, tokens, width)}
     layers = {"patch_embed.proj": (width, 3, PATCH, PATCH)}
     for name in (f"blocks.{layer}" for layer in range(num_layers)):
         layers |= {f"{name}.{norm}": (width,) for norm in ("norm1", "norm2")}
@@ -20,10 +22,10 @@ def shapes(
         layers |= {f"{name}.mlp.{each}": (mlp_dim, width) for each in ("fc1_g", "fc1_x")}
         layers |= {f"{name}.mlp.norm": (mlp_dim,), f"{name}.mlp.fc2": (width, mlp_dim)}
     for name, shape in (layers | {"fc_norm": (width,), "head": (num_classes, width)}).items():
-        result[f"{name}.weight"] = shape
+        shapes[f"{name}.weight"] = shape
         if not name.endswith("k_proj"):
-            result[f"{name}.bias"] = shape[:1]
-    return result
+            shapes[f"{name}.bias"] = shape[:1]
+    return draw_arrays(shapes)
 
 
 def forward(

@@ -17,12 +17,13 @@ from animesion_jax.errors import InputError
 from animesion_jax.images import find_images
 from animesion_jax.inference.explain import Explainer, colour, explain_files, grad_cam, overlay, rollout
 from animesion_jax.main import main
-from animesion_jax.models import FAMILIES, abstract_variables, create_model, init_variables
+from animesion_jax.models import FAMILIES, abstract_variables, create_model, family_of, init_variables
 from animesion_jax.models.kernels import attention
 from animesion_jax.preprocessing import resize
 from animesion_jax.pretrained import load_pretrained
-from tests import float64_beit, float64_vit
+from tests import float64_beit, float64_eva02, float64_vit
 from tests.models.test_beit import TINY_BEIT
+from tests.models.test_eva02 import TINY_EVA02
 from tests.published import google_arrays, random_images, relative_difference, save_google
 from tfds_builders.toyfaces.draw import write_new_faces
 
@@ -51,19 +52,31 @@ def test_rollout_equals_the_papers_product_in_float64(pool, registers, prefix, t
     assert relative_difference(maps, expected.reshape(2, 3, 3)) <= 1e-5
 
 
-def test_rollout_of_beit_includes_its_position_biases(tmp_path):
-    arrays = float64_beit.beit_arrays(5, 48, **TINY_BEIT)
-    model = create_model("beit_b16", num_classes=5, image_size=48, **TINY_BEIT)
+@pytest.mark.parametrize(
+    ("name", "image_size", "size", "arrays", "forward"),
+    [
+        ("beit_b16", 48, TINY_BEIT, float64_beit.beit_arrays(5, 48, **TINY_BEIT), float64_beit.forward),
+        (
+            "eva02_b14",
+            42,
+            TINY_EVA02,
+            float64_eva02.eva02_arrays(5, 42, **TINY_EVA02),
+            partial(float64_eva02.forward, num_heads=3),
+        ),
+    ],
+)
+def test_rollout_includes_position_biases_and_rotations(name, image_size, size, arrays, forward, tmp_path):
+    model = create_model(name, num_classes=5, image_size=image_size, **size)
     safetensors.numpy.save_file(arrays, tmp_path / "tiny.safetensors")
-    abstract = abstract_variables(model, 48)
+    abstract = abstract_variables(model, image_size)
     variables = load_pretrained(str(tmp_path / "tiny.safetensors"), model, abstract, keep_head=True)
-    images = random_images(2, 48)
-    logits, of_layers = float64_beit.forward(arrays, images)
+    images = random_images(2, image_size)
+    logits, of_layers = forward(arrays, images)
     flow = np.eye(10)
     for weights in of_layers:
         flow = (weights.mean(1) + np.eye(10)) / 2 @ flow
     expected = flow[:, 1:, 1:].mean(1).reshape(2, 3, 3)
-    method = FAMILIES["beit"].explain
+    method = family_of(name).explain
     found, maps = jax.jit(lambda variables: rollout(method, model, lambda: model.apply(variables, images)))(variables)
     assert relative_difference(found, logits) <= 1e-5
     assert relative_difference(maps, expected) <= 1e-5

@@ -12,12 +12,11 @@ import safetensors.numpy
 from animesion_jax.models import abstract_variables, create_model
 from animesion_jax.pretrained import load_pretrained
 from tests import float64_eva02
-from tests.drawn import draw_arrays
 from tests.published import random_images, relative_difference
 
 TINY_EVA02 = {"hidden_size": 24, "num_layers": 2, "num_heads": 3, "mlp_dim": 40}
 IMAGE_SIZE = 42
-ARRAYS = draw_arrays(float64_eva02.shapes(5, IMAGE_SIZE, **TINY_EVA02))
+ARRAYS = float64_eva02.eva02_arrays(5, IMAGE_SIZE, **TINY_EVA02)
 
 
 def build(**options):

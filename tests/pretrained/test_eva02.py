@@ -9,7 +9,6 @@ from animesion_jax.models import FAMILIES, abstract_variables, create_model
 from animesion_jax.pretrained import load_pretrained
 from animesion_jax.pretrained.timm import to_timm
 from tests import float64_eva02
-from tests.drawn import draw_arrays
 from tests.pretrained.tiny import flatten, refused
 
 SIZE = {"hidden_size": 8, "num_layers": 2, "num_heads": 2, "mlp_dim": 12}
@@ -50,7 +49,7 @@ def authors_file(arrays):
 @pytest.fixture
 def arrays():
     """A file with timm's names for 4 x 4 patches and 5 classes."""
-    return draw_arrays(float64_eva02.shapes(5, 56, **SIZE))
+    return float64_eva02.eva02_arrays(5, 56, **SIZE)
 
 
 def test_file_returns_under_timms_names(arrays, tmp_path):
