@@ -1,4 +1,4 @@
-"""docs/weights.md: its names, the paper's figures, and the accuracy on images that the WD taggers have not seen."""
+"""docs/weights.md and the table "Start from" of docs/models.md."""
 
 import re
 import shutil
@@ -7,6 +7,8 @@ from pathlib import Path
 import animesion_jax
 from animesion_jax.configs import dafre_128
 from animesion_jax.paper import DAFRE_128, SHORT_NAMES
+from animesion_jax.pretrained.sources import NAMED
+from benchmarks.models import print_sources, read_results
 from tests.conftest import ROOT
 from tfds_builders.toyfaces.draw import write_new_faces
 
@@ -17,6 +19,14 @@ def test_names_of_the_page_start_a_training():
     names = re.findall(r"`(\w+,pretrained(?:=\w+)?)`", TEXT)
     assert len(names) > 5
     assert all(dafre_128.get_config(name).pretrained for name in names)
+
+
+def test_table_of_the_models_page_is_what_the_benchmark_prints(capsys):
+    print_sources(read_results())
+    printed = capsys.readouterr().out
+    assert printed in (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `\w+` \| \**`([^`]+)`", printed, re.MULTILINE)) == sorted(NAMED)
+    assert "— | — |" not in printed  # every model is measured
 
 
 def test_papers_figures_are_those_of_its_table():

@@ -149,7 +149,7 @@ FIELDS: dict[str, Field] = {
 
     # Weights to start from.
     "pretrained": Field(
-        "", 'file, workdir, bundle, address or name of pretrained/sources.py; "" for none', ANY, _pretrained
+        "", 'file, workdir, bundle, address or name of `animesion configs --weights`; "" for none', ANY, _pretrained
     ),
     "keep_head": Field(
         False, "keeps the classifier of these weights if its shape fits, else re-initialises it", ANY, _pretrained

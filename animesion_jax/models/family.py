@@ -85,7 +85,7 @@ class Family:
       optimizer: default, "sgd" or "adamw".
       has_batch_norm: whether training normalises by statistics of the batch.
       explain: the method of `explain`, and the modules that it reads.
-      weights: published weights that `pretrained` starts from (a name in pretrained/sources.py), by model name.
+      weights: published weights that `pretrained` starts from (a name in pretrained/published.py), by model name.
       paper_trainable: part of pretrained models that the paper trains, "all" or "head".
       has_torchvision_names: whether `export` writes its weights under torchvision's names.
       timm: its counterpart in timm; None for none.
