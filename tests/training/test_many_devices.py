@@ -49,7 +49,7 @@ def test_losses_are_the_same_on_1_2_4_and_8_devices(tmp_path):
         [sys.executable, "-c", TWENTY_STEPS], env=_environment(8, tmp_path), capture_output=True, text=True, check=True
     )
     losses = json.loads(run.stdout)
-    assert list(losses) == ["shallownet", "resnet18", "vit_ti16"]
+    assert list(losses) == ["shallownet", "resnet18", "vit_ti16", "beit_b16", "eva02_b14"]
     for name, by_devices in losses.items():
         one = by_devices.pop("1")
         assert len(one) == 20 and list(by_devices) == (["8"] if name == "resnet18" else ["2", "4", "8"])

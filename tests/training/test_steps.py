@@ -24,12 +24,14 @@ OPTIONS = {
     "resnet18": {"stage_sizes": (1, 1)},
     "vit_ti16": {"num_layers": 1, "hidden_size": 24, "mlp_dim": 32, "dropout_rate": 0.1},
     "beit_b16": {"num_layers": 2, "hidden_size": 24, "num_heads": 3, "mlp_dim": 32, "dropout_rate": 0.5},
+    "eva02_b14": {"num_layers": 2, "hidden_size": 24, "num_heads": 3, "mlp_dim": 32, "dropout_rate": 0.5},
 }
 
 
-def _config():
+def _config(name="shallownet"):
     config = configs.resolve(common.get_config(), FAMILIES["shallownet"])
-    config.image_size, config.crop_margin, config.learning_rate = 32, 8, 0.01
+    config.image_size = 28 if name == "eva02_b14" else 32
+    config.crop_margin, config.learning_rate = 40 - config.image_size, 0.01
     return config
 
 
@@ -59,10 +61,10 @@ def _on(devices, state):
 
 
 def train_steps(name, devices, batches, config=None, train_mode=True):
-    config = config or _config()
-    model = create_model(name, num_classes=6, image_size=32, axis_name=AXIS, **OPTIONS[name])
+    config = config or _config(name)
+    model = create_model(name, num_classes=6, image_size=config.image_size, axis_name=AXIS, **OPTIONS[name])
     optimizer = optim.make_optimizer(config, optim.make_schedule(config, 100))
-    variables = init_variables(model, 32, 0)
+    variables = init_variables(model, config.image_size, 0)
     state = _on(devices, create_state(variables, optimizer, averaged=config.ema_decay > 0))
     step = steps.make_train_step(model, optimizer, config, Loss(config.label_smoothing), devices, train_mode=train_mode)
     sums = []
@@ -114,14 +116,15 @@ def test_train_step_is_the_same_on_one_and_four_devices(name, recipe):
     ("name", "recipe"),
     [
         ("beit_b16", lambda config: config),
+        pytest.param("eva02_b14", lambda config: config, marks=pytest.mark.slow),
         pytest.param("vit_ti16", lambda config: config, marks=pytest.mark.slow),
         pytest.param("vit_ti16", _modern, marks=pytest.mark.slow),
     ],
-    ids=["stochastic depth", "paper", "modern"],
+    ids=["stochastic depth", "rotation", "paper", "modern"],
 )
 def test_train_step_is_the_same_in_four_parts_on_two_devices(name, recipe):
     """Covers augmentation, dropout and stochastic depth, for models without batch statistics."""
-    config = recipe(_config())
+    config = recipe(_config(name))
     batches = make_batches(3)
     whole, whole_sums, _ = train_steps(name, jax.local_devices()[:1], batches, config)
     config.grad_accumulation = 4
