@@ -1,7 +1,7 @@
-"""Weights to start from: `load_pretrained` reads Google's ViTs, torchvision's ResNets and our own files.
+"""Weights to start from: `load_pretrained` reads published files of several layouts and our own.
 
-A reader (google.py, torchvision.py, own.py) turns a file into `Weights`, arrays under our names. `merge` then
-accounts for every array of the file and every variable of the model.
+A reader (google.py, torch_files.py, own.py) turns a file into `Weights`, arrays under our names, by the translator of
+its layout. `merge` then accounts for every array of the file and every variable of the model.
 """
 
 import os
@@ -36,15 +36,16 @@ def load_pretrained(
 ) -> dict[str, Any]:
     """Returns `variables` with the weights of a file, and prints to stderr how every array was used.
 
-    Position embeddings of another grid are resampled (align-corners bilinear). The classifier is kept if `keep_head` is
+    Position embeddings of another grid are resampled: bilinearly with aligned corners in Google's and big_vision's
+    files, bicubically with antialiasing, as in timm, in others. The classifier is kept if `keep_head` is
     set and its shape fits, or if a bundle or run of ours has the same `class_names`. Otherwise it keeps the values of
     `variables`, or starts at zero if they are abstract.
 
     Args:
       path: a file, an address (`hf://OWNER/REPO[@REVISION][/FILE]`, `gs://`, `https://`), a name of `sources.NAMED`,
         or the workdir of a run of ours.
-        Google's `.npz`; `.safetensors` with torchvision's or timm's names; torchvision's `.pth`, which needs torch;
-        our `.msgpack` bundle.
+        Google's or big_vision's `.npz`; `.safetensors` with the names of timm, transformers or torchvision; `.pth` with
+        these names, which needs torch; our `.msgpack` bundle.
       model: from `create_model`.
       variables: the model's, {"params", "batch_stats" if it has them}, concrete or from `abstract_variables`; not
         changed.

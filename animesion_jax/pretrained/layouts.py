@@ -27,11 +27,11 @@ PREFIXES = {
     TRANSFORMERS_4: re.compile(WRAPPERS.pattern + r"(vit\.)?"),
     TRANSFORMERS_5: re.compile(WRAPPERS.pattern + r"(vit\.)?"),
 }
-MAP_HEAD = "timm's ViT with a MAP head"
+MAP_HEAD, JAX_CV = "timm's ViT with a MAP head", "JAX-CV's ViT"
 # The files to give instead, by layout.
 INSTEAD = {
     MAP_HEAD: "timm's file of the same weights with siglip_gap in its name",
-    "JAX-CV's ViT": "the model.safetensors of the same repository",
+    JAX_CV: "the model.safetensors of the same repository",
     "transformers' DINOv2": "timm's file of the same weights, such as timm/vit_base_patch14_dinov2.lvd142m",
     "transformers' BEiT": "timm's file of the same weights, such as timm/beit_base_patch16_224.in22k_ft_in22k",
 }
@@ -75,7 +75,7 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
     "OpenAI's CLIP (ViT)": ("visual.transformer.resblocks.0.attn.in_proj_weight",),
     "OpenAI's CLIP (ResNet)": ("visual.attnpool.q_proj.weight", "visual.layer1.0.conv1.weight"),
     "Facebook's ConvNeXt": ("stages.0.0.dwconv.weight", "downsample_layers.0.0.weight"),
-    "JAX-CV's ViT": ("vit_body_0/Attention_0/qkv/kernel", "patch_embed/Conv_0/kernel"),
+    JAX_CV: ("vit_body_0/Attention_0/qkv/kernel", "patch_embed/Conv_0/kernel"),
     BIG_VISION: ("pos_embedding", "Transformer/encoder_norm/scale"),
     "Google's MLP-Mixer": ("MixerBlock_0/token_mixing/Dense_0/kernel",),
     "Google's BiT": ("root_block/standardized_conv2d/kernel",),

@@ -8,11 +8,21 @@ import numpy as np
 from flax import traverse_util
 
 from animesion_jax.bundle import load_bundle
+from animesion_jax.errors import InputError
+from animesion_jax.pretrained import layouts
 from animesion_jax.pretrained.merge import Weights
+
+# The first key of JAX-CV's checkpoints, such as model.msgpack of the wd taggers, as msgpack writes it after the map's
+# header.
+JAX_CV_KEY = b"\xa5model"
 
 
 def read_bundle(file: Path) -> Weights:
-    """Returns a bundle's weights and class names; InputError if it is damaged."""
+    """Returns a bundle's weights and class names; InputError if it is damaged, or another program's."""
+    with file.open("rb") as stream:
+        if stream.read(1 + len(JAX_CV_KEY))[1:] == JAX_CV_KEY:
+            instead = layouts.INSTEAD[layouts.JAX_CV]
+            raise InputError(f"{file} is no bundle but a checkpoint of JAX-CV, which is not supported; give {instead}")
     bundle = load_bundle(str(file))
     return _weights(str(file), bundle.variables, bundle.classes)
 

@@ -51,3 +51,14 @@ def test_bucket_folder_is_read_as_a_workdir(monkeypatch):
     with pytest.raises(InputError, match="no run"):
         load_pretrained("gs://bucket/runs/b16", model, variables)
     assert asked == ["gs://bucket/runs/b16"]
+
+
+def test_checkpoint_of_jax_cv_is_refused_with_the_file_to_give_instead(tmp_path):
+    path = tmp_path / "model.msgpack"
+    path.write_bytes(flax.serialization.msgpack_serialize({"model": {"params": {"head": {"bias": np.zeros(3)}}}}))
+    refused(
+        path,
+        *tiny_vit(),
+        "is no bundle but a checkpoint of JAX-CV",
+        "give the model.safetensors of the same repository",
+    )
