@@ -76,7 +76,7 @@ def load_with_origin(
     with. `preprocessing` has the values of the config fields "mean", "std" and "fit".
 
     The origin has the "address" and, of a file, its "sha256"; from a hub also its "file" and "revision", the hash of
-    the commit; of a workdir its "weights" and "step".
+    the commit; of a workdir its "weights" and "step"; of published weights with a warning their "note".
     """
     weights, origin = _read(path)
     source = sources.find(path)
@@ -88,6 +88,8 @@ def load_with_origin(
     if source:
         for line in filter(None, (*sources.differences(source, model, preprocessing or {}), source.note)):
             print(f"note: {line}", file=sys.stderr)
+        # Model cards show it.
+        origin |= {"note": source.note} if source.note else {}
     return merged, origin
 
 

@@ -173,7 +173,8 @@ def test_notes_name_every_option_that_differs_from_the_weights(tmp_path, monkeyp
     _, variables = _publish(monkeypatch, tmp_path / "tiny.npz", options=trained, note="Mind the gap")
     same, _ = tiny_vit(num_classes=7, gelu="erf", epsilon=1e-12)
     preprocessing = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.5, 0.5), "fit": "pad"}
-    load_with_origin("tiny", same, variables, preprocessing=preprocessing)
+    _, origin = load_with_origin("tiny", same, variables, preprocessing=preprocessing)
+    assert origin["note"] == "Mind the gap"
     assert re.findall("note: .*", capsys.readouterr().err) == ["note: Mind the gap"]
     other, _ = tiny_vit(num_classes=7)
     load_with_origin("tiny", other, variables, preprocessing={"mean": HALF, "std": (0.2, 0.5, 0.5), "fit": "squash"})
