@@ -6,6 +6,8 @@ Options are literals from the model cards and from the libraries' configurations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from tests.published import Arrays, google_arrays
+
 
 class Case(NamedTuple):
     """A published model.
@@ -32,12 +34,18 @@ class Case(NamedTuple):
     depth: str = "depth"
 
     def small(self) -> "Case":
-        """Returns the case with 2 layers and a grid of 4 x 4 patches; the widths stay."""
+        """Returns the case with 2 layers, and with grids of 4 x 4 and of 3 x 3 patches; the widths stay."""
         patch_size = int(self.model[-2:])
-        return self._replace(image_size=4 * patch_size, peer_layers=2)
+        return self._replace(image_size=4 * patch_size, other_size=3 * patch_size, peer_layers=2)
+
+    def google_arrays(self) -> Arrays:
+        """Returns random weights of a ViT by the names of linen in Google's files."""
+        token = self.options.get("pool") != "mean"
+        sizes = {"names": "linen", "token": token, "num_layers": self.peer_layers}
+        return google_arrays(self.model, self.classes, self.image_size, **sizes)
 
 
-# timm's GELU is exact, but for the models that the options say.
+# timm's GELU is exact by default. WD's and SigLIP's weights were trained with the tanh approximation.
 EXACT = {"gelu": "erf"}
 TANH = {"act_layer": "gelu_tanh"}
 MEAN = {"pool": "mean"}
@@ -49,9 +57,9 @@ TIMM_VITS = {
     "augreg, 32 px": Case("vit_base_patch32_224", "vit_b32", EXACT, {}, 224, 128, 4),
     "wd_vit": Case("vit_base_patch16_224", "vit_b16", MEAN, {**PEER_MEAN, **TANH}, 448, 224),
     "wd_vit_large": Case("vit_large_patch16_224", "vit_l16", MEAN, {**PEER_MEAN, **TANH}, 448, 224, 2),
-    "siglip_gap": Case("vit_base_patch16_siglip_gap_224", "vit_b16", MEAN, {}, 224, 128, 4, classes=0),
-    "so400m": Case("vit_so400m_patch14_siglip_gap_224", "vit_so400m14", MEAN, {}, 224, 378, 2, classes=0),
-    "dinov2": Case("vit_small_patch14_dinov2", "vit_s14", EXACT, {}, 518, 224, 12),
+    "siglip_gap": Case("vit_base_patch16_siglip_gap_224", "vit_b16", MEAN, TANH, 224, 128, 4, classes=0),
+    "so400m": Case("vit_so400m_patch14_siglip_gap_224", "vit_so400m14", MEAN, TANH, 224, 378, 2, classes=0),
+    "dinov2": Case("vit_small_patch14_dinov2", "vit_s14", EXACT, {}, 518, 224),
     "dinov2, base": Case("vit_base_patch14_dinov2", "vit_b14", EXACT, {}, 518, 224, 2, classes=0),
     "dinov2, large": Case("vit_large_patch14_dinov2", "vit_l14", EXACT, {}, 518, 224, 2, classes=0),
     "dinov2, registers": Case("vit_small_patch14_reg4_dinov2", "vit_s14", {**EXACT, "registers": 4}, {}, 518, 224),
@@ -67,7 +75,7 @@ BEITS = {
 }
 
 EVA02S = {
-    "eva02": Case("eva02_base_patch14_224", "eva02_b14", {}, {}, 224, 448, 12),
+    "eva02": Case("eva02_base_patch14_224", "eva02_b14", {}, {}, 224, 112),
     "eva02_large": Case("eva02_large_patch14_448", "eva02_l14", {}, {}, 448, 224, 4),
     "wd_eva02": Case(
         "eva02_large_patch14_448", "eva02_l14", {"rotary_grid": 32}, {"ref_feat_shape": (32, 32)}, 448, 224, 4
@@ -87,5 +95,8 @@ TRANSFORMERS_CASES = {
     ),
 }  # fmt: skip
 
-# With these, `make test` reads small files of the same layout.
-STORED_TIMM = ("wd_vit", "dinov2", "dinov2, registers", "fc_norm", "beit", "eva02", "wd_eva02")
+# big_vision's class token has no position.
+BIG_VISION_CASES = {
+    "token": Case("vit_small_patch16_224", "vit_s16", {}, {"no_embed_class": True, **TANH}, 224, 224, 4),
+    "mean": Case("vit_small_patch16_224", "vit_s16", MEAN, {**PEER_MEAN, **TANH}, 224, 224, 4),
+}

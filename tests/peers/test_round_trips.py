@@ -9,7 +9,7 @@ import safetensors
 
 from animesion_jax.bundle import Bundle
 from animesion_jax.export.safetensors import write_safetensors
-from tests.peer_cases import BEITS, EVA02S, TIMM_CASES, TIMM_VITS
+from tests.peer_cases import EVA02S, TIMM_CASES, TIMM_VITS
 from tests.peers import our_models
 from tests.published import random_images, relative_difference
 
