@@ -32,6 +32,7 @@ CASES = {
     "bottleneck": ("resnet50", 72, SHORT),
     "vit": ("vit_b16", 48, TINY),
     "vit with other options": ("vit_b16", 48, TINY | {"pool": "mean", "gelu": "erf", "pre_logits": True}),
+    "vit with registers": ("vit_b16", 48, TINY | {"pool": "mean", "fc_norm": True, "registers": 4, "epsilon": 1e-5}),
     "hybrid": ("r50_vit_b16", 32, TINY | {"stem_sizes": (1, 1)}),
     "beit": ("beit_b16", 48, TINY),
     "eva02": ("eva02_b14", 42, TINY | {"rotary_grid": 32}),
