@@ -75,7 +75,14 @@ HALF_PRECISION = {
     "resnet50": {},
 }
 # Cases of the fast suite. XLA's CPU backend has miscomputed ResNets (kernels/activation.py).
-QUICK = {("shallownet", 128), ("vit_ti16", 128), ("beit_b16", 64), ("resnet18", 128), ("resnet18", 64), ("resnet18", 224)}
+QUICK = {
+    ("shallownet", 128),
+    ("vit_ti16", 128),
+    ("beit_b16", 64),
+    ("resnet18", 128),
+    ("resnet18", 64),
+    ("resnet18", 224),
+}
 
 
 @pytest.mark.parametrize(
