@@ -20,7 +20,7 @@ from animesion_jax.models.kernels import convolve
 # Input of the classifier: the class token, or the mean of the patches.
 POOLS = ("token", "mean")
 # The combinations of pool, class_token and fc_norm that published models have.
-HEADS = (("token", True, False), ("mean", False, False), ("mean", False, True), ("mean", True, True))
+POOLINGS = (("token", True, False), ("mean", False, False), ("mean", False, True), ("mean", True, True))
 
 # Of the layer norms: Google's and timm's, PyTorch's default, and that of transformers.
 EPSILONS = (1e-6, 1e-5, 1e-12)
@@ -77,7 +77,7 @@ class VisionTransformer(nn.Module):
       axis_name: unused, because there are no batch statistics; part of every model's signature.
 
     Raises:
-      InputError: pool, class_token and fc_norm are none of `HEADS`.
+      InputError: pool, class_token and fc_norm are none of `POOLINGS`.
     """
 
     min_image_size: ClassVar[int] = 1
@@ -103,9 +103,9 @@ class VisionTransformer(nn.Module):
     axis_name: str | None = None
 
     def __post_init__(self) -> None:
-        if (chosen := (self.pool, self.has_class_token, self.fc_norm)) not in HEADS:
+        if (chosen := (self.pool, self.has_class_token, self.fc_norm)) not in POOLINGS:
             named = "pool={!r}, class_token={}, fc_norm={}".format
-            allowed = "; ".join(named(*each) for each in HEADS)
+            allowed = "; ".join(named(*each) for each in POOLINGS)
             raise InputError(f"a ViT cannot have {named(*chosen)}; allowed: {allowed}, each as --config.vit.NAME=VALUE")
         super().__post_init__()
 
