@@ -81,7 +81,10 @@ def load_with_origin(
     weights, origin = _read(path)
     source = sources.find(path)
     if weights.class_names is None:
-        _make_rgb(weights, source)
+        head = weights.arrays.get(f"{CLASSIFIER}bias")
+        source = source or sources.find_copy(0 if head is None else head.size, model)
+        if source and source.channels == "BGR":
+            _reverse_channels(weights)
     elif class_names is not None:
         keep_head = tuple(class_names) == tuple(weights.class_names)
     merged = merge(weights, type(model).__name__, variables, keep_head)
@@ -93,14 +96,8 @@ def load_with_origin(
     return merged, origin
 
 
-def _make_rgb(weights: Weights, source: sources.Source | None) -> None:
-    """Reverses the input's channels of published weights that take BGR.
-
-    Exact where the mean and the deviation of all channels are equal.
-    """
-    head = weights.arrays.get(f"{CLASSIFIER}kernel")
-    if sources.channels_of(source, None if head is None else head.shape[-1]) == "RGB":
-        return
+def _reverse_channels(weights: Weights) -> None:
+    """Makes weights for BGR images those for RGB; exact if the mean and the deviation of all channels are equal."""
     for name, array in weights.arrays.items():
         # The kernel that is applied to images, whatever the family.
         if array.ndim == 4 and array.shape[2] == 3:

@@ -12,14 +12,14 @@ from animesion_jax import hub
 from animesion_jax.errors import InputError
 from animesion_jax.files import expand_home
 from animesion_jax.models import family_of
-from animesion_jax.pretrained.published import NAMED, WD_TAGS, Source
+from animesion_jax.pretrained.published import NAMED, WD, WD_TAGS, Source
 
 # Options of models and config fields that change what weights compute; the shapes of their arrays do not reveal them.
 OPTIONS = ("vit.gelu", "vit.epsilon", "eva02.rotary_grid")
 FIELDS = ("mean", "std", "fit")
 LIST = "`animesion configs --weights` lists them"
 
-__all__ = ["NAMED", "Source", "channels_of", "choose", "differences", "find", "locate", "names_of"]
+__all__ = ["NAMED", "Source", "choose", "differences", "find", "find_copy", "locate", "names_of"]
 
 
 def names_of(model: str) -> list[str]:
@@ -51,16 +51,17 @@ def find(path: str) -> Source | None:
     return next((source for source in NAMED.values() if hub.is_same_file(path, source.url)), None)
 
 
-def channels_of(source: Source | None, num_classes: int | None) -> str:
-    """Returns the order of the input's channels, "RGB" or "BGR".
+def find_copy(num_classes: int, model: nn.Module) -> Source | None:
+    """Returns the published weights that a file is a copy of, if its classifier reveals them; None for other files.
 
     Args:
-      source: published weights; None for a file of the user's, which may be a copy of one.
-      num_classes: of the file's classifier; None without one.
+      num_classes: of the file's classifier; 0 without one.
+      model: the model that takes the weights.
     """
-    if source:
-        return source.channels
-    return "BGR" if num_classes == WD_TAGS else "RGB"
+    if num_classes != WD_TAGS:
+        return None
+    # Taggers of one family have the same options.
+    return next((source for source in WD.values() if type(_default_model(source)) is type(model)), None)
 
 
 def differences(source: Source, model: nn.Module, preprocessing: Mapping[str, Any]) -> list[str]:
@@ -72,7 +73,7 @@ def differences(source: Source, model: nn.Module, preprocessing: Mapping[str, An
       preprocessing: values of config fields, such as "mean"; missing ones are not compared.
     """
     family = family_of(source.model)
-    default = family.models[source.model](num_classes=1)
+    default = _default_model(source)
     trained, given = {"mean": family.mean, "std": family.std, "fit": "squash"}, dict(preprocessing)
     for name in OPTIONS:
         section, _, option = name.partition(".")
@@ -119,6 +120,10 @@ def locate(path: str, suffixes: Collection[str]) -> hub.Fetched:
 def _near(name: str, names: Collection[str]) -> str:
     """Returns the three names that resemble a name most, or the first three."""
     return ", ".join(difflib.get_close_matches(name, names, 3, 0.5) or list(names)[:3])
+
+
+def _default_model(source: Source) -> nn.Module:
+    return family_of(source.model).models[source.model](num_classes=1)
 
 
 def _show(value: Any) -> str:
