@@ -1,9 +1,12 @@
 """A new model family is one record: every command works with it."""
 
+import dataclasses
 import json
+from functools import partial
 from typing import ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import onnxruntime
@@ -16,6 +19,7 @@ from animesion_jax.inference.recognizer import Recognizer
 from animesion_jax.main import main
 from animesion_jax.models import FAMILIES, HEAD, Family, GradCam, family_of
 from animesion_jax.models.dropout import Dropout
+from animesion_jax.pretrained import load_pretrained
 from animesion_jax.training.train import train
 from tfds_builders.toyfaces.draw import write_new_faces
 
@@ -56,12 +60,23 @@ FAMILY = Family(
 )
 
 
+# Small members of families that came later: the name of the model and its image size.
+SMALL = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "mlp_dim": 48}
+LATER = {"beit_b16": 16, "eva02_b14": 14}
+
+
 @pytest.fixture
-def run(toy_config, tmp_path, monkeypatch):
-    """(workdir, results) of a TinyNet, with the family entered."""
-    monkeypatch.setitem(FAMILIES, "tinynet", FAMILY)
-    toy_config.model, toy_config.epochs, toy_config.learning_rate = "tinynet8", 1, 0.1
-    return tmp_path / "run", train(toy_config, str(tmp_path / "run"))
+def run(request, toy_config, tmp_path, monkeypatch):
+    """(workdir, results, family) of a TinyNet or of the parameter's model, with the family entered."""
+    name = getattr(request, "param", "tinynet8")
+    family, toy_config.epochs, toy_config.model = FAMILY, 1, name
+    if name in LATER:
+        family = family_of(name)
+        family = dataclasses.replace(family, models={name: partial(family.models[name], **SMALL)})
+        toy_config.image_size, toy_config.crop_margin = LATER[name], 24 - LATER[name]
+    monkeypatch.setitem(FAMILIES, family.name, family)
+    toy_config.optimizer, toy_config.learning_rate = family.optimizer, {"sgd": 0.1, "adamw": 1e-2}[family.optimizer]
+    return tmp_path / "run", train(toy_config, str(tmp_path / "run")), family
 
 
 def _main(capsys, *arguments):
@@ -70,10 +85,14 @@ def _main(capsys, *arguments):
     return capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "run", ["tinynet8", *(pytest.param(name, marks=pytest.mark.slow) for name in LATER)], indirect=True
+)
 def test_new_family_goes_through_every_command(run, tmp_path, capsys):
-    workdir, results = run
+    workdir, results, family = run
+    (name,) = family.models
     saved = json.loads((workdir / "config.json").read_text())
-    assert (saved["model"], saved["dropout_rate"], saved["mean"]) == ("tinynet8", None, None)
+    assert (saved["model"], saved["dropout_rate"], saved["mean"]) == (name, None, None)
     evaluated = json.loads(_main(capsys, "evaluate", f"--workdir={workdir}", "--weights=best"))
     assert evaluated["loss"] == pytest.approx(results["best"]["loss"], rel=1e-5)
     assert evaluated["loss"] < np.log(20)  # chance
@@ -82,7 +101,7 @@ def test_new_family_goes_through_every_command(run, tmp_path, capsys):
     _main(capsys, "export", f"--workdir={workdir}", f"--output={file}")
     bundle = load_bundle(str(file))
     # The record's values replaced the nulls.
-    assert (bundle.mean, bundle.std) == (MEAN, STD)
+    assert (bundle.mean, bundle.std) == (family.mean, family.std)
 
     write_new_faces(tmp_path / "faces", 1)
     rows = _main(capsys, "predict", f"--bundle={file}", "--format=jsonl", tmp_path / "faces").splitlines()
@@ -92,13 +111,19 @@ def test_new_family_goes_through_every_command(run, tmp_path, capsys):
 
     _main(capsys, "export", f"--bundle={file}", f"--output={tmp_path / 'tiny.onnx'}", "--format=onnx",
           "--preprocessing=inside")  # fmt: skip
-    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (3, bundle.image_size, bundle.image_size, 3), np.uint8)
     session = onnxruntime.InferenceSession(str(tmp_path / "tiny.onnx"), providers=["CPUExecutionProvider"])
     (probabilities,) = session.run(["probabilities"], {"images": images})
     np.testing.assert_allclose(probabilities, Recognizer(bundle).probabilities(images), atol=1e-5)
 
-    with pytest.raises(InputError, match="neither torchvision nor timm has tinynet8; allowed: resnet10, "):
-        write_safetensors(bundle, str(tmp_path / "tiny.safetensors"))
+    file = str(tmp_path / "tiny.safetensors")
+    if not family.timm:
+        with pytest.raises(InputError, match=f"neither torchvision nor timm has {name}; allowed: resnet10, "):
+            write_safetensors(bundle, file)
+        return
+    write_safetensors(bundle, file)
+    variables = load_pretrained(file, bundle.model, bundle.variables, keep_head=True)
+    jax.tree.map(np.testing.assert_array_equal, variables, bundle.variables)
 
 
 def test_family_without_its_record_is_unknown():
