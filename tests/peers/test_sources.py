@@ -48,6 +48,15 @@ def test_config_of_a_vits_name_has_the_options_of_timms_model(name, peers):
     assert config.gelu == ("tanh" if "augreg" in name or "siglip" in name else gelu)
 
 
+def test_names_of_transformers_set_its_default_epsilon_and_gelu():
+    default = pytest.importorskip("transformers").ViTConfig()
+    names = [name for name in NAMED if name.startswith("transformers/")]
+    assert len(names) == 3 and default.hidden_act == "gelu"  # the exact one; "gelu_new" approximates it
+    for name in names:
+        config = dafre_128.get_config(f"{NAMED[name].model},pretrained={name}").vit
+        assert (config.epsilon, config.gelu) == (default.layer_norm_eps, "erf")
+
+
 def test_wd_eva02_differs_from_timms_eva02_in_the_grid_of_its_rotary_positions(peers):
     name = "timm/eva02_large_patch14_224.mim_m38m"
     with peers.torch.device("meta"):
