@@ -128,7 +128,7 @@ FIELDS: dict[str, Field] = {
 
     # Model.
     "model": Field("shallownet", "a name of animesion_jax.models.MODELS", NAME),
-    "dropout_rate": Field(None, "dropout, or stochastic depth of BEiT and EVA02; null: the family's", BELOW_1, kind=float),
+    "dropout_rate": Field(None, "dropout, or stochastic depth (BEiT, EVA02); null: the family's", BELOW_1, kind=float),
     "dtype": Field("float32", 'compute dtype, "float32" or "bfloat16"; parameters stay float32', NAME),
     "vit.pool": Field("token", '"token" classifies by a class token, "mean" by the mean of the patches', NAME, VIT),
     "vit.class_token": Field(None, 'whether there is a class token; null: with pool "token"', ANY, VIT, kind=bool),
