@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from animesion_jax.bundle import load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.images import read_image
-from animesion_jax.pretrained import google, torchvision
+from animesion_jax.pretrained import google, torch_files
 from tests.hostile_seeds import CORPUS, bundle_tree, seeds
 from tfds_builders.common.image_files import image_fault
 from tfds_builders.common.manual_data import relative_path
@@ -127,7 +127,7 @@ LINES = st.lists(st.sampled_from(WORDS), max_size=40).map(lambda words: "".join(
 TARGETS = {
     "bundle": Target(lambda path: load_bundle(str(path)), ".msgpack", 30, bundles()),
     "npz": Target(google.read, ".npz", 30, archives()),
-    "safetensors": Target(torchvision.read_safetensors, ".safetensors", 30),
+    "safetensors": Target(torch_files.read_safetensors, ".safetensors", 30),
     "split": Target(_read_split, ".csv", 60, LINES),
     "names": Target(read_class_names, ".csv", 60, LINES),
     "faces": Target(_read_faces, ".tsv", 60, LINES),

@@ -86,7 +86,7 @@ def test_overrides_set_fields_of_a_sweep():
         ("stages[2].epochs=5", "unknown config field 'stages[2].epochs', did you mean stages[1].epochs?"),
         ("[=1", "unknown config field '['"),
         ("stages=3", "config.stages has fields of its own; set one of them, such as --config.stages[0].augment."),
-        ("vit=3", "config.vit has fields of its own; set one of them, such as --config.vit.dropout_places=VALUE"),
+        ("vit=3", "config.vit has fields of its own; set one of them, such as --config.vit.class_token=VALUE"),
         ("epochs=many", "--config.epochs=many: "),
         ("stages[1].epochs=many", "--config.stages[1].epochs=many: "),
     ],
