@@ -20,7 +20,7 @@ WHITE = 255
 
 
 def canvas(width: int, height: int, fit: str) -> tuple[int, int, int, int]:
-    """Returns the width and height of what is resized for an image, and the image's left and top in it, in pixels."""
+    """Returns the width and height of the area to resize, and the image's left and top edge in it, in pixels."""
     side = max(width, height)
     return {"squash": (width, height, 0, 0), "pad": (side, side, (side - width) // 2, (side - height) // 2)}[fit]
 

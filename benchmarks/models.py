@@ -106,7 +106,7 @@ def print_models() -> None:
 
 
 def print_sources(results: Mapping[str, dict[str, Any]]) -> None:
-    """Prints a row per name of published weights, by model, with what was measured of the model."""
+    """Prints a row per name of published weights, by model, with the model's memory and rate."""
     print("| model | `pretrained=` | licence | input | trained on | sets | memory, MiB | images/s |")
     print("|---|---|---|---:|---|---|---:|---:|")
     for model in MODELS:

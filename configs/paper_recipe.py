@@ -21,7 +21,7 @@ def get_table_config(table: Table, argument: str) -> ml_collections.ConfigDict:
       argument: `MODEL[,pretrained[=NAME]][,faithful][,recipe=modern]`.
 
         - MODEL: one of animesion_jax.models.MODELS.
-        - pretrained: start from published weights, and set the options that they were trained with. NAME is one of
+        - pretrained: start from published weights, and set the options that they need. NAME is one of
           `animesion configs --weights`; without it, the paper's weights. A ResNet is frozen except for its classifier;
           a ViT is trained whole.
         - faithful: repeat the accidents of the paper's runs, to reproduce its figures. From the second epoch on, layers
@@ -61,7 +61,7 @@ def get_table_config(table: Table, argument: str) -> ml_collections.ConfigDict:
 
 
 def _start_from(option: str, config: ml_collections.ConfigDict, family: Family) -> None:
-    """Sets the weights of `pretrained[=NAME]`, and the options that they were trained with."""
+    """Sets the weights of `pretrained[=NAME]`, and the options that they need."""
     _, is_named, name = option.partition("=")
     if not is_named and config.model not in family.weights:
         allowed = ", ".join(model for each in FAMILIES.values() for model in each.weights)

@@ -10,7 +10,7 @@ def main(argv: Sequence[str]) -> int:
     parser = make_parser(
         "explain",
         "Writes IMAGE.explained.png: the image with a map of the regions that decided the prediction. The map is "
-        "attention rollout for a ViT, Grad-CAM for a ResNet or ShallowNet. Prints a JSON line for each image.",
+        "attention rollout for a transformer, Grad-CAM for a ResNet or ShallowNet. Prints a JSON line for each image.",
         "--bundle=demo.msgpack --output=explained/ face.jpg folder/",
     )
     add_images(parser)

@@ -5,9 +5,9 @@ import shutil
 import textwrap
 from collections.abc import Iterator
 
-# Columns of a pipe or a file, which thus gets a line per source.
+# Columns of a pipe or a file, so that each source has one line.
 UNLIMITED = 10_000
-LEGEND = "*: what MODEL,pretrained starts from. Parameters are those at 224 px without the classifier."
+LEGEND = "*: MODEL,pretrained starts from it. Parameters are counted at 224 px without the classifier."
 
 
 def weights_table() -> Iterator[str]:

@@ -17,7 +17,7 @@ from animesion_jax.pretrained.torchvision import to_torchvision
 
 log = logging.getLogger(__name__)
 
-# Of timm's layer norms; no argument that JSON has changes it.
+# Epsilon of timm's layer norms. No argument that JSON can hold changes it.
 TIMM_EPSILON = 1e-6
 
 

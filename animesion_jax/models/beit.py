@@ -18,7 +18,7 @@ from animesion_jax.models.kernels import dot_product, gelu
 from animesion_jax.models.patch_embedding import PatchEmbedding
 
 EPSILON = 1e-6
-# LayerScale's start: BEiT's for base models.
+# Initial value of LayerScale in BEiT's base models.
 GAMMA = 0.1
 # Standard deviation of new kernels. Those that add to the residual stream are divided by sqrt(2 * layer).
 STD = 0.02
@@ -28,8 +28,8 @@ def relative_position_index(grid: int) -> np.ndarray:
     """Returns the row of the bias table for each pair of tokens, as (tokens, tokens) integers by query and key.
 
     The class token is the first of the grid**2 + 1 tokens. Row (y + grid - 1) * (2 * grid - 1) + x + grid - 1 is that
-    of a query y rows below and x columns right of its key. The last three rows are those of the class token with a
-    patch, of a patch with the class token, and of the class token with itself.
+    of a query y rows below and x columns right of its key. The last three rows are those of a class token that attends
+    to a patch, of a patch that attends to the class token, and of the class token that attends to itself.
     """
     side = 2 * grid - 1
     rows, columns = np.divmod(np.arange(grid * grid), grid)
@@ -178,7 +178,7 @@ FAMILY = Family(
     name="beit",
     models=MODELS,
     options={},
-    # Of stochastic depth, as in the papers' fine-tuning.
+    # The rate of stochastic depth in the papers' fine-tuning.
     dropout_rate=0.1,
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
@@ -198,7 +198,7 @@ FAMILY = Family(
             (HEAD, "head"),
         ),
         arguments=lambda description: {},
-        # In older files.
+        # Older files have this buffer.
         buffers=r"blocks\.\d+\.attn\.relative_position_index",
     ),
     identify=_identify,

@@ -17,7 +17,7 @@ from animesion_jax.models.family import HEAD, Family, Positions, Rollout, Shapes
 from animesion_jax.models.kernels import add_positions, dot_product
 from animesion_jax.models.patch_embedding import PatchEmbedding
 
-# Of the layer norms, and of the rotary frequencies.
+# Epsilon of the layer norms, and base of the rotary frequencies.
 EPSILON = 1e-6
 TEMPERATURE = 10_000
 # Standard deviation of new kernels and tables.
@@ -37,11 +37,11 @@ def make_rotation(grid: int, rotary_grid: int, width: int) -> np.ndarray:
 
     Args:
       grid: patches along a side.
-      rotary_grid: patches along a side in pre-training, onto whose coordinates those of the grid are scaled.
+      rotary_grid: patches along a side in pre-training; the grid's coordinates are scaled to it.
       width: of a head.
 
     Returns:
-      The factors of a feature, of the next one and of the previous one.
+      The factors by which `rotate` multiplies a feature, the next one and the previous one.
     """
     frequencies = float(TEMPERATURE) ** -(np.arange(width // 4) / (width // 4))
     along_side = np.arange(grid)[:, None] * (rotary_grid / grid) * frequencies
@@ -54,7 +54,7 @@ def make_rotation(grid: int, rotary_grid: int, width: int) -> np.ndarray:
 
 def rotate(x: jax.Array, rotation: np.ndarray) -> jax.Array:
     """Returns (batch, tokens, heads, width) `x`, each pair of neighbouring features rotated, computed in float32."""
-    # Without an axis of 2 numbers, which TPUs would pad to 128.
+    # Roll the features instead of adding an axis of pairs: TPUs pad an axis of 2 numbers to 128.
     itself, following, previous = rotation
     y = x.astype(jnp.float32)
     return (itself * y + following * jnp.roll(y, -1, -1) + previous * jnp.roll(y, 1, -1)).astype(x.dtype)
@@ -125,7 +125,7 @@ class Block(nn.Module):
 
 
 class Eva02(nn.Module):
-    """Patches, class token, encoder layers, the norm of the patches' mean, linear classifier, which starts at zero.
+    """Patches, class token, encoder layers, a layer norm of the patches' mean, linear classifier, which starts at zero.
 
     Attributes:
       num_classes: width of the classifier.
@@ -162,7 +162,7 @@ class Eva02(nn.Module):
         grid = images.shape[1] // self.patch_size
         rotation = make_rotation(grid, self.rotary_grid, self.hidden_size // self.num_heads)
         for place, rate in enumerate(depth_rates(self.dropout_rate, self.num_layers)):
-            # As in timm and the authors' code: the sum of the branches keeps its variance over the layers.
+            # Start the outputs of later layers smaller, as timm and the authors' code do.
             std = STD / math.sqrt(2 * (place + 1))
             block = Block(self.num_heads, self.mlp_dim, rate, std, self.dtype, name=f"blocks_{place}")
             x = block(x, rotation, train, positions)
@@ -215,7 +215,7 @@ FAMILY = Family(
         names=(
             (f"(cls_token|pos_embed|patch_embed.proj|fc_norm|{HEAD})", "{0}"),
             (r"blocks_(\d+)/(norm[12]|attn.[qkv]_proj|attn.proj|mlp.norm|mlp.fc1_[gx]|mlp.fc2)", "blocks.{0}.{1}"),
-            # In the authors' files.
+            # The authors' files have these names.
             (r"blocks_(\d+)/attn/([qv])_proj/bias", "blocks.{0}.attn.{1}_bias"),
             (r"blocks_(\d+)/mlp/fc1_g", "blocks.{0}.mlp.w1"),
             (r"blocks_(\d+)/mlp/fc1_x", "blocks.{0}.mlp.w2"),

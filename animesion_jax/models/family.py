@@ -55,10 +55,10 @@ class Timm(NamedTuple):
     Attributes:
       models: timm's names by our models'.
       names: pairs of a regular expression of our modules or parameters, such as r"blocks_(\d+)/norm1", and timm's name
-        of it, such as "blocks.{0}.norm1". A first match counts.
+        of it, such as "blocks.{0}.norm1". The first match counts.
       arguments: further arguments of `timm.create_model` for a bundle's description, besides the model's name, the
         number of classes and the image size.
-      buffers: a regular expression of timm's names of arrays that are no weights: our model computes them from its
+      buffers: a regular expression of timm's names of arrays that are not weights: our model computes them from its
         sizes.
     """
 

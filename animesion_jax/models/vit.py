@@ -22,7 +22,7 @@ POOLS = ("token", "mean")
 # The combinations of pool, class_token and fc_norm that published models have.
 POOLINGS = (("token", True, False), ("mean", False, False), ("mean", False, True), ("mean", True, True))
 
-# Of the layer norms: Google's and timm's, PyTorch's default, and that of transformers.
+# Epsilons of the layer norms: Google's and timm's, PyTorch's default, and that of transformers.
 EPSILONS = (1e-6, 1e-5, 1e-12)
 
 # The tanh approximation of Google's code, and the exact GELU, which is PyTorch's default.
@@ -64,7 +64,7 @@ class VisionTransformer(nn.Module):
       stem_sizes: units per stage of a ResNet before the patches; empty for none.
       pool: a member of `POOLS`. "token" classifies by a class token before the patches, "mean" by the mean of the
         patches.
-      class_token: whether there is a class token; None if `pool` is "token" alone.
+      class_token: whether there is a class token; None for one with pool "token" only.
       fc_norm: whether the last layer norm follows the mean of the patches, instead of preceding it.
       registers: number of further tokens that only the encoder sees.
       epsilon: a member of `EPSILONS`, of the layer norms.
@@ -106,7 +106,7 @@ class VisionTransformer(nn.Module):
         if (chosen := (self.pool, self.has_class_token, self.fc_norm)) not in POOLINGS:
             named = "pool={!r}, class_token={}, fc_norm={}".format
             allowed = "; ".join(named(*each) for each in POOLINGS)
-            raise InputError(f"a ViT cannot have {named(*chosen)}; allowed: {allowed}, each as --config.vit.NAME=VALUE")
+            raise InputError(f"a ViT cannot have {named(*chosen)}; allowed: {allowed}; set --config.vit.NAME=VALUE")
         super().__post_init__()
 
     @property

@@ -46,7 +46,7 @@ def _identify(shapes: Shapes) -> str | None:
 
 
 def _read_options(shapes: Shapes) -> dict[str, Any]:
-    """Returns the options that add arrays; those that damage hides are missing, and all for another family."""
+    """Returns the options that the arrays reveal; none for another family, and none that a damaged file hides."""
     if EMBEDDING not in shapes:
         return {}
     options = {"pre_logits": PRE_LOGITS in shapes, "fc_norm": FC_NORM in shapes, "registers": 0}
@@ -85,12 +85,12 @@ MODELS = {
 # timm's GELU is exact by default.
 ACTIVATIONS = {"tanh": {"act_layer": "gelu_tanh"}, "erf": {}}
 POOLS = {"token": "token", "mean": "avg"}
-# timm has these sizes with patches of 16 px, or with LayerScale.
+# timm has these models only with LayerScale, so give its models of 16 px another patch size.
 PATCHES = {name: {"patch_size": 14} for name in ("vit_s14", "vit_b14")}
 
 
 def _timm_arguments(description: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of `timm.create_model` but for the epsilon, which it cannot be given."""
+    """Returns the arguments of `timm.create_model`, except the epsilon, for which it has no argument in JSON."""
     pool, registers = description.get("pool", "token"), description.get("registers", 0)
     class_token = description.get("class_token")
     return {

@@ -12,14 +12,14 @@ from animesion_jax.pretrained.timm_vit import add_class_position
 
 # One array for all layers, which are its leading axis: the model was a loop over its layers.
 STACKED = re.compile(r"Transformer/encoderblock/(.+)")
-# More than any published model; a file may declare a billion layers of no values.
+# More than any published model has. A damaged file may declare a billion empty layers.
 MAX_LAYERS = 128
 # Parts of models of images and texts.
 OTHER_PARTS = {"a MAP head": re.compile(r".*MAPHead_0/.+"), "a text tower": re.compile(r"(params/)?(txt/.+|[tb])")}
 
 
 def translate(weights: Weights, arrays: Mapping[str, np.ndarray], prefix: str) -> None:
-    """Adds the arrays of an image tower under our names; its class token has no position.
+    """Adds the arrays of an image tower under our names, and a position of zeros for its class token.
 
     Args:
       weights: receives them.

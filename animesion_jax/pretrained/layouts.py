@@ -20,7 +20,7 @@ MAX_NAME = 80
 READ_PREFIX = re.compile(r"(opt/target/)?(params/)?")
 # PyTorch's wrappers of models add these to every name; torch_files.py removes them.
 WRAPPERS = re.compile(r"((module|model|_orig_mod)\.)*")
-# Prefixes that readers take off; those of other layouts are `WRAPPERS`.
+# The prefixes that readers take off, by layout; `WRAPPERS` for layouts that are not here.
 PREFIXES = {
     GOOGLE: READ_PREFIX,
     BIG_VISION: re.compile(r"(params/)?(img/)?"),
@@ -38,6 +38,7 @@ INSTEAD = {
 # Names that identify a layout, all after one prefix. A layout that has the names of another one, and more, comes first.
 LAYOUTS: dict[str, tuple[str, ...]] = {
     "timm's Swin Transformer": ("layers.0.blocks.0.attn.qkv.weight",),
+    "timm's EVA or small EVA02": ("blocks.0.attn.q_bias", "blocks.0.attn.qkv.weight", "pos_embed"),
     BEIT: ("blocks.0.attn.q_bias", "blocks.0.attn.qkv.weight"),
     "timm's EVA02-CLIP": ("blocks.0.attn.norm.weight", "blocks.0.attn.q_proj.weight", "blocks.0.mlp.fc1_g.weight"),
     EVA02: ("blocks.0.attn.q_proj.weight", "blocks.0.mlp.fc1_g.weight"),
@@ -115,12 +116,12 @@ def identify(names: Collection[str]) -> Layout:
 
 
 def check(source: str, names: Collection[str], read: Collection[str]) -> Layout:
-    """Returns the layout; InputError if it or its prefix is not read. Unknown layouts are accepted.
+    """Returns the layout; InputError if it or its prefix is not supported. Unknown layouts are accepted.
 
     Args:
       source: the file, for messages.
       names: of its arrays.
-      read: the layouts of such files that are read, `NPZ` or `TORCH`.
+      read: the layouts that the reader of such files supports.
     """
     layout = identify(names)
     if layout.name is None:

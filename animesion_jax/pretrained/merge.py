@@ -26,7 +26,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Fate(NamedTuple):
-    """How an array was used that has no variable: its name in the summary, in words, its number of values if read."""
+    """An array that fills no variable: its name in the summary, how it was used, its number of values if read."""
 
     group: str
     fate: str
@@ -41,11 +41,11 @@ class Weights:
       source: the file, for messages.
       arrays: float32 by "collection/module/.../leaf", as in our variables.
       keys: the file's own name of each array, refused ones included.
-      fates: of the arrays that are folded into others, or are no weights.
+      fates: of the arrays that are folded into others, or are not weights.
       offenders: messages about arrays that cannot be used.
       class_names: names by class id of the file's classifier; None if the file has none.
-      joined_heads: whether the heads of attention kernels and biases are one axis, which merge splits as in the model.
-      prefix: taken off the file's names.
+      joined_heads: whether the heads of attention kernels and biases are one axis, which `merge` splits.
+      prefix: what was taken off the file's names.
       rule: how positions are resampled for another grid, a key of `positions.RULES`.
     """
 
@@ -170,7 +170,7 @@ def _show_shape(array: Any) -> str:
 
 
 def _leave_out(weights: Weights, wanted: dict[str, Any], keep_head: bool) -> tuple[Arrays, list[Fate]]:
-    """Returns the file's arrays without the modules that the model does not take, and the fates of all others."""
+    """Returns the file's arrays that the model takes, and the fates of all others."""
     reasons = {}
     head = weights.arrays.get(f"{CLASSIFIER}kernel")
     if not (keep_head and head is not None and head.shape == wanted[f"{CLASSIFIER}kernel"].shape):

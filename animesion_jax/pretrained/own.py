@@ -12,13 +12,12 @@ from animesion_jax.errors import InputError
 from animesion_jax.pretrained import layouts
 from animesion_jax.pretrained.merge import Weights
 
-# The first key of JAX-CV's checkpoints, such as model.msgpack of the wd taggers, as msgpack writes it after the map's
-# header.
+# The first key of JAX-CV's checkpoints in msgpack, after the map's header. The WD taggers' model.msgpack is one.
 JAX_CV_KEY = b"\xa5model"
 
 
 def read_bundle(file: Path) -> Weights:
-    """Returns a bundle's weights and class names; InputError if it is damaged, or another program's."""
+    """Returns a bundle's weights and class names; InputError if it is damaged or a checkpoint of JAX-CV."""
     with file.open("rb") as stream:
         if stream.read(1 + len(JAX_CV_KEY))[1:] == JAX_CV_KEY:
             instead = layouts.INSTEAD[layouts.JAX_CV]

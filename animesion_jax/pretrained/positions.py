@@ -26,7 +26,7 @@ RULES = {"google": _by_google, "timm": _by_timm}
 def resample_positions(source: str, table: np.ndarray, tokens: int, has_token: bool, rule: str) -> np.ndarray:
     """Returns a (1, tokens, D) float32 table from a table of another number of tokens.
 
-    The class token's row is kept; the other rows form a square grid.
+    The class token's row is kept. The other rows form a square grid, which is interpolated.
 
     Args:
       source: the file, for messages.

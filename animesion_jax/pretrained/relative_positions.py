@@ -16,9 +16,10 @@ def resample_relative_positions(source: str, table: np.ndarray, rows: int) -> np
     """Returns a (rows, heads) float32 table from one of another number of rows; the class token's rows are kept.
 
     The other rows of a grid of g x g patches are a square of distances from -(g - 1) to g - 1 in both directions.
-    Between neighbouring patches of the file's table the distance counts as 1, and grows outward in a geometric
-    progression until the largest is that of the new grid. New rows are interpolated linearly at whole distances. For a
-    smaller grid the ratio is the smallest allowed, so that distances nearly keep their meaning.
+    The rows of the file's table are placed at new distances: the first step from the middle is 1, and each further step
+    is longer by a factor of q, so that the last row is at the new grid's largest distance. New rows are interpolated
+    linearly at whole distances. For a smaller grid q is the smallest allowed, so that distances nearly keep their
+    meaning.
 
     Args:
       source: the file, for messages.

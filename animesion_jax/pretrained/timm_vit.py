@@ -20,7 +20,7 @@ CLASS_TOKEN, POSITIONS, REGISTERS = "cls", "Transformer/posembed_input/pos_embed
 # LayerScale (Touvron et al., 2021, arXiv:2103.17239) multiplies the outputs of these layers.
 SCALE = re.compile(r"(blocks\.\d+\.)(ls[12])\.gamma")
 SCALED = {"ls1": "attn.proj", "ls2": "mlp.fc2"}
-# DINOv2's own files have another name of timm's reg_token, and the token that hides patches in its training.
+# DINOv2's own files call timm's reg_token by this name, and have the token that hides patches in training.
 REGISTER_TOKENS, MASK_TOKEN = "register_tokens", "mask_token"
 
 
@@ -41,7 +41,7 @@ def translate(weights: Weights, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _fold_scales(weights: Weights, arrays: Arrays) -> Arrays:
-    """Returns the arrays with LayerScale folded into the layers before; a scale that does not fit stays, unknown."""
+    """Returns the arrays with LayerScale folded into the layers before. `merge` refuses a scale that does not fit."""
     for key in [*filter(SCALE.fullmatch, arrays)]:
         block, scale = SCALE.fullmatch(key).groups()
         layer, gamma = f"{block}{SCALED[scale]}", arrays[key]
@@ -50,7 +50,7 @@ def _fold_scales(weights: Weights, arrays: Arrays) -> Arrays:
             continue
         for name in scaled:
             columns = gamma.reshape(-1, *[1] * (arrays[name].ndim - 1)).astype(np.float64)
-            # An array that is not finite is refused by its name.
+            # Do not warn of values that are not finite: `Weights.add` refuses them.
             with np.errstate(all="ignore"):
                 arrays[name] = arrays[name] * columns
         del arrays[key]
@@ -76,7 +76,7 @@ def _split_heads(weights: Weights) -> None:
 
 
 def add_class_position(weights: Weights) -> None:
-    """Adds a position of zeros for a class token without one: the others form a square."""
+    """Adds a position of zeros for a class token without one: then the number of positions is a square."""
     table = weights.arrays.get(f"params/{POSITIONS}")
     if f"params/{CLASS_TOKEN}" not in weights.arrays or table is None or table.ndim != 3:
         return
@@ -87,7 +87,7 @@ def add_class_position(weights: Weights) -> None:
 def to_timm(variables: Mapping[str, Any]) -> Arrays:
     """Returns a ViT's or hybrid's variables as timm's state dict. InputError for pre_logits, which timm lacks.
 
-    With registers, timm's class token has no position: that of ours is added to the token.
+    With registers, timm's class token has no position: add ours to the token.
     """
     arrays = _join_heads(traverse_util.flatten_dict(variables["params"], sep="/"))
     if REGISTERS in arrays and CLASS_TOKEN in arrays:

@@ -104,7 +104,7 @@ def _translate(source: str, arrays: Arrays) -> Weights:
         wrapped = {key: array for key, array in arrays.items() if key.startswith(weights.prefix)}
         TRANSLATORS[layout.name](weights, {key.removeprefix(weights.prefix): each for key, each in wrapped.items()})
         arrays = {key: array for key, array in arrays.items() if key not in wrapped}
-    # No model has the names of these.
+    # Keep the names of the others, which no model has: `merge` lists them as left over.
     for key, array in arrays.items():
         weights.add(key, key, array)
     return weights

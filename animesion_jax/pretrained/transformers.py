@@ -10,9 +10,9 @@ from animesion_jax.pretrained.merge import Fate, Weights
 from animesion_jax.pretrained.torch_layout import LEAVES, from_torch_layout
 
 BLOCK = r"Transformer/encoderblock_\1"
-# Of 4.x and 5.x.
+# A layer in 4.x and in 5.x.
 LAYER = r"(?:encoder\.layer|layers)\.(\d+)"
-# The start of the pattern is a layer; see `_module_name`.
+# Modules of a layer; `MODULES` puts `LAYER` before each pattern.
 LAYER_MODULES = {
     r"attention\.attention\.(query|key|value)": rf"{BLOCK}/MultiHeadDotProductAttention_0/\2",
     r"attention\.q_proj": f"{BLOCK}/MultiHeadDotProductAttention_0/query",
@@ -35,15 +35,15 @@ PARAMETERS = {
     "embeddings.position_embeddings": "Transformer/posembed_input/pos_embedding",
 }
 MASK_TOKEN = "embeddings.mask_token"
-# Of all names but the classifier's in ViTForImageClassification.
+# In ViTForImageClassification, all names but the classifier's have it.
 PREFIX = "vit."
 
 
 def translate(weights: Weights, arrays: Mapping[str, np.ndarray]) -> None:
     """Adds the arrays of a ViT under our names and in our layout; unknown arrays keep their own names.
 
-    They are those of ViTModel or ViTForImageClassification; transformers' epsilon is 1e-12 and its GELU exact, which
-    the arrays do not tell.
+    They are those of ViTModel or ViTForImageClassification. transformers has an epsilon of 1e-12 and the exact GELU,
+    which the arrays do not reveal.
     """
     for name, array in arrays.items():
         key = name.removeprefix(PREFIX)

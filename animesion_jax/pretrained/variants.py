@@ -38,7 +38,7 @@ def check(source: str, found: Mapping[str, np.ndarray], wanted: Mapping[str, Any
 
 
 def are_joined(array: np.ndarray, shape: tuple[int, ...]) -> bool:
-    """Returns whether an array is that of attention but for the axis of heads, such as (D, D) for (D, heads, width)."""
+    """Returns whether an array has a variable's values with heads joined, such as (D, D) for (D, heads, width)."""
     return array.ndim == len(shape) - 1 and array.size == math.prod(shape) and len(shape) in (2, 3)
 
 

@@ -28,7 +28,7 @@ class DotProduct(nn.Module):
 
     Attributes:
       compute: a function of query, key, value and bias; `dot_product` has their shapes.
-      tokens: the number of tokens that are no padding.
+      tokens: the number of tokens without the padding.
     """
 
     compute: Callable[..., jax.Array]
