@@ -118,6 +118,13 @@ def test_prefix_of_an_unknown_layout_is_named_first(tmp_path):
 NAMES = {
     "timm's BEiT": ["blocks.0.attn.q_bias", "blocks.0.attn.qkv.weight", "patch_embed.proj.weight"],
     "timm's EVA02": ["blocks.0.attn.q_proj.weight", "blocks.0.mlp.fc1_g.weight", "patch_embed.proj.weight"],
+    "timm's EVA or small EVA02": [
+        "pos_embed",
+        "blocks.0.attn.q_bias",
+        "blocks.0.attn.v_bias",
+        "blocks.0.attn.qkv.weight",
+        "patch_embed.proj.weight",
+    ],
     "timm's ConvNeXt": ["stem.0.weight", "stages.0.blocks.0.conv_dw.weight", "head.fc.weight"],
     "transformers' ViT": [
         "vit.embeddings.patch_embeddings.projection.weight",
