@@ -172,10 +172,7 @@ def colour(values: np.ndarray) -> np.ndarray:
 
 
 def overlay(image: Image.Image, heat: np.ndarray, fit: str) -> Image.Image:
-    """Returns the RGB image, at most `MAX_OVERLAY_SIDE` wide and high, under a coloured (H, W) map in [0, 1].
-
-    The map covers the model's whole input, with the padding of `fit`; the image gets its part of the map.
-    """
+    """Returns an RGB image, sides at most `MAX_OVERLAY_SIDE`, under its part of the model's (H, W) map in [0, 1]."""
     width, height, left, top = canvas(*image.size, fit)
     x, y = heat.shape[1] / width, heat.shape[0] / height
     box = (left * x, top * y, (left + image.width) * x, (top + image.height) * y)
