@@ -12,7 +12,7 @@ from etils import epath
 from animesion_jax.config import changes_result, check_values, flatten, from_tree, to_tree
 from animesion_jax.errors import InputError, command
 from animesion_jax.files import expand_home, read_json
-from animesion_jax.workdir.names import CLASSES_FILE, CONFIG_FILE, RESULTS_FILE
+from animesion_jax.workdir.names import CLASSES_FILE, CONFIG_FILE, ORIGIN_FILE, RESULTS_FILE
 from animesion_jax.workdir.rows import read_rows
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ class Run:
       class_names: names by class id.
       rows: of metrics.jsonl.
       results: results.json, {"last": {...}, "best": {...}}; empty until there are test metrics.
+      warning: about the weights that it started from, such as that they know the test images; "" for none.
     """
 
     path: str
@@ -37,6 +38,7 @@ class Run:
     class_names: tuple[str, ...]
     rows: list[dict[str, Any]]
     results: dict[str, dict[str, Any]]
+    warning: str
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -126,7 +128,8 @@ def read_run(folder: epath.Path) -> Run:
     except InputError as error:
         raise InputError(f"{folder / CONFIG_FILE}: {error}; restore it or leave {folder} out") from error
     class_names = tuple(read_json(folder / CLASSES_FILE, list))
-    return Run(str(folder), config, class_names, read_rows(str(folder)), _read_results(folder))
+    rows, results = read_rows(str(folder)), _read_results(folder)
+    return Run(str(folder), config, class_names, rows, results, _read_warning(folder))
 
 
 def flat_config(tree: dict[str, Any]) -> dict[str, Any]:
@@ -148,6 +151,12 @@ def flat_config(tree: dict[str, Any]) -> dict[str, Any]:
     for index, each in enumerate(others, start=1):
         flat |= {f"stages[{index}].{name}": value for name, value in each.items() if value != first[name]}
     return flat
+
+
+def _read_warning(folder: epath.Path) -> str:
+    path = folder / ORIGIN_FILE
+    pretrained = read_json(path)["pretrained"] if path.exists() else {}
+    return pretrained.get("note", "")
 
 
 def _read_results(folder: epath.Path) -> dict[str, dict[str, Any]]:

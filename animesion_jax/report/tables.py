@@ -99,6 +99,7 @@ def line(group: Group, weights: str, notes: Sequence[str]) -> dict[str, Any]:
     top5_mean, top5_sd = group.mean_and_sd(weights, "top5_accuracy")
     seeds = [run.config["seed"] for run in group.finished]
     repeated = [seed for seed in group.seeds if seeds.count(seed) > 1]
+    warnings = dict.fromkeys(run.warning for run in group.finished if run.warning)
     return {
         "top1_mean": top1_mean,
         "top1_sd": top1_sd,
@@ -112,7 +113,7 @@ def line(group: Group, weights: str, notes: Sequence[str]) -> dict[str, Any]:
         "epochs": group.runs[0].epochs,
         "learning_rate": group.config["learning_rate"],
         "faithful": is_faithful(group),
-        "notes": [*notes, *(f"seed {seed} counts once, by the mean of its runs" for seed in repeated)],
+        "notes": [*notes, *warnings, *(f"seed {seed} counts once, by the mean of its runs" for seed in repeated)],
     }
 
 

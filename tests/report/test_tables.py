@@ -1,5 +1,6 @@
 import importlib
 import itertools
+import json
 
 import pytest
 
@@ -131,3 +132,14 @@ def test_configs_of_the_papers_rows_have_the_papers_settings(tmp_path):
         assert len(start) == row["pretrained"]
         assert row["notes"] == [*held_out, *start, "faithful" if faithful else "not faithful"]
         assert row["faithful"] == faithful
+
+
+@pytest.mark.parametrize("dataset", ["moeimouto/kaggle", "folder/mine"])
+def test_warning_of_the_weights_is_noted_in_the_papers_table_and_in_others(tmp_path, dataset):
+    for seed in (0, 1):
+        workdir = write_run(tmp_path / "runs" / str(seed), dataset=dataset, pretrained="wd_vit_l16", seed=seed)
+        origin = {"images": {}, "pretrained": {"address": "wd_vit_l16", "note": "saw the test images"}}
+        (workdir / "origin.json").write_text(json.dumps(origin))
+    made = reported(tmp_path)
+    (row,) = (row for table in made["tables"] + made["other"] for row in table["rows"] if row["n"] == 2)
+    assert row["notes"].count("saw the test images") == 1
