@@ -10,7 +10,8 @@ from animesion_jax.report.groups import Group, describe, describe_differences, f
 # Settings that all tables of the paper share. Null is the model family's.
 RECIPE = {
     "mean": None, "std": None, "dropout_rate": None,
-    "train_split": "train", "test_split": "test", "held_out": 0.0, "crop_margin": 32, "fit": "squash", "dtype": "float32",
+    "train_split": "train", "test_split": "test", "held_out": 0.0, "crop_margin": 32, "fit": "squash",
+    "dtype": "float32",
     "learning_rate": 1e-3, "momentum": 0.9, "schedule": "piecewise", "decay_factor": 3.0,
     "augment.flip": 0.5, "augment.brightness": 0.1, "augment.contrast": 0.1, "augment.saturation": 0.1,
     "augment.hue": 0.1, "vit.pool": "token", "vit.pre_logits": False, "resnet.initializer": "xavier",
