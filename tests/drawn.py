@@ -18,7 +18,7 @@ LAYER_SCALES = re.compile(r"(^|\.)(gamma|gamma_1|gamma_2|lambda1)$")
 BIAS_TABLES = re.compile(r"(^|\.)relative_position_bias_table$")
 # Inputs of a GELU or SiLU: at 1.5 the exact GELU and its tanh approximation differ enough.
 HIDDEN = re.compile(r"(^|\.)(fc1|fc1_g|intermediate\.dense)\.weight$")
-# Inputs of a norm inside a layer, by the name of that norm: at 1 its epsilon would not show.
+# Layers whose outputs a norm inside the layer takes, and that norm: at a gain of 1 its epsilon would not show.
 INNER_NORMS = {"attn.v_proj": "attn.norm", "mlp.fc1_x": "mlp.norm"}
 
 

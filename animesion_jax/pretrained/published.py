@@ -42,14 +42,14 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 MEAN = {"vit.pool": "mean"}
 
-# The classifiers of SmilingWolf's taggers, version 3, have these many tags; no other published file has.
+# Number of tags of SmilingWolf's taggers, version 3. No other classifier of `NAMED` has this number of classes.
 WD_TAGS = 10_861
 WD_NOTE = (
     "trained on about 90 % of DAF:re's test images, with the names of their characters; docs/weights.md says how to "
     "report accuracies"
 )
-# JAX-CV trained them with an epsilon of 1e-5; timm's configuration of these files, which their users run, has 1e-6.
-# The GELU is the tanh approximation. The preprocessing pads with white and exchanges red and blue.
+# JAX-CV trained them with an epsilon of 1e-5. Take 1e-6, which timm's configuration has and their users run. The GELU
+# is the tanh approximation. The preprocessing pads with white and exchanges red and blue.
 WD = {
     name: Source(
         f"hf://SmilingWolf/{repository}/model.safetensors", APACHE, model, 448, "5.7 M Danbooru images",
@@ -62,7 +62,7 @@ WD = {
     )
 }  # fmt: skip
 
-# By folder: pixels, images, options, and models by file.
+# By folder: image size in pixels, training images, options, and models by file.
 GOOGLE_FOLDERS = {
     "imagenet21k": (224, "ImageNet-21k", {}, {
         "ViT-B_16": "vit_b16", "ViT-B_32": "vit_b32", "ViT-L_16": "vit_l16", "ViT-L_32": "vit_l32",
@@ -96,7 +96,7 @@ GOOGLE = {
     for file, model in models.items()
 }
 
-# timm runs all of them with the exact GELU; Google trained augreg's and SigLIP's with the tanh approximation.
+# timm runs its ViTs with the exact GELU. Google trained augreg's and SigLIP's with the tanh approximation; take that.
 DINOV2 = {"vit.gelu": "erf", **IMAGENET}
 REG4 = {"vit.registers": 4, **DINOV2}
 TIMM = {

@@ -14,7 +14,7 @@ from animesion_jax.files import expand_home
 from animesion_jax.models import family_of
 from animesion_jax.pretrained.published import NAMED, WD, WD_TAGS, Source
 
-# Options of models and config fields that change what weights compute; the shapes of their arrays do not reveal them.
+# Options and config fields that change the logits, and that no array's shape reveals.
 OPTIONS = ("vit.gelu", "vit.epsilon", "eva02.rotary_grid")
 FIELDS = ("mean", "std", "fit")
 LIST = "`animesion configs --weights` lists them"
@@ -35,7 +35,7 @@ def choose(name: str, model: str) -> Source:
     """
     source = NAMED.get(name)
     if source is None and (hub.is_address(name) or name.endswith((".npz", ".safetensors", ".pth", ".msgpack"))):
-        raise InputError(f"pretrained={name} is no name; for a path or an address, give --config.pretrained={name}")
+        raise InputError(f"pretrained={name} is not a name; for a path or an address, give --config.pretrained={name}")
     if source is None:
         raise InputError(f"no published weights are named '{name}'; allowed: {_near(name, names_of(model))}; {LIST}")
     if source.model != model:
@@ -65,7 +65,7 @@ def find_copy(num_classes: int, model: nn.Module) -> Source | None:
 
 
 def differences(source: Source, model: nn.Module, preprocessing: Mapping[str, Any]) -> list[str]:
-    """Returns a line for each option that the weights were trained with and a run does not have.
+    """Returns a line for each option that the weights expect and a run does not have.
 
     Args:
       source: the weights.
@@ -81,7 +81,7 @@ def differences(source: Source, model: nn.Module, preprocessing: Mapping[str, An
             trained[name], given[name] = getattr(default, option), getattr(model, option)
     trained |= source.options
     return [
-        f"the weights were trained with {name}={_show(trained[name])}, this model has {_show(given[name])}"
+        f"the weights expect {name}={_show(trained[name])}, this model has {_show(given[name])}"
         for name in (*OPTIONS, *FIELDS)
         if name in given and given[name] != trained[name]
     ]
@@ -118,7 +118,7 @@ def locate(path: str, suffixes: Collection[str]) -> hub.Fetched:
 
 
 def _near(name: str, names: Collection[str]) -> str:
-    """Returns the three names that resemble a name most, or the first three."""
+    """Returns up to three names that resemble a name, or the first three."""
     return ", ".join(difflib.get_close_matches(name, names, 3, 0.5) or list(names)[:3])
 
 

@@ -69,7 +69,7 @@ def test_every_value_of_the_field_has_a_description():
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("band", [100, 2**20])
-def test_both_programs_pad_alike_and_as_pillow_expands(shape, band, monkeypatch):
+def test_tensorflow_and_predict_pad_like_pillows_expand(shape, band, monkeypatch):
     monkeypatch.setattr(preprocessing, "BAND_PIXELS", band)
     image = _drawn(shape)
     for size in (16, 64):

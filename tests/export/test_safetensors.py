@@ -131,7 +131,7 @@ def test_safetensors_metadata_has_the_arguments_of_timm(options, arguments, tmp_
 
 
 def test_safetensors_metadata_has_an_epsilon_that_timm_cannot_be_given(tmp_path, caplog):
-    """And the size of patches where timm has the model with larger ones."""
+    """The metadata also has the patch size, because timm's model has patches of 16 px."""
     bundle = _bundle("vit_s14", 28, options={"epsilon": 1e-12}, **TINY)
     (file,) = write_safetensors(bundle, str(tmp_path / "v.safetensors"))
     created = json.loads(_read(file)[1]["create"])

@@ -25,7 +25,7 @@ from animesion_jax.workdir import run
 from tests.character_folders import stored_records, toy_folder_config
 
 NAMES = ("ai", "mi ku")
-# Width and height; both programs compute the same pixels where they are resized to 16 or 20 px by these ratios.
+# Width and height. TensorFlow and Pillow compute the same pixels for these at 16 and 20 px.
 SHAPES = ((40, 12), (11, 30), (30, 30), (40, 1))
 
 
@@ -115,7 +115,7 @@ def test_evaluate_of_the_run_and_of_its_bundle_agree(padded, tmp_path):
     assert squashed["loss"] != pytest.approx(of_run["loss"], rel=1e-5)
 
 
-def test_calibrate_pads(padded, tmp_path):
+def test_calibrate_follows_the_bundles_fit(padded, tmp_path):
     others = sorted((padded[0].parent / "others").iterdir())
     recognizer = animesion_jax.load(padded[2])
     likeliest = recognizer.probabilities(np.stack([_pixels(Image.open(file)) for file in others])).max(1)
@@ -148,7 +148,7 @@ def test_explain_draws_the_part_of_the_map_that_the_image_fills(padded, tmp_path
 
 
 @pytest.mark.parametrize("shape", [(40, 20), (20, 40), (1, 5000), (5000, 1)])
-def test_overlay_leaves_out_what_the_model_saw_of_the_padding(shape):
+def test_overlay_leaves_out_the_map_of_the_padding(shape):
     heat = np.ones((40, 40), np.float32)
     heat[:, 7:33] = 0  # interpolation reaches three cells beyond the image
     if shape[0] > shape[1]:

@@ -1,4 +1,4 @@
-"""The weights of tests/drawn.py show every part of a model in its logits."""
+"""With the weights of tests/drawn.py, every part of a model changes the logits."""
 
 import pytest
 

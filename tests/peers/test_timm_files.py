@@ -23,8 +23,8 @@ def test_features_and_logits_equal_timm(name, peers, tmp_path):
 
 
 @pytest.mark.parametrize("name", [next(iter(cases)) for cases in (TIMM_VITS, BEITS, EVA02S)])
-def test_pth_file_of_a_trainer(name, peers, tmp_path):
-    """timm's training script keeps the weights under "state_dict", and torch.compile adds a prefix to their names."""
+def test_pth_file_of_a_compiled_model(name, peers, tmp_path):
+    """torch.compile adds a prefix to the names."""
     case = TIMM_CASES[name].small()
     model = peers.drawn(peers.timm_model(case, case.image_size))
     state = {f"_orig_mod.{name}": tensor for name, tensor in model.state_dict().items()}

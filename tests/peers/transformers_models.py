@@ -1,4 +1,4 @@
-"""transformers' ViTs with given weights. It imports transformers, so only the `transformers` fixture imports it."""
+"""transformers' ViTs with given weights. The fixture `transformers_peers` imports it if transformers is installed."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.drawn import draw_arrays
 from tests.peer_cases import Case
 from tests.peers import torch_models
 
-# Its own names of parameters until version 4, and since 5.0, by what its writer calls them.
+# Arguments of `save_pretrained` for the names of parameters until 4.x, and since 5.0.
 GENERATIONS = {4: {"save_original_format": True}, 5: {"save_original_format": False}}
 
 

@@ -93,7 +93,7 @@ def test_other_depth_is_named_before_single_arrays(arrays, tmp_path):
     refused(tmp_path / "w.safetensors", *_model(), "'num_layers': 1", "'num_layers': 2")
 
 
-def test_positions_of_another_grid_are_resampled_but_for_the_class_tokens(arrays, tmp_path):
+def test_resampling_keeps_the_position_of_the_class_token(arrays, tmp_path):
     """Halving the grid: a bicubic kernel (a = -1/2) of twice the width, whose weights are normalised at the edges."""
 
     def weights(new):

@@ -18,8 +18,8 @@ TABLE = "blocks.1.attn.relative_position_bias_table"
 @pytest.mark.parametrize(
     ("old", "new", "distances"),
     [
-        (5, 3, [1, 2.01, 3.0301, 4.060401]),  # no ratio does: 1.01, the smallest
-        (3, 4, [1, 2.5]),  # no ratio does: 1.5, the largest
+        (5, 3, [1, 2.01, 3.0301, 4.060401]),  # no ratio fits: take 1.01, the smallest
+        (3, 4, [1, 2.5]),  # no ratio fits: take 1.5, the largest
         (4, 5, [1, 1 + 1.302776, 4]),  # 1 + q + q**2 = 4
         (2, 3, [1]),
         (1, 3, []),

@@ -105,7 +105,7 @@ def test_config_preprocesses_as_the_weights_were_trained(name, mean, fit, channe
     assert (config.mean, config.fit, NAMED[name].channels) == (mean, fit, channels)
 
 
-def test_faithful_has_the_last_word_on_the_gelu():
+def test_faithful_overrides_the_gelu_of_the_weights():
     for option, gelu in (("", "tanh"), (",faithful", "erf")):
         assert dafre_128.get_config(f"vit_b16,pretrained=wd_vit_b16{option}").vit.gelu == gelu
     assert dafre_128.get_config("vit_b14,pretrained").vit.gelu == "erf"
@@ -181,7 +181,7 @@ def test_notes_name_every_option_that_differs_from_the_weights(tmp_path, monkeyp
     assert re.findall("note: .*", capsys.readouterr().err) == ["note: Mind the gap"]
     other, _ = tiny_vit(num_classes=7)
     load_with_origin("tiny", other, variables, preprocessing={"mean": HALF, "std": (0.2, 0.5, 0.5), "fit": "squash"})
-    assert re.findall("note: the weights were trained with (.*)", capsys.readouterr().err) == [
+    assert re.findall("note: the weights expect (.*)", capsys.readouterr().err) == [
         "vit.gelu=erf, this model has tanh",
         "vit.epsilon=1e-12, this model has 1e-06",
         "mean=(0.1, 0.2, 0.3), this model has (0.5, 0.5, 0.5)",
