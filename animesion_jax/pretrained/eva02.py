@@ -7,21 +7,21 @@ from animesion_jax.pretrained.merge import Arrays, Fate, Weights
 from animesion_jax.pretrained.timm import from_timm
 from animesion_jax.pretrained.torch_layout import LEAVES
 
-# Arrays of masked pre-training alone.
+# Only masked pre-training needs these arrays.
 MASKED = r"(mask_token|lm_head)(\.weight|\.bias)?"
 
 
 def translate(weights: Weights, arrays: Arrays) -> None:
     """Adds the arrays of a state dict under our names.
 
-    In a file of masked pre-training the last layer norm is that of the tokens, "norm". Like timm, start that of the
-    patches' mean, "fc_norm", from it.
+    In a file of masked pre-training the last layer norm, "norm", normalises the tokens. Like timm, start "fc_norm",
+    which normalises the patches' mean, from it.
     """
     others = {}
     for key, array in arrays.items():
         module, _, leaf = key.partition(".")
         if masked := re.fullmatch(MASKED, key):
-            weights.fates.append(Fate(masked[1], "left out: of masked pre-training", array.size))
+            weights.fates.append(Fate(masked[1], "left out: only masked pre-training needs it", array.size))
         elif module == "norm" and "mask_token" in arrays and (leaf, array.ndim) in LEAVES:
             weights.add(LEAVES[leaf, array.ndim].format("fc_norm"), key, array)
         else:

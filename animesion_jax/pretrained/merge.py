@@ -26,7 +26,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Fate(NamedTuple):
-    """An array that fills no variable: its name in the summary, how it was used, its number of values if read."""
+    """A use of an array beside filling a variable: the array's name in the summary, the use, its number of values."""
 
     group: str
     fate: str
