@@ -54,10 +54,10 @@ PEER_MEAN = {"class_token": False, "global_pool": "avg", "fc_norm": False}
 
 TIMM_VITS = {
     "augreg": Case("vit_small_patch16_224", "vit_s16", EXACT, {}, 224, 128),
-    "augreg, 32 px": Case("vit_base_patch32_224", "vit_b32", EXACT, {}, 224, 128, 4),
+    "augreg, 32 px": Case("vit_base_patch32_224", "vit_b32", EXACT, {}, 224, 128, 2),
     "wd_vit": Case("vit_base_patch16_224", "vit_b16", MEAN, {**PEER_MEAN, **TANH}, 448, 224),
     "wd_vit_large": Case("vit_large_patch16_224", "vit_l16", MEAN, {**PEER_MEAN, **TANH}, 448, 224, 2),
-    "siglip_gap": Case("vit_base_patch16_siglip_gap_224", "vit_b16", MEAN, TANH, 224, 128, 4, classes=0),
+    "siglip_gap": Case("vit_base_patch16_siglip_gap_224", "vit_b16", MEAN, TANH, 224, 128, 2, classes=0),
     "so400m": Case("vit_so400m_patch14_siglip_gap_224", "vit_so400m14", MEAN, TANH, 224, 378, 2, classes=0),
     "dinov2": Case("vit_small_patch14_dinov2", "vit_s14", EXACT, {}, 518, 224),
     "dinov2, base": Case("vit_base_patch14_dinov2", "vit_b14", EXACT, {}, 518, 224, 2, classes=0),
@@ -65,20 +65,20 @@ TIMM_VITS = {
     "dinov2, registers": Case("vit_small_patch14_reg4_dinov2", "vit_s14", {**EXACT, "registers": 4}, {}, 518, 224),
     "fc_norm": Case(
         "vit_small_patch16_224", "vit_s16", {**EXACT, "pool": "mean", "class_token": True, "fc_norm": True},
-        {"global_pool": "avg"}, 224, 128, 4,
+        {"global_pool": "avg"}, 224, 128, 2,
     ),
 }  # fmt: skip
 
 BEITS = {
-    "beit": Case("beit_base_patch16_224", "beit_b16", {}, {}, 224, 128),
+    "beit": Case("beit_base_patch16_224", "beit_b16", {}, {}, 224, 128, 6),
     "beitv2": Case("beitv2_base_patch16_224", "beit_b16", {}, {}, 224, 384, 2),
 }
 
 EVA02S = {
-    "eva02": Case("eva02_base_patch14_224", "eva02_b14", {}, {}, 224, 112),
-    "eva02_large": Case("eva02_large_patch14_448", "eva02_l14", {}, {}, 448, 224, 4),
+    "eva02": Case("eva02_base_patch14_224", "eva02_b14", {}, {}, 224, 112, 6),
+    "eva02_large": Case("eva02_large_patch14_448", "eva02_l14", {}, {}, 448, 224, 2),
     "wd_eva02": Case(
-        "eva02_large_patch14_448", "eva02_l14", {"rotary_grid": 32}, {"ref_feat_shape": (32, 32)}, 448, 224, 4
+        "eva02_large_patch14_448", "eva02_l14", {"rotary_grid": 32}, {"ref_feat_shape": (32, 32)}, 448, 224, 2
     ),
 }
 
@@ -97,6 +97,6 @@ TRANSFORMERS_CASES = {
 
 # big_vision's class token has no position.
 BIG_VISION_CASES = {
-    "token": Case("vit_small_patch16_224", "vit_s16", {}, {"no_embed_class": True, **TANH}, 224, 224, 4),
-    "mean": Case("vit_small_patch16_224", "vit_s16", MEAN, {**PEER_MEAN, **TANH}, 224, 224, 4),
+    "token": Case("vit_small_patch16_224", "vit_s16", {}, {"no_embed_class": True, **TANH}, 224, 224, 2),
+    "mean": Case("vit_small_patch16_224", "vit_s16", MEAN, {**PEER_MEAN, **TANH}, 224, 224, 2),
 }
