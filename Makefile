@@ -89,7 +89,7 @@ $(PEERS)/.installed: $(VENV)/.installed
 	"$(PEERS)/bin/python" $(PIP_INSTALL) torch==2.13.0
 	"$(PEERS)/bin/python" $(PIP_INSTALL) --no-deps torchvision==0.28.0 timm==1.0.31 \
 		transformers==5.24.0 tokenizers==0.23.3 regex==2026.11.19
-	"$(PEERS)/bin/python" $(PIP_INSTALL) 'huggingface_hub>=1,<3' 'pyyaml>=6,<7'
+	"$(PEERS)/bin/python" $(PIP_INSTALL) 'huggingface_hub>=1.31,<3' 'pyyaml>=6,<7'
 	touch "$@"
 
 test-peers: $(PEERS)/.installed
