@@ -1,4 +1,4 @@
-"""EVA-02 (arXiv:2303.11331) with timm's names: random weights, and the forward pass in float64 numpy."""
+"""EVA02 (arXiv:2303.11331) with timm's names: random weights, and the forward pass in float64 numpy."""
 
 from collections.abc import Mapping, Sequence
 

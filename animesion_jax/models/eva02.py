@@ -1,4 +1,4 @@
-"""EVA-02 (Fang et al., 2023, arXiv:2303.11331): a ViT with rotary positions and SwiGLU.
+"""EVA02 (Fang et al., 2023, arXiv:2303.11331): a ViT with rotary positions and SwiGLU.
 
 Modules and parameters have timm's names.
 """
@@ -188,7 +188,7 @@ def _identify(shapes: Shapes) -> str | None:
         "mlp_dim": shapes[GATE].shape[1],
     }
     named = (name for name, model in MODELS.items() if model.keywords.items() >= found.items())
-    return next(named, f"an EVA-02 of {found}")
+    return next(named, f"an EVA02 of {found}")
 
 
 FAMILY = Family(

@@ -15,12 +15,13 @@ import flax.linen as nn
 from animesion_jax import hub
 from animesion_jax.files import expand_home
 from animesion_jax.pretrained import google, own, sources, torch_files
-from animesion_jax.pretrained.merge import CLASSIFIER, Fate, Weights, group_of, merge
+from animesion_jax.pretrained.merge import CLASSIFIER, Weights, merge
 
 READERS: dict[str, Callable[[Path], Weights]] = {
     ".npz": google.read,
     ".safetensors": torch_files.read_safetensors,
     ".pth": torch_files.read_pth,
+    ".pt": torch_files.read_pth,
     ".msgpack": own.read_bundle,
 }
 
@@ -102,7 +103,7 @@ def _reverse_channels(weights: Weights) -> None:
         # The kernel that is applied to images, whatever the family.
         if array.ndim == 4 and array.shape[2] == 3:
             weights.arrays[name] = array[:, :, ::-1]
-            weights.fates.append(Fate(group_of(name), "channels reversed: the file is for BGR", array.size))
+            weights.changes[name] = "channels reversed, because the file is for BGR"
 
 
 def _read(path: str) -> tuple[Weights, dict[str, Any]]:

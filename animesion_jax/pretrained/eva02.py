@@ -1,4 +1,4 @@
-"""EVA-02 in timm's names, and in those of its authors' files at https://github.com/baaivision/EVA (MIT)."""
+"""EVA02 in timm's names, and in those of its authors' files at https://github.com/baaivision/EVA (MIT)."""
 
 import re
 

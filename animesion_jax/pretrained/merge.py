@@ -43,6 +43,7 @@ class Weights:
       keys: the file's own name of each array, refused ones included.
       fates: of the arrays that are folded into others, or are not weights.
       offenders: messages about arrays that cannot be used.
+      changes: how arrays were changed, in words, by our names.
       class_names: names by class id of the file's classifier; None if the file has none.
       joined_heads: whether the heads of attention kernels and biases are one axis, which `merge` splits.
       prefix: what was taken off the file's names.
@@ -54,6 +55,7 @@ class Weights:
     keys: dict[str, str] = field(default_factory=dict)
     fates: list[Fate] = field(default_factory=list)
     offenders: list[str] = field(default_factory=list)
+    changes: dict[str, str] = field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
     joined_heads: bool = False
     prefix: str = ""
@@ -118,6 +120,8 @@ def merge(weights: Weights, model_name: str, variables: dict[str, Any], keep_hea
             reshaped.append(f"{_show(weights.keys[name], array)} for {_show_shape(variable)}")
         elif name not in weights.keys:  # otherwise it is an offender already
             missing.append(_show(name, variable))
+    for name in weights.changes.keys() & fates.keys():
+        fates[name] += f", {weights.changes[name]}"
     surplus = [_show(weights.keys[name], array) for name, array in arrays.items() if name not in wanted]
     faults = {
         "Not in the file": missing,

@@ -33,13 +33,12 @@ def choose(name: str, model: str) -> Source:
     Raises:
       InputError: an unknown name, a path or an address, or weights of another model.
     """
-    source = NAMED.get(name)
+    source, own = NAMED.get(name), _near(name, names_of(model)) or "no name"
     if source is None and (hub.is_address(name) or name.endswith((".npz", ".safetensors", ".pth", ".msgpack"))):
         raise InputError(f"pretrained={name} is not a name; for a path or an address, give --config.pretrained={name}")
     if source is None:
-        raise InputError(f"no published weights are named '{name}'; allowed: {_near(name, names_of(model))}; {LIST}")
+        raise InputError(f"no published weights are named '{name}'; allowed for {model}: {own}; {LIST}")
     if source.model != model:
-        own = _near(name, names_of(model)) or "no name"
         raise InputError(f"{name} are weights of {source.model}, not of {model}; allowed for {model}: {own}; {LIST}")
     return source
 
@@ -74,7 +73,7 @@ def differences(source: Source, model: nn.Module, preprocessing: Mapping[str, An
     """
     family = family_of(source.model)
     default = _default_model(source)
-    trained, given = {"mean": family.mean, "std": family.std, "fit": "squash"}, dict(preprocessing)
+    trained, given = {"mean": family.mean, "std": family.std}, dict(preprocessing)
     for name in OPTIONS:
         section, _, option = name.partition(".")
         if section == family.name and hasattr(model, option):
@@ -83,7 +82,7 @@ def differences(source: Source, model: nn.Module, preprocessing: Mapping[str, An
     return [
         f"the weights expect {name}={_show(trained[name])}, this model has {_show(given[name])}"
         for name in (*OPTIONS, *FIELDS)
-        if name in given and given[name] != trained[name]
+        if name in given and given[name] != trained.get(name, given[name])
     ]
 
 

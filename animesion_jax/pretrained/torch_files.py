@@ -1,5 +1,6 @@
 """PyTorch's files: `.safetensors`, and `.pth` without running its code."""
 
+import json
 import pickle
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -30,14 +31,23 @@ TRANSLATORS: dict[str, Callable[[Weights, Arrays], None]] = {
 
 
 def read_safetensors(file: Path) -> Weights:
-    """Returns the weights in a file without torch. InputError if it is damaged."""
+    """Returns the weights in a file without torch, of an export of ours with its class names. InputError if damaged."""
     import safetensors.numpy
 
     try:
         arrays = safetensors.numpy.load_file(file)
+        with safetensors.safe_open(file, "numpy") as opened:
+            class_names = _class_names(opened.metadata() or {})
     except Exception as error:  # safetensors and numpy raise unrelated types on damaged bytes
         raise damaged(file, ".safetensors of numpy's types", error) from error
-    return _translate(str(file), arrays)
+    weights = _translate(str(file), arrays)
+    weights.class_names = class_names
+    return weights
+
+
+def _class_names(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Returns the names of the classes of an export of ours; None for other files."""
+    return tuple(json.loads(metadata["classes"])) if "animesion_jax" in metadata else None
 
 
 def read_pth(file: Path) -> Weights:

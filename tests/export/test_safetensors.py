@@ -1,5 +1,6 @@
 """Our weights under the names of torchvision and timm; tests/peers/test_exports.py loads them into both."""
 
+import dataclasses
 import json
 
 import flax.serialization
@@ -75,6 +76,25 @@ def test_beit_round_trip_keeps_timms_state_dict(tmp_path):
         np.testing.assert_array_equal(array, published[key], key)
     arguments = {"model_name": "beit_base_patch16_224", "num_classes": 3, "img_size": 32}
     assert json.loads(said["create"]) == {"call": "timm.create_model", "arguments": arguments}
+
+
+@pytest.mark.parametrize("name", ["vit_b16", "r50_vit_b16"])
+def test_own_export_is_read_back_with_its_class_names_and_as_rgb(name, tmp_path):
+    """A WD tagger has as many classes, and takes BGR."""
+    sizes = TINY | ({"stem_sizes": (1, 2)} if name.startswith("r50") else {})
+    classes = tuple(f"character {number}" for number in range(10_861))
+    bundle = dataclasses.replace(_bundle(name, 32, **sizes), classes=classes)
+    bundle.description["num_classes"] = len(classes)
+    draw = np.random.default_rng(6)
+    bundle.variables["params"]["head"] = {
+        "kernel": draw.standard_normal((8, len(classes)), np.float32), "bias": np.ones(len(classes), np.float32),
+    }  # fmt: skip
+    (file,) = write_safetensors(bundle, str(tmp_path / "out.safetensors"))
+    model = create_model(name, num_classes=len(classes), image_size=32, **sizes)
+    abstract = abstract_variables(model, 32)
+    again = load_pretrained(str(file), model, abstract, class_names=classes)
+    jax.tree.map(np.testing.assert_array_equal, again, bundle.variables)
+    assert not load_pretrained(str(file), model, abstract, class_names=classes[::-1])["params"]["head"]["kernel"].any()
 
 
 def test_to_timm_joins_heads_and_puts_outputs_first():

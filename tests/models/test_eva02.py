@@ -1,4 +1,4 @@
-"""EVA-02 against its formulas in float64, its stochastic depth, and bfloat16."""
+"""EVA02 against its formulas in float64, its stochastic depth, and bfloat16."""
 
 import itertools
 from collections import Counter

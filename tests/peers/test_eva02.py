@@ -1,4 +1,4 @@
-"""A file of EVA-02's authors, read by timm and by us."""
+"""A file of EVA02's authors, read by timm and by us."""
 
 import pytest
 import safetensors.numpy

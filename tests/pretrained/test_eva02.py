@@ -1,4 +1,4 @@
-"""EVA-02 from files with timm's names and with its authors'; every array has a fate."""
+"""EVA02 from files with timm's names and with its authors'; every array has a fate."""
 
 import jax
 import numpy as np

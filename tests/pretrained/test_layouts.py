@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from animesion_jax.pretrained import layouts, load_pretrained
+from animesion_jax.pretrained import layouts, load_pretrained, torch_files
 from tests.pretrained.tiny import flatten, refused, tiny_arrays, tiny_resnet, tiny_vit
 from tests.published import save_google, torchvision_arrays
 from tests.torch_vits import timm_arrays
@@ -225,3 +225,7 @@ def test_checkpoint_is_refused_with_the_entry_that_holds_the_weights(tmp_path, m
         f"{file} is a training checkpoint; its entry ['{key}'] has 32 arrays with names of timm's ViT after the "
         f"prefix 'model.'; save it alone: torch.save(torch.load('{file}')['{key}'], 'weights.pth')"
     )
+
+
+def test_every_layout_of_pytorch_has_a_translator():
+    assert set(layouts.TORCH) == set(torch_files.TRANSLATORS)

@@ -114,10 +114,13 @@ def test_faithful_overrides_the_gelu_of_the_weights():
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("vit_b16,pretrained=wd_vit_b61", "no published weights are named 'wd_vit_b61'; allowed: wd_vit_b16; "),
+        (
+            "vit_b16,pretrained=wd_vit_b61",
+            "no published weights are named 'wd_vit_b61'; allowed for vit_b16: wd_vit_b16; ",
+        ),
         (
             "vit_b16,pretrained=",
-            "no published weights are named ''; allowed: wd_vit_b16, google/imagenet21k/ViT-B_16",
+            "no published weights are named ''; allowed for vit_b16: wd_vit_b16, google/imagenet21k/ViT-B_16",
         ),
         (
             "vit_b16,pretrained=wd_vit_l16",
@@ -158,7 +161,7 @@ def test_bgr_weights_see_rgb_images_as_they_saw_bgr_ones(case, tmp_path, monkeyp
     model, variables = _publish(monkeypatch, tmp_path / "tiny.npz", tags, channels="BGR" if tags == 7 else "RGB")
     loaded = load_pretrained("tiny" if tags == 7 else str(tmp_path / "tiny.npz"), model, variables, keep_head=True)
     printed = capsys.readouterr().err
-    assert re.search(r"embedding +1 +6,144 +channels reversed: the file is for BGR", printed)
+    assert re.search(r"embedding +1 +6,144 +loaded, channels reversed, because the file is for BGR", printed)
     # The copy is warned of like the tagger itself.
     assert ("note: trained on about 90 % of DAF:re's test images" in printed) == (case == "copy of a tagger")
     monkeypatch.setitem(NAMED, "rgb", dataclasses.replace(NAMED["tiny"], channels="RGB"))
