@@ -178,7 +178,12 @@ def _preparation(bundle: Bundle) -> Iterator[str]:
 def _training(bundle: Bundle) -> Iterator[str]:
     training, config = bundle.training, _config(bundle)
     images = [f"{count:,} of {_code(split)}" for split, count in training.get("images", {}).items()]
-    start = ", ".join(f"{_text(key)} {_code(str(value))}" for key, value in training.get("pretrained", {}).items())
+    start = dict(training.get("pretrained", {}))
+    # A warning is a sentence, longer than the names that a card shows.
+    warning = re.sub(r"[^\w .,:;%'-]", "_", str(start.pop("note", "")))
+    start = ", ".join(
+        [*(f"{_text(key)} {_code(str(value))}" for key, value in start.items()), *filter(None, [warning])]
+    )
     rows = [
         ("data set", _text(_dataset(bundle))),
         ("images", ", ".join(images)),

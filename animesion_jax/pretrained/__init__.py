@@ -94,6 +94,14 @@ def load_with_origin(
             print(f"note: {line}", file=sys.stderr)
         # Model cards show it.
         origin |= {"note": source.note} if source.note else {}
+    elif weights.class_names is None and weights.joined_heads:
+        # Google's files and ResNets have the defaults of their families.
+        options = ", ".join([*sources.unrevealed(model), "mean, std and fit"])
+        print(
+            f"note: the file does not tell {options}; they stay; for a copy of published weights, "
+            "--config=CONFIG:MODEL,pretrained=NAME sets theirs",
+            file=sys.stderr,
+        )
     return merged, origin
 
 

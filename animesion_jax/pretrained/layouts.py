@@ -39,11 +39,14 @@ INSTEAD = {
 LAYOUTS: dict[str, tuple[str, ...]] = {
     "timm's Swin Transformer": ("layers.0.blocks.0.attn.qkv.weight",),
     "timm's EVA or small EVA02": ("blocks.0.attn.q_bias", "blocks.0.attn.qkv.weight", "pos_embed"),
+    "timm's DINOv3": ("blocks.0.gamma_1", "reg_token", "blocks.0.attn.qkv.weight"),
     BEIT: ("blocks.0.attn.q_bias", "blocks.0.attn.qkv.weight"),
     "timm's EVA02-CLIP": ("blocks.0.attn.norm.weight", "blocks.0.attn.q_proj.weight", "blocks.0.mlp.fc1_g.weight"),
     EVA02: ("blocks.0.attn.q_proj.weight", "blocks.0.mlp.fc1_g.weight"),
     BAAI_EVA02: ("blocks.0.attn.q_proj.weight", "blocks.0.mlp.w1.weight"),
     MAP_HEAD: ("attn_pool.latent", "blocks.0.attn.qkv.weight", "patch_embed.proj.weight"),
+    "timm's DeiT with a distillation token": ("dist_token", "blocks.0.attn.qkv.weight", "patch_embed.proj.weight"),
+    "timm's CLIP ViT": ("norm_pre.weight", "blocks.0.attn.qkv.weight", "patch_embed.proj.weight"),
     TIMM_VIT: ("blocks.0.attn.qkv.weight", "patch_embed.proj.weight"),
     "timm's ConvNeXt": ("stages.0.blocks.0.conv_dw.weight",),
     "timm's EfficientNet": ("conv_stem.weight", "blocks.0.0.conv_dw.weight"),
@@ -52,6 +55,11 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
     "transformers' DINOv2": (
         "encoder.layer.0.layer_scale1.lambda1",
         "encoder.layer.0.attention.attention.query.weight",
+        "embeddings.patch_embeddings.projection.weight",
+    ),
+    "transformers' DINOv2 (since 5.0)": (
+        "encoder.layer.0.layer_scale1.lambda1",
+        "encoder.layer.0.attention.q_proj.weight",
         "embeddings.patch_embeddings.projection.weight",
     ),
     "transformers' BEiT": (
@@ -73,6 +81,11 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
     ),
     "transformers' ConvNeXt": ("encoder.stages.0.layers.0.dwconv.weight",),
     "transformers' CLIP or SigLIP": ("vision_model.encoder.layers.0.self_attn.q_proj.weight",),
+    "transformers' CLIP or SigLIP (image tower)": (
+        "encoder.layers.0.self_attn.q_proj.weight",
+        "embeddings.patch_embedding.weight",
+    ),
+    "transformers' DINOv3": ("model.layer.0.attention.q_proj.weight", "embeddings.register_tokens"),
     "OpenAI's CLIP (ViT)": ("visual.transformer.resblocks.0.attn.in_proj_weight",),
     "OpenAI's CLIP (ResNet)": ("visual.attnpool.q_proj.weight", "visual.layer1.0.conv1.weight"),
     "Facebook's ConvNeXt": ("stages.0.0.dwconv.weight", "downsample_layers.0.0.weight"),

@@ -19,7 +19,7 @@ OPTIONS = ("vit.gelu", "vit.epsilon", "eva02.rotary_grid")
 FIELDS = ("mean", "std", "fit")
 LIST = "`animesion configs --weights` lists them"
 
-__all__ = ["NAMED", "Source", "choose", "differences", "find", "find_copy", "locate", "names_of"]
+__all__ = ["NAMED", "Source", "check_model", "choose", "differences", "find", "find_copy", "locate", "names_of"]
 
 
 def names_of(model: str) -> list[str]:
@@ -35,12 +35,22 @@ def choose(name: str, model: str) -> Source:
     """
     source, own = NAMED.get(name), _near(name, names_of(model)) or "no name"
     if source is None and (hub.is_address(name) or name.endswith((".npz", ".safetensors", ".pth", ".msgpack"))):
-        raise InputError(f"pretrained={name} is not a name; for a path or an address, give --config.pretrained={name}")
+        raise InputError(
+            f"pretrained={name} is not a name; for a path or an address, give --config.pretrained={name}; "
+            "pretrained=NAME beside it sets the options of published weights"
+        )
     if source is None:
         raise InputError(f"no published weights are named '{name}'; allowed for {model}: {own}; {LIST}")
-    if source.model != model:
-        raise InputError(f"{name} are weights of {source.model}, not of {model}; allowed for {model}: {own}; {LIST}")
+    check_model(name, model)
     return source
+
+
+def check_model(path: str, model: str) -> None:
+    """Raises InputError for a name or an address of published weights of another model; before they are downloaded."""
+    source = find(path)
+    if source and source.model != model:
+        own = _near(path, names_of(model)) or "no name"
+        raise InputError(f"{path} are weights of {source.model}, not of {model}; allowed for {model}: {own}; {LIST}")
 
 
 def find(path: str) -> Source | None:
@@ -57,7 +67,8 @@ def find_copy(num_classes: int, model: nn.Module) -> Source | None:
       num_classes: of the file's classifier; 0 without one.
       model: the model that takes the weights.
     """
-    if num_classes != WD_TAGS:
+    # Their ViTs are pooled by the mean.
+    if num_classes != WD_TAGS or getattr(model, "pool", "mean") != "mean":
         return None
     # Taggers of one family have the same options.
     return next((source for source in WD.values() if type(_default_model(source)) is type(model)), None)
@@ -83,6 +94,14 @@ def differences(source: Source, model: nn.Module, preprocessing: Mapping[str, An
         f"the weights expect {name}={_show(trained[name])}, this model has {_show(given[name])}"
         for name in (*OPTIONS, *FIELDS)
         if name in given and given[name] != trained.get(name, given[name])
+    ]
+
+
+def unrevealed(model: nn.Module) -> list[str]:
+    """Returns the options of a model that the arrays of a file do not reveal, such as "vit.gelu=tanh"."""
+    names = (name.rpartition(".") for name in OPTIONS)
+    return [
+        f"{section}.{option}={_show(getattr(model, option))}" for section, _, option in names if hasattr(model, option)
     ]
 
 

@@ -108,7 +108,7 @@ def _to_numpy(state: Any, max_bytes: int) -> dict[str, np.ndarray]:
 def _translate(source: str, arrays: Arrays) -> Weights:
     """Returns a file's arrays under our names, by their layout; those of an unknown layout keep their own names."""
     layout = layouts.check(source, arrays, TRANSLATORS)
-    weights = Weights(source, joined_heads=True, rule="timm")
+    weights = Weights(source, joined_heads=layout.name != layouts.TORCHVISION, rule="timm")
     if layout.name in TRANSLATORS:
         weights.prefix = layouts.WRAPPERS.match(layout.prefix).group()
         wrapped = {key: array for key, array in arrays.items() if key.startswith(weights.prefix)}

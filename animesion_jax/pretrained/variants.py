@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from animesion_jax.errors import InputError
-from animesion_jax.models import FAMILIES
+from animesion_jax.models import FAMILIES, MODELS, Family
 
 
 def check(source: str, found: Mapping[str, np.ndarray], wanted: Mapping[str, Any]) -> None:
@@ -21,7 +21,8 @@ def check(source: str, found: Mapping[str, np.ndarray], wanted: Mapping[str, Any
     }
     file, model = _identify(found), _identify(compared)
     if file and model and file != model:
-        raise InputError(f"{source} holds {file}, the model is {model}; give weights of {model}, or train {file}")
+        instead = f", or train {file}" if file in MODELS else ""
+        raise InputError(f"{source} holds {file}, the model is {model}; give weights of {model}{instead}")
     for family in FAMILIES.values():
         theirs, ours = family.read_options(found), family.read_options(wanted)
         options = [
@@ -33,8 +34,20 @@ def check(source: str, found: Mapping[str, np.ndarray], wanted: Mapping[str, Any
         if options:
             of_file = ", ".join(f"{option}={theirs[option]!r}" for option in options)
             of_model = ", ".join(f"{option}={ours[option]!r}" for option in options)
-            flags = " ".join(f"--config.{family.name}.{option}={theirs[option]}" for option in options)
-            raise InputError(f"{source} has {of_file}, the model {of_model}; set {flags}, or {of_file} in create_model")
+            _check_allowed(source, family, {option: theirs[option] for option in options})
+            # Give the options that agree as well: their defaults may depend on those that are set.
+            given = {option: value for option, value in theirs.items() if option not in family.optional or not value}
+            flags = " ".join(f"--config.{family.name}.{option}={value}" for option, value in given.items())
+            raise InputError(f"{source} has {of_file}, the model {of_model}; set {flags}, or the same in create_model")
+
+
+def _check_allowed(source: str, family: Family, options: Mapping[str, Any]) -> None:
+    """Raises InputError for an option that no model of the family can have."""
+    for option, value in options.items():
+        if value not in (allowed := family.options[option]):
+            raise InputError(
+                f"{source} has {option}={value}; allowed: {', '.join(map(str, allowed))}; give other weights"
+            )
 
 
 def are_joined(array: np.ndarray, shape: tuple[int, ...]) -> bool:

@@ -20,7 +20,7 @@ from animesion_jax.data.splits import check_every_class, select_examples
 from animesion_jax.data.train_data import TrainData, read_groups, steps_per_epoch
 from animesion_jax.errors import InputError
 from animesion_jax.models import HEAD, abstract_variables, family_of, init_variables
-from animesion_jax.pretrained import load_with_origin
+from animesion_jax.pretrained import load_with_origin, sources
 from animesion_jax.training.device_data import ResidentData, check_fits, on_devices
 from animesion_jax.training.stages import Stage, make_stages, stage_after
 from animesion_jax.training.state import Batch
@@ -82,6 +82,7 @@ class Components:
         config = self.config
         if not config.pretrained:
             return init_variables(self.model, config.image_size, config.seed), {}
+        sources.check_model(config.pretrained, config.model)
         variables = abstract_variables(self.model, config.image_size)
         # Initialise a new classifier as without pretrained weights. XLA removes the other variables.
         make_head = jax.jit(lambda: init_variables(self.model, config.image_size, config.seed)["params"][HEAD])

@@ -149,10 +149,11 @@ def test_sources_are_found_by_name_and_by_address():
 
 def _publish(monkeypatch, path, num_classes=7, **fields):
     """Enters a tiny ViT's file as "tiny"; returns its model and abstract variables."""
-    save_google(path, tiny_arrays(num_classes=num_classes))
+    token = num_classes != 10_861
+    save_google(path, tiny_arrays(num_classes=num_classes, token=token))
     source = Source(str(path), "MIT", "vit_b16", 64, "nothing", **fields)
     monkeypatch.setitem(NAMED, "tiny", source)
-    return tiny_vit(num_classes=num_classes)
+    return tiny_vit(num_classes=num_classes, pool="token" if token else "mean")
 
 
 @pytest.mark.parametrize("case", ["name", "copy of a tagger"])
@@ -194,3 +195,13 @@ def test_notes_name_every_option_that_differs_from_the_weights(tmp_path, monkeyp
     # A file of the user's is not known.
     load_pretrained(str(tmp_path / "tiny.npz"), other, variables)
     assert "note:" not in capsys.readouterr().err
+
+
+def test_published_weights_of_another_model_are_refused_before_they_are_downloaded():
+    for path in ("wd_vit_b16", NAMED["wd_vit_b16"].url):
+        with pytest.raises(
+            InputError, match=f"^{path} are weights of vit_b16, not of vit_ti16; allowed for vit_ti16: "
+        ):
+            sources.check_model(path, "vit_ti16")
+        sources.check_model(path, "vit_b16")
+    sources.check_model("mine.safetensors", "vit_ti16")

@@ -133,7 +133,7 @@ def test_half_precision_is_scaled_in_double_precision(tmp_path):
         ("blocks.0.attn.qkv.bias", np.zeros((3, 8)), "Not in the model: 'blocks.0.attn.qkv.bias' (3, 8). "),
         ("blocks.0.attn.q_norm.weight", np.zeros(4), "Not in the model: 'blocks.0.attn.q_norm.weight' (4,). "),
         ("blocks.0.attn.qkv.bias", np.zeros(24, np.int8), "'blocks.0.attn.qkv.bias' (24,) is int8"),
-        ("norm_pre.weight", np.zeros(8), "Not in the model: 'norm_pre.weight' (8,). "),
+        ("blocks.0.attn.q_norm.weight", np.zeros(4), "Not in the model: 'blocks.0.attn.q_norm.weight' (4,). "),
         ("pos_embed", np.zeros((1, 15, 8)), "15 tokens to 17: 14 patches do not form a square"),
         ("register_tokens", np.zeros((1, 4, 8)), "has registers=4, the model registers=0; set --config"),
     ],

@@ -34,7 +34,11 @@ def test_transformers_vit_equals_the_paper_in_float64(prefix, release, tmp_path)
 def test_pooler_and_mask_token_are_left_out(tmp_path, capsys):
     arrays = transformers_arrays(tiny_arrays(pre_logits=True), 4, "vit.") | {f"vit.{MASK_TOKEN}": np.ones((1, 1, 8))}
     load_pretrained(_save(tmp_path / "w.safetensors", arrays), *tiny_vit())
-    lines = capsys.readouterr().err.splitlines()
+    *lines, note = capsys.readouterr().err.splitlines()
+    assert note == (
+        "note: the file does not tell vit.gelu=tanh, vit.epsilon=1e-06, mean, std and fit; they stay; for a copy of "
+        "published weights, --config=CONFIG:MODEL,pretrained=NAME sets theirs"
+    )
     assert "  pre_logits                       2           72  left out: the model has no pre_logits" in lines
     assert lines[-3].split()[0] == MASK_TOKEN and lines[-3].endswith(
         "1            8  left out: only the training without labels needs it"

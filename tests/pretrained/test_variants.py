@@ -50,7 +50,7 @@ def test_file_with_another_pool_is_refused_with_the_right_option(tmp_path):
     assert loaded["Transformer/posembed_input/pos_embedding"].shape == (1, 16, 8) and "cls" not in loaded
     refused(
         file, *tiny_vit(), "pool='mean', class_token=False, the model pool='token', class_token=True; ",
-        "; set --config.vit.pool=mean --config.vit.class_token=False, or pool='mean', class_token=False in ",
+        "--config.vit.pool=mean --config.vit.class_token=False, or the same in create_model",
     )  # fmt: skip
     refused(save_google(tmp_path / "t.npz", tiny_arrays()), *tiny_vit(pool="mean"), "--config.vit.pool=token")
 
@@ -60,11 +60,15 @@ def test_file_with_other_options_is_refused_with_all_of_them(tmp_path):
     for leaf in ("scale", "bias"):
         arrays[f"fc_norm/{leaf}"] = arrays.pop(f"Transformer/encoder_norm/{leaf}")
     file = save_google(tmp_path / "w.npz", arrays)
-    flags = "--config.vit.fc_norm=True --config.vit.registers=4 --config.vit.pool=mean"
+    flags = "--config.vit.fc_norm=True --config.vit.registers=4 --config.vit.pool=mean --config.vit.class_token=True"
     refused(
         file, *tiny_vit(), "has fc_norm=True, registers=4, pool='mean', the model fc_norm=False, registers=0", flags
     )
     load_pretrained(file, *tiny_vit(pool="mean", class_token=True, fc_norm=True, registers=4))
+    arrays["Transformer/registers"] = np.zeros((1, 1, 8), np.float32)
+    refused(
+        save_google(tmp_path / "one.npz", arrays), *tiny_vit(), "has registers=1; allowed: 0, 4; give other weights"
+    )
 
 
 def test_file_without_pre_logits_is_refused_by_a_model_with_them(tmp_path):
