@@ -180,7 +180,7 @@ def _training(bundle: Bundle) -> Iterator[str]:
     images = [f"{count:,} of {_code(split)}" for split, count in training.get("images", {}).items()]
     start = dict(training.get("pretrained", {}))
     # A warning is a sentence, longer than the names that a card shows.
-    warning = re.sub(r"[^\w .,:;%'-]", "_", str(start.pop("note", "")))
+    warning = re.sub(r"[^\w .,:;%'/-]", "_", str(start.pop("note", "")))
     start = ", ".join(
         [*(f"{_text(key)} {_code(str(value))}" for key, value in start.items()), *filter(None, [warning])]
     )

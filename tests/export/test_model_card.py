@@ -10,6 +10,7 @@ from animesion_jax.bundle import build_bundle
 from animesion_jax.errors import escape
 from animesion_jax.export.model_card import MAX_NAMES, write_card
 from animesion_jax.models import abstract_variables, create_model
+from animesion_jax.pretrained.published import NAMED
 from tests.hostile_seeds import CALIBRATION, bundle_tree
 
 
@@ -32,6 +33,12 @@ def test_card_names_the_enrolled_characters_and_the_origin():
     _, text = _card(bundle_tree() | {"calibration": CALIBRATION, "enrolled": enrolled, "origin": origin})
     assert "yui, あかり, mio." in text and "with their number of images: mio (2)" in text and "is_unknown" in text
     assert f"address `hf://them/toy`, file `b.msgpack`, revision `{'0' * 40}`, sha256 `{'f' * 64}`" in text
+
+
+def test_card_shows_the_warning_of_the_weights_whole():
+    note = NAMED["wd_vit_b16"].note
+    _, text = _card(bundle_tree() | {"training": {"pretrained": {"address": "wd_vit_b16", "note": f"{note} <b>|"}}})
+    assert f"`wd_vit_b16`, {note} _b__ |" in text
 
 
 NAMES = [
