@@ -96,10 +96,10 @@ def load_with_origin(
         origin |= {"note": source.note} if source.note else {}
     elif weights.class_names is None and weights.joined_heads:
         # Google's files and ResNets have the defaults of their families.
-        options = ", ".join([*sources.unrevealed(model), "mean, std and fit"])
+        options = ", ".join([*sources.unrevealed(model), *sources.FIELDS])
         print(
-            f"note: the file does not tell {options}; they stay; for a copy of published weights, "
-            "--config=CONFIG:MODEL,pretrained=NAME sets theirs",
+            f"note: the arrays do not reveal these options, which stay as in the config: {options}; for a copy of "
+            "published weights, --config=CONFIG:MODEL,pretrained=NAME sets them",
             file=sys.stderr,
         )
     return merged, origin

@@ -36,8 +36,8 @@ def test_pooler_and_mask_token_are_left_out(tmp_path, capsys):
     load_pretrained(_save(tmp_path / "w.safetensors", arrays), *tiny_vit())
     *lines, note = capsys.readouterr().err.splitlines()
     assert note == (
-        "note: the file does not tell vit.gelu=tanh, vit.epsilon=1e-06, mean, std and fit; they stay; for a copy of "
-        "published weights, --config=CONFIG:MODEL,pretrained=NAME sets theirs"
+        "note: the arrays do not reveal these options, which stay as in the config: vit.gelu=tanh, vit.epsilon=1e-06, "
+        "mean, std, fit; for a copy of published weights, --config=CONFIG:MODEL,pretrained=NAME sets them"
     )
     assert "  pre_logits                       2           72  left out: the model has no pre_logits" in lines
     assert lines[-3].split()[0] == MASK_TOKEN and lines[-3].endswith(
