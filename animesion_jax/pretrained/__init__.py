@@ -89,11 +89,14 @@ def load_with_origin(
     elif class_names is not None:
         keep_head = tuple(class_names) == tuple(weights.class_names)
     merged = merge(weights, type(model).__name__, variables, keep_head)
+    warning = source.note if source else weights.warning
+    if warning:
+        print(f"note: {warning}", file=sys.stderr)
+        # Reports and model cards show it.
+        origin |= {"note": warning}
     if source:
-        for line in filter(None, (*sources.differences(source, model, preprocessing or {}), source.note)):
+        for line in sources.differences(source, model, preprocessing or {}):
             print(f"note: {line}", file=sys.stderr)
-        # Model cards show it.
-        origin |= {"note": source.note} if source.note else {}
     elif weights.class_names is None and weights.joined_heads:
         # Google's files and ResNets have the defaults of their families.
         options = ", ".join([*sources.unrevealed(model), *sources.FIELDS])

@@ -45,6 +45,7 @@ class Weights:
       offenders: messages about arrays that cannot be used.
       changes: how arrays were changed, in words, by our names.
       class_names: names by class id of the file's classifier; None if the file has none.
+      warning: about the weights that a bundle or run of ours started from, such as that they know the test images.
       joined_heads: whether the heads of attention kernels and biases are one axis, which `merge` splits.
       prefix: what was taken off the file's names.
       rule: how positions are resampled for another grid, a key of `positions.RULES`.
@@ -57,6 +58,7 @@ class Weights:
     offenders: list[str] = field(default_factory=list)
     changes: dict[str, str] = field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
+    warning: str = ""
     joined_heads: bool = False
     prefix: str = ""
     rule: str = "google"

@@ -23,7 +23,7 @@ def read_bundle(file: Path) -> Weights:
             instead = layouts.INSTEAD[layouts.JAX_CV]
             raise InputError(f"{file} is no bundle but a checkpoint of JAX-CV, which is not supported; give {instead}")
     bundle = load_bundle(str(file))
-    return _weights(str(file), bundle.variables, bundle.classes)
+    return _weights(str(file), bundle.variables, bundle.classes, bundle.training)
 
 
 def read_workdir(workdir: str) -> tuple[Weights, dict[str, Any]]:
@@ -33,11 +33,12 @@ def read_workdir(workdir: str) -> tuple[Weights, dict[str, Any]]:
 
     saved = run.load(workdir)
     origin = {"address": workdir, "weights": saved.weights, "step": saved.step}
-    return _weights(workdir, saved.variables, saved.class_names), origin
+    return _weights(workdir, saved.variables, saved.class_names, saved.origin), origin
 
 
-def _weights(source: str, variables: dict[str, Any], class_names: Sequence[str]) -> Weights:
-    weights = Weights(source, class_names=tuple(class_names))
+def _weights(source: str, variables: dict[str, Any], class_names: Sequence[str], training: dict[str, Any]) -> Weights:
+    warning = str(training.get("pretrained", {}).get("note", ""))
+    weights = Weights(source, class_names=tuple(class_names), warning=warning)
     for name, leaf in traverse_util.flatten_dict(variables, sep="/").items():
         weights.add(name, name, np.asarray(leaf))
     return weights

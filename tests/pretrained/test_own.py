@@ -7,7 +7,7 @@ from flax import traverse_util
 
 from animesion_jax.errors import InputError
 from animesion_jax.models import abstract_variables, create_model
-from animesion_jax.pretrained import load_pretrained
+from animesion_jax.pretrained import load_pretrained, load_with_origin
 from tests.pretrained.tiny import refused, tiny_vit
 
 
@@ -26,6 +26,17 @@ def test_own_classifier_is_kept_for_equal_class_names(trained, bundle_path, kind
             else:
                 np.testing.assert_array_equal(array, stored[name], name)
         assert ("re-initialised" in capsys.readouterr().err) != kept
+
+
+def test_warning_of_published_weights_stays_with_what_is_trained_from_them(bundle_path, tmp_path, capsys):
+    tree = flax.serialization.msgpack_restore(bundle_path.read_bytes())
+    tree["training"]["pretrained"] = {"address": "wd_vit_b16", "note": "saw the test images"}
+    file = tmp_path / "mine.msgpack"
+    file.write_bytes(flax.serialization.msgpack_serialize(tree))
+    model = create_model("shallownet", num_classes=3, image_size=32)
+    _, origin = load_with_origin(str(file), model, abstract_variables(model, 32))
+    assert origin["note"] == "saw the test images" and "note: saw the test images\n" in capsys.readouterr().err
+    assert "note" not in load_with_origin(str(bundle_path), model, abstract_variables(model, 32))[1]
 
 
 def test_own_files_of_another_size_or_model_are_refused(trained, bundle_path, tmp_path):
