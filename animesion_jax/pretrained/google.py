@@ -55,8 +55,8 @@ def read(file: Path) -> Weights:
                     arrays[key] = _clean(key, archive[key])
     except Exception as error:  # zipfile and numpy raise a dozen types on damaged bytes
         raise damaged(file, ".npz of plain arrays", error) from error
-    layout = layouts.check(weights.source, arrays, layouts.NPZ)
-    if layout.name == layouts.BIG_VISION:
+    layout = layouts.check(weights.source, arrays, (*layouts.NPZ, layouts.SINE_COSINE))
+    if layout.name in (layouts.BIG_VISION, layouts.SINE_COSINE):
         big_vision.translate(weights, arrays, layout.prefix)
     else:
         for key, array in arrays.items():

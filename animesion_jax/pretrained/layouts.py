@@ -9,6 +9,7 @@ from animesion_jax.errors import InputError, shorten
 
 # The layouts that a reader translates, by the endings of files.
 GOOGLE, BIG_VISION = "Google's ViT", "big_vision's ViT"
+SINE_COSINE = "big_vision's ViT without a table of positions"
 TORCHVISION, TIMM_VIT, BEIT = "torchvision's ResNet", "timm's ViT", "timm's BEiT"
 EVA02, BAAI_EVA02 = "timm's EVA02", "BAAI's EVA02"
 TRANSFORMERS_4, TRANSFORMERS_5 = "transformers' ViT", "transformers' ViT (since 5.0)"
@@ -24,6 +25,7 @@ WRAPPERS = re.compile(r"((module|model|_orig_mod)\.)*")
 PREFIXES = {
     GOOGLE: READ_PREFIX,
     BIG_VISION: re.compile(r"(params/)?(img/)?"),
+    SINE_COSINE: re.compile(r"(params/)?(img/)?"),
     TRANSFORMERS_4: re.compile(WRAPPERS.pattern + r"(vit\.)?"),
     TRANSFORMERS_5: re.compile(WRAPPERS.pattern + r"(vit\.)?"),
 }
@@ -95,6 +97,11 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
     "Google's BiT": ("root_block/standardized_conv2d/kernel",),
     TORCHVISION: ("layer1.0.conv1.weight", "bn1.running_mean"),
     GOOGLE: ("Transformer/posembed_input/pos_embedding", "Transformer/encoder_norm/scale"),
+    SINE_COSINE: (
+        "Transformer/encoderblock_0/MlpBlock_0/Dense_0/kernel",
+        "Transformer/encoder_norm/scale",
+        "embedding/kernel",
+    ),
 }
 
 

@@ -1,5 +1,7 @@
 """big_vision's archives: logits by the paper in float64; parts that our ViTs lack are refused by name."""
 
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -27,6 +29,32 @@ def test_big_vision_vit_equals_the_paper_in_float64(token, prefix, stacked, tmp_
     model, variables = tiny_vit(num_classes=7, pool="token" if token else "mean", **SIZE)
     actual = jax.jit(model.apply)(load_pretrained(file, model, variables, keep_head=True), images)
     assert relative_difference(actual, float64_vit.forward(google, images)) <= 1e-5
+
+
+@pytest.mark.parametrize("prefix", ["", "params/"])
+def test_tower_without_a_table_has_sines_and_cosines(prefix, tmp_path, capsys):
+    google, images = tiny_arrays(224, token=False, **SIZE), random_images(1, 224)
+    table = [
+        [
+            wave(place * 10_000 ** (-index / 5))
+            for place in (x, y)
+            for wave in (math.sin, math.cos)
+            for index in range(6)
+        ]
+        for y in range(14)
+        for x in range(14)
+    ]
+    google[POSITIONS] = np.array([table], np.float32)
+    arrays = _arrays(False, prefix, image_size=224, **SIZE)
+    file = save_google(tmp_path / "w.npz", {name: each for name, each in arrays.items() if "pos_emb" not in name})
+    model, variables = tiny_vit(image_size=224, num_classes=7, pool="mean", **SIZE)
+    actual = jax.jit(model.apply)(load_pretrained(file, model, variables, keep_head=True), images)
+    assert relative_difference(actual, float64_vit.forward(google, images)) <= 1e-5
+    assert "loaded, computed, because the file has no table" in capsys.readouterr().err
+    refused(file, *tiny_vit(image_size=224, **SIZE), "has pool='mean'", "--config.vit.pool=mean")
+    arrays = _arrays(True, prefix, **SIZE)
+    del arrays[f"{prefix}pos_embedding"]  # A class token goes with a table.
+    refused(save_google(tmp_path / "t.npz", arrays), *tiny_vit(**SIZE), f"Not in the file: 'params/{POSITIONS}'")
 
 
 def test_positions_of_another_grid_are_resampled_like_googles(tmp_path):
