@@ -1,6 +1,6 @@
 """Prints docs/models.md's tables: the models, and the published weights to start from.
 
-python benchmarks/models.py --measure       # measures what docs/models.jsonl lacks: ten minutes on two cores
+python benchmarks/models.py --measure       # measures what docs/models.jsonl lacks: three minutes on two cores
 python benchmarks/models.py --measure=vit_b16 --measure=beit_b16       # these models, again
 python benchmarks/models.py                 # prints the tables
 
