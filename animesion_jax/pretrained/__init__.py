@@ -37,10 +37,10 @@ def load_pretrained(
 ) -> dict[str, Any]:
     """Returns `variables` with the weights of a file, and prints to stderr how every array was used.
 
-    Position embeddings of another grid are resampled: bilinearly with aligned corners in Google's and big_vision's
-    files, bicubically with antialiasing, as in timm, in others. The classifier is kept if `keep_head` is
-    set and its shape fits, or if a bundle or run of ours has the same `class_names`. Otherwise it keeps the values of
-    `variables`, or starts at zero if they are abstract.
+    Position embeddings of another grid are resampled: those of PyTorch's files bicubically with antialiasing, as in
+    timm, others bilinearly with aligned corners. The classifier is kept if `keep_head` is set and its shape fits, or if
+    a bundle, an export or a run of ours has the same `class_names`. Otherwise it keeps the values of `variables`, or
+    starts at zero if they are abstract.
 
     Args:
       path: a file, an address (`hf://OWNER/REPO[@REVISION][/FILE]`, `gs://`, `https://`), a name of `sources.NAMED`,

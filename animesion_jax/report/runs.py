@@ -155,8 +155,8 @@ def flat_config(tree: dict[str, Any]) -> dict[str, Any]:
 
 def _read_warning(folder: epath.Path) -> str:
     path = folder / ORIGIN_FILE
-    pretrained = read_json(path)["pretrained"] if path.exists() else {}
-    return pretrained.get("note", "")
+    origin = read_json(path) if path.exists() else {}
+    return origin.get("pretrained", {}).get("note", "")
 
 
 def _read_results(folder: epath.Path) -> dict[str, dict[str, Any]]:

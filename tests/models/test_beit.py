@@ -1,10 +1,6 @@
 """BEiT against its formulas in float64, and its stochastic depth."""
 
-import itertools
-from collections import Counter
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -13,6 +9,7 @@ from animesion_jax.models import abstract_variables, create_model
 from animesion_jax.models.beit import relative_position_index
 from animesion_jax.pretrained import load_pretrained
 from tests import float64_beit
+from tests.models.stochastic_depth import RATE, check_stochastic_depth
 from tests.published import random_images, relative_difference
 
 TINY_BEIT = {"hidden_size": 24, "num_layers": 2, "num_heads": 3, "mlp_dim": 40}
@@ -51,26 +48,8 @@ def test_logits_equal_the_formulas_in_float64(tiny):
 
 
 def test_stochastic_depth_leaves_out_branches_of_examples_at_linear_rates(tiny):
-    """In the last of two layers both branches of an example count 0 or 1 / (1 - rate); in the first one always 1."""
     arrays, build, variables = tiny
-    image, count, rate = random_images(1, 48), 400, 0.3
-    model, rngs = build(dropout_rate=rate), {"dropout": jax.random.key(0)}
-    step = jax.jit(lambda images, places: model.apply(variables, images, True, places, rngs=rngs))
-    images = jnp.repeat(image, count, 0)
-    logits = np.asarray(step(images, jnp.arange(count)))
-    expected = {
-        factors: float64_beit.forward(arrays, image, [(1, 1), factors])[0][0]
-        for factors in itertools.product((0, 1 / (1 - rate)), repeat=2)
-    }
-    found = Counter()
-    for example in logits:
-        differences = {factors: relative_difference(example, each) for factors, each in expected.items()}
-        near = [factors for factors, difference in differences.items() if difference <= 1e-5]
-        assert len(near) == 1, differences
-        found.update(near)
-    for (attention, mlp), times in found.items():
-        share = (1 - rate if attention else rate) * (1 - rate if mlp else rate)
-        assert abs(times / count - share) < 4.5 * np.sqrt(share * (1 - share) / count), found
-    # The mask belongs to the example's place, whatever the batch.
-    part = step(images[100:108], jnp.arange(100, 108))
-    assert relative_difference(part, logits[100:108]) <= 1e-6
+    image = random_images(1, 48)
+    check_stochastic_depth(
+        build(dropout_rate=RATE), variables, image, lambda branches: float64_beit.forward(arrays, image, branches)[0][0]
+    )

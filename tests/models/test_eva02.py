@@ -1,17 +1,14 @@
 """EVA02 against its formulas in float64, its stochastic depth, and bfloat16."""
 
-import itertools
-from collections import Counter
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 import safetensors.numpy
 
 from animesion_jax.models import abstract_variables, create_model
 from animesion_jax.pretrained import load_pretrained
 from tests import float64_eva02
+from tests.models.stochastic_depth import RATE, check_stochastic_depth
 from tests.published import random_images, relative_difference
 
 TINY_EVA02 = {"hidden_size": 24, "num_layers": 2, "num_heads": 3, "mlp_dim": 40}
@@ -48,27 +45,10 @@ def test_logits_equal_the_formulas_in_float64(variables, rotary_grid):
 
 
 def test_stochastic_depth_leaves_out_branches_of_examples_at_linear_rates(variables):
-    """In the last of two layers both branches of an example count 0 or 1 / (1 - rate); in the first one always 1."""
-    image, count, rate = random_images(1, IMAGE_SIZE), 400, 0.3
-    model, rngs = build(dropout_rate=rate), {"dropout": jax.random.key(0)}
-    step = jax.jit(lambda images, places: model.apply(variables, images, True, places, rngs=rngs))
-    images = jnp.repeat(image, count, 0)
-    logits = np.asarray(step(images, jnp.arange(count)))
-    expected = {
-        factors: formula(image, branches=[(1, 1), factors])[0][0]
-        for factors in itertools.product((0, 1 / (1 - rate)), repeat=2)
-    }
-    found = Counter()
-    for example in logits:
-        near = [factors for factors, each in expected.items() if relative_difference(example, each) <= 1e-5]
-        assert len(near) == 1
-        found.update(near)
-    for (attention, mlp), times in found.items():
-        share = (1 - rate if attention else rate) * (1 - rate if mlp else rate)
-        assert abs(times / count - share) < 4.5 * np.sqrt(share * (1 - share) / count), found
-    # The mask belongs to the example's place, whatever the batch.
-    part = step(images[100:108], jnp.arange(100, 108))
-    assert relative_difference(part, logits[100:108]) <= 1e-6
+    image = random_images(1, IMAGE_SIZE)
+    check_stochastic_depth(
+        build(dropout_rate=RATE), variables, image, lambda branches: formula(image, branches=branches)[0][0]
+    )
 
 
 def test_bfloat16_rotates_in_float32_and_keeps_float32_logits(variables):
