@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import erf
 
 from tests.drawn import draw_arrays
+from tests.float64_layers import dense, norm, patches, softmax
 
 
 def beit_arrays(
@@ -50,27 +51,18 @@ def forward(
     """
     arrays = {name: np.float64(array) for name, array in arrays.items()}
     layers = sum(name.endswith("gamma_1") for name in arrays)
-    x, seen = _patches(arrays, np.float64(images)), []
+    x, seen = patches(arrays, np.float64(images)), []
     grid = round(x.shape[1] ** 0.5)
     x = np.concatenate([np.repeat(arrays["cls_token"], len(x), 0), x], 1)
     for layer, (attention_factor, mlp_factor) in enumerate(branches or [(1, 1)] * layers):
         name = f"blocks.{layer}"
-        y, weights = _attention(arrays, f"{name}.attn", _norm(arrays, f"{name}.norm1", x), grid)
+        y, weights = _attention(arrays, f"{name}.attn", norm(arrays, f"{name}.norm1", x), grid)
         x = x + attention_factor * arrays[f"{name}.gamma_1"] * y
-        y = _dense(arrays, f"{name}.mlp.fc1", _norm(arrays, f"{name}.norm2", x))
-        y = _dense(arrays, f"{name}.mlp.fc2", 0.5 * y * (1 + erf(y / np.sqrt(2))))
+        y = dense(arrays, f"{name}.mlp.fc1", norm(arrays, f"{name}.norm2", x))
+        y = dense(arrays, f"{name}.mlp.fc2", 0.5 * y * (1 + erf(y / np.sqrt(2))))
         x = x + mlp_factor * arrays[f"{name}.gamma_2"] * y
         seen.append(weights)
-    return _dense(arrays, "head", _norm(arrays, "fc_norm", x[:, 1:].mean(1))), seen
-
-
-def _patches(arrays, images):
-    kernel = arrays["patch_embed.proj.weight"]
-    patch, batch = kernel.shape[-1], len(images)
-    grid = images.shape[1] // patch
-    x = images.reshape(batch, grid, patch, grid, patch, 3)
-    x = np.einsum("byixjc,dcij->byxd", x, kernel, optimize=True) + arrays["patch_embed.proj.bias"]
-    return x.reshape(batch, grid * grid, -1)
+    return dense(arrays, "head", norm(arrays, "fc_norm", x[:, 1:].mean(1))), seen
 
 
 def _attention(arrays, name, x, grid):
@@ -80,9 +72,8 @@ def _attention(arrays, name, x, grid):
     split = lambda y: y.reshape(*y.shape[:2], heads, -1).swapaxes(1, 2)  # noqa: E731
     q, k, v = split(q + arrays[f"{name}.q_bias"]), split(k), split(v + arrays[f"{name}.v_bias"])
     scores = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1]) + _bias(table, grid)
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
-    weights /= weights.sum(-1, keepdims=True)
-    return _dense(arrays, f"{name}.proj", (weights @ v).swapaxes(1, 2).reshape(x.shape)), weights
+    weights = softmax(scores)
+    return dense(arrays, f"{name}.proj", (weights @ v).swapaxes(1, 2).reshape(x.shape)), weights
 
 
 def _bias(table, grid):
@@ -97,12 +88,3 @@ def _bias(table, grid):
             else:
                 bias[i, j] = table[-3] if key else table[-2] if query else table[-1]
     return bias.transpose(2, 0, 1)
-
-
-def _dense(arrays, name, x):
-    return x @ arrays[f"{name}.weight"].T + arrays[f"{name}.bias"]
-
-
-def _norm(arrays, name, x):
-    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
-    return x * arrays[f"{name}.weight"] + arrays[f"{name}.bias"]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tests.drawn import draw_arrays
+from tests.float64_layers import dense, norm, patches, softmax
 
 PATCH = 14
 
@@ -46,19 +47,19 @@ def forward(
     """
     arrays = {name: np.float64(array) for name, array in arrays.items()}
     layers = sum(name.endswith("fc1_g.weight") for name in arrays)
-    x, seen = _patches(arrays, np.float64(images)), []
+    x, seen = patches(arrays, np.float64(images)), []
     turns = _turns(round(x.shape[1] ** 0.5), rotary_grid, x.shape[-1] // num_heads)
     x = np.concatenate([np.repeat(arrays["cls_token"], len(x), 0), x], 1) + arrays["pos_embed"]
     for layer, (attention_factor, mlp_factor) in enumerate(branches or [(1, 1)] * layers):
         name = f"blocks.{layer}"
-        y, weights = _attention(arrays, f"{name}.attn", _norm(arrays, f"{name}.norm1", x), turns)
+        y, weights = _attention(arrays, f"{name}.attn", norm(arrays, f"{name}.norm1", x), turns)
         x = x + attention_factor * y
-        y = _norm(arrays, f"{name}.norm2", x)
-        gate = _dense(arrays, f"{name}.mlp.fc1_g", y)
-        y = gate / (1 + np.exp(-gate)) * _dense(arrays, f"{name}.mlp.fc1_x", y)
-        x = x + mlp_factor * _dense(arrays, f"{name}.mlp.fc2", _norm(arrays, f"{name}.mlp.norm", y))
+        y = norm(arrays, f"{name}.norm2", x)
+        gate = dense(arrays, f"{name}.mlp.fc1_g", y)
+        y = gate / (1 + np.exp(-gate)) * dense(arrays, f"{name}.mlp.fc1_x", y)
+        x = x + mlp_factor * dense(arrays, f"{name}.mlp.fc2", norm(arrays, f"{name}.mlp.norm", y))
         seen.append(weights)
-    return _dense(arrays, "head", _norm(arrays, "fc_norm", x[:, 1:].mean(1))), seen
+    return dense(arrays, "head", norm(arrays, "fc_norm", x[:, 1:].mean(1))), seen
 
 
 def _turns(grid, rotary_grid, width):
@@ -82,26 +83,9 @@ def _rotate(x, turns):
 
 def _attention(arrays, name, x, turns):
     split = lambda y: y.reshape(*y.shape[:2], -1, 2 * turns.shape[1]).swapaxes(1, 2)  # noqa: E731
-    query = _rotate(split(_dense(arrays, f"{name}.q_proj", x)), turns)
+    query = _rotate(split(dense(arrays, f"{name}.q_proj", x)), turns)
     key = _rotate(split(x @ arrays[f"{name}.k_proj.weight"].T), turns)
     scores = query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1])
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
-    weights /= weights.sum(-1, keepdims=True)
-    y = weights @ split(_dense(arrays, f"{name}.v_proj", x))
-    return _dense(arrays, f"{name}.proj", y.swapaxes(1, 2).reshape(x.shape)), weights
-
-
-def _patches(arrays, images):
-    grid = images.shape[1] // PATCH
-    x = images.reshape(len(images), grid, PATCH, grid, PATCH, 3)
-    x = np.einsum("byixjc,dcij->byxd", x, arrays["patch_embed.proj.weight"], optimize=True)
-    return x.reshape(len(images), grid * grid, -1) + arrays["patch_embed.proj.bias"]
-
-
-def _dense(arrays, name, x):
-    return x @ arrays[f"{name}.weight"].T + arrays[f"{name}.bias"]
-
-
-def _norm(arrays, name, x):
-    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
-    return x * arrays[f"{name}.weight"] + arrays[f"{name}.bias"]
+    weights = softmax(scores)
+    y = weights @ split(dense(arrays, f"{name}.v_proj", x))
+    return dense(arrays, f"{name}.proj", y.swapaxes(1, 2).reshape(x.shape)), weights
