@@ -44,6 +44,8 @@ TRAIN = [
     "mlcroissant>=1.1",
 ]
 EXTRAS = {
+    # OpenCV 5 has no cascades.
+    "detect": ["onnxruntime>=1.23", "opencv-python-headless>=4.10,<5"],
     "gcs": ["gcsfs>=2025.5"],
     "heic": ["pillow-heif>=1.1"],
     "onnx": ["onnx>=1.19"],
@@ -82,7 +84,6 @@ setup(
             "markdown-it-py>=3.0",
             "nbclient>=0.10.2",
             "nbformat>=5.10",
-            "onnxruntime>=1.23",
             "pytest>=9.0",
             "pytest-xdist>=3.8",
             "ruff>=0.15",

@@ -19,6 +19,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     ),
     # gradio and the packages of its server.
     "serve": ("gradio", "fastapi", "starlette", "uvicorn"),
+    "detect": ("cv2", "onnxruntime"),
     "onnx": ("onnx",),
     "heic": ("pillow_heif",),
     "parquet": ("pyarrow",),

@@ -1,4 +1,6 @@
-"""Resizing and normalisation, the same in training, evaluation and prediction."""
+"""Cropping, resizing and normalisation, the same in training, evaluation and prediction."""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,47 @@ ROUNDING = 0.5 + 2**-10
 # Largest part of an image, in pixels, that is held as floats.
 BAND_PIXELS = 2**20
 WHITE = 255
+# A crop has at least this many pixels per side.
+MIN_CROP_SIDE = 1
+
+# Left, top, right and bottom edge in pixels; the right and bottom edges are outside.
+Box = tuple[int, int, int, int]
+
+
+class Margin(NamedTuple):
+    """How a detector's box becomes the crop that a model was trained on.
+
+    Attributes:
+      scale: sides of the crop in sides of the box, above 0.
+      shift: how far the crop's centre is above the box's, in heights of the box; negative: below it.
+      fit: how the crop becomes a square, a key of `FITS`.
+    """
+
+    scale: float
+    shift: float
+    fit: str
+
+
+def crop(image: Image.Image, box: Box, margin: Margin) -> Image.Image:
+    """Returns the part of an image around a box; the parts of the crop that are outside the image are left out.
+
+    Args:
+      image: the whole picture.
+      box: in pixels of the image.
+      margin: its `fit` is for `resize`.
+    """
+    left, top, right, bottom = box
+    x, y = (left + right) / 2, (top + bottom) / 2 - margin.shift * (bottom - top)
+    half_width, half_height = margin.scale * (right - left) / 2, margin.scale * (bottom - top) / 2
+    first = _inside(x - half_width, x + half_width, image.width)
+    second = _inside(y - half_height, y + half_height, image.height)
+    return image.crop((first[0], second[0], first[1], second[1]))
+
+
+def _inside(start: float, stop: float, length: int) -> tuple[int, int]:
+    """Returns an interval, rounded and clipped to 0 to `length`; at least `MIN_CROP_SIDE` wide."""
+    first = min(max(round(start), 0), length - MIN_CROP_SIDE)
+    return first, max(min(round(stop), length), first + MIN_CROP_SIDE)
 
 
 def canvas(width: int, height: int, fit: str) -> tuple[int, int, int, int]:

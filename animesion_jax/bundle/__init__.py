@@ -1,6 +1,6 @@
 """The bundle: one msgpack file with a model, its preprocessing, its class names and their origin."""
 
-from animesion_jax.bundle.bundle import Bundle, Calibration, Enrolled, build_bundle, metadata
+from animesion_jax.bundle.bundle import Bundle, Calibration, Crops, Enrolled, build_bundle, metadata
 from animesion_jax.bundle.files import ENDING, FORMAT, VERSION, extend_bundle, load_bundle, write_bundle
 from animesion_jax.bundle.updating import updating
 
@@ -10,6 +10,7 @@ __all__ = [
     "VERSION",
     "Bundle",
     "Calibration",
+    "Crops",
     "Enrolled",
     "build_bundle",
     "extend_bundle",

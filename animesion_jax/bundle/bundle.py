@@ -23,10 +23,12 @@ from animesion_jax.bundle.checks import (
 )
 from animesion_jax.errors import InputError, first_line
 from animesion_jax.models import HEAD, abstract_variables, create_model
-from animesion_jax.preprocessing import RESIZE
+from animesion_jax.preprocessing import RESIZE, Margin
 
 # Numbers of a calibration that may be 0 or negative.
 MAY_BE_NEGATIVE = ("scale", "offset")
+# Largest scale or shift of a margin; far above any useful one.
+MAX_MARGIN = 100.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,23 @@ class Enrolled:
 
 
 @dataclass(frozen=True)
+class Crops:
+    """The crops of whole pictures that the model expects.
+
+    Attributes:
+      detector: public name of the detector, such as "lbpcascade_animeface.xml" or hf://OWNER/REPO/FILE.
+      sha256: of the detector's file, in hexadecimal digits. The margin holds for this file only.
+      margin: how a box of the detector becomes a crop.
+      source: how the margin was chosen, and figures measured for it.
+    """
+
+    detector: str
+    sha256: str
+    margin: Margin
+    source: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Bundle:
     """A model ready to predict.
 
@@ -80,6 +99,8 @@ class Bundle:
       calibration: None if the bundle was not calibrated.
       enrolled: characters added after training; None for none.
       fit: how an image becomes the square, a key of `preprocessing.FITS`.
+      crops: of whole pictures; None if the model was trained on images that are already cropped, and no detector was
+        calibrated.
       origin: where the file was downloaded from, or the file that it was made from: "address", "sha256" and, for hf://,
         "file" and "revision"; empty if nothing was downloaded.
     """
@@ -95,6 +116,7 @@ class Bundle:
     calibration: Calibration | None = None
     enrolled: Enrolled | None = None
     fit: str = "squash"
+    crops: Crops | None = None
     origin: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -134,6 +156,9 @@ def metadata(bundle: Bundle, names: Sequence[str]) -> dict[str, str]:
         described["origin"] = bundle.origin
     if bundle.calibration:
         described["calibration"] = {name: getattr(bundle.calibration, name) for name in ("temperature", "threshold")}
+    if bundle.crops:
+        crops = bundle.crops
+        described["crops"] = {"detector": crops.detector, "sha256": crops.sha256, **crops.margin._asdict()}
     return {key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in described.items()}
 
 
@@ -161,7 +186,22 @@ def _checked_bundle(tree: dict[str, Any]) -> Bundle:
     bundle = Bundle(model, variables, classes, size, mean, std, training, described, fit=fit, origin=origin)
     calibration = _checked_calibration(checked_dict(tree, "calibration")) if "calibration" in tree else None
     enrolled = _checked_enrolled(checked_dict(tree, "enrolled"), bundle, calibration) if "enrolled" in tree else None
-    return dataclasses.replace(bundle, calibration=calibration, enrolled=enrolled)
+    crops = _checked_crops(checked_dict(tree, "crops")) if "crops" in tree else None
+    return dataclasses.replace(bundle, calibration=calibration, enrolled=enrolled, crops=crops)
+
+
+def _checked_crops(described: dict[str, Any]) -> Crops:
+    scale, shift, fit = (described[name] for name in Margin._fields)
+    for name, value in {"scale": scale, "shift": shift}.items():
+        if type(value) is not float or not np.isfinite(value) or abs(value) > MAX_MARGIN:
+            raise ValueError(f"the crops' {name} is {reprlib.repr(value)}; allowed: a number up to {MAX_MARGIN:g}")
+    if not scale > 0:
+        raise ValueError(f"the crops' scale is {scale}; allowed: above 0")
+    for name in ("detector", "sha256"):
+        if not isinstance(described[name], str):
+            raise ValueError(f"the crops' {name} is {reprlib.repr(described[name])}; allowed: a string")
+    margin = Margin(scale, shift, checked_fit(fit))
+    return Crops(described["detector"], described["sha256"], margin, checked_dict(described, "source"))
 
 
 def _checked_calibration(described: dict[str, Any]) -> Calibration:

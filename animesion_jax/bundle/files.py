@@ -38,7 +38,10 @@ def load_bundle(path: str) -> Bundle:
 
 
 def extend_bundle(path: str, output: str, **parts: dict[str, Any]) -> epath.Path:
-    """Writes a copy of the bundle at `path` with a new "calibration" or "enrolled" to `output`; returns its path."""
+    """Writes a copy of the bundle at `path` with new parts to `output`; returns its path.
+
+    Parts are "calibration", "enrolled" and "crops".
+    """
     tree = _read_file(path) | parts
     build_bundle(path, tree)
     return write_bundle(tree, output)

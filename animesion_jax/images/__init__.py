@@ -11,6 +11,7 @@ from animesion_jax.images.finding import (
     read_level,
     walk,
 )
+from animesion_jax.images.prefetch import prefetch
 from animesion_jax.images.reading import formats, read_image, to_image, to_rgb
 from animesion_jax.images.streams import without_metadata
 
@@ -24,6 +25,7 @@ __all__ = [
     "is_content",
     "is_image_name",
     "is_system_name",
+    "prefetch",
     "read_image",
     "read_level",
     "to_image",

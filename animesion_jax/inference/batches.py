@@ -1,76 +1,126 @@
-"""Applies a function to image files in batches of one size; threads decode the next files meanwhile."""
+"""Applies a function to the crops of image files in batches of one size; threads cut the next files meanwhile."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
-from itertools import islice
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from animesion_jax.errors import InputError
-from animesion_jax.images import read_image
+from animesion_jax.images import prefetch, read_image
 from animesion_jax.preprocessing import resize
 
 # Most batches of decoded images that wait in memory.
 BATCHES_AHEAD = 2
+# Most files that wait for a full batch, in batches: files without a crop must not delay the others without end.
+BATCHES_WAITING = 4
 
+Function = Callable[[np.ndarray], jax.Array | np.ndarray]
 Output = tuple[Path, np.ndarray | InputError]
 
 
-def apply_to_files(
-    function: Callable[[np.ndarray], jax.Array], files: Sequence[Path], size: int, fit: str, batch_size: int
-) -> Iterator[Output]:
+@dataclass
+class Cut:
+    """The crops of a file.
+
+    Attributes:
+      crops: (S, S, 3) uint8 each; may be empty.
+      about: anything about the file, which comes back with the outputs.
+    """
+
+    crops: Sequence[np.ndarray]
+    about: Any = None
+
+
+@dataclass
+class _Waiting:
+    """A file whose outputs are not complete."""
+
+    file: Path
+    cut: Cut
+    outputs: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        return len(self.outputs) == len(self.cut.crops)
+
+
+def apply_to_crops(
+    function: Function, files: Sequence[Path], cut: Callable[[Path], Cut], size: int, batch_size: int, ahead: int
+) -> Iterator[tuple[Path, Any, list[np.ndarray]]]:
+    """Yields each file in order with `Cut.about` and the function's outputs for the crops of the file.
+
+    Args:
+      function: maps (batch_size, size, size, 3) uint8 to (batch_size, ...). Zeros fill up a batch, so that the function
+        is compiled once.
+      files: images of any size.
+      cut: reads a file; runs in threads.
+      size: side of the crops in pixels.
+      batch_size: crops per call; a batch has crops of several files.
+      ahead: most files that are read ahead.
+    """
+    waiting: deque[_Waiting] = deque()
+    owners: list[_Waiting] = []
+    images = np.zeros((batch_size, size, size, 3), np.uint8)
+    previous: tuple[list[_Waiting], Any] = ([], ())
+
+    def start() -> None:
+        # Dispatch is asynchronous: read the previous outputs after the next call has started.
+        nonlocal owners, images, previous
+        current = (owners, function(images))
+        _deliver(*previous)
+        previous, owners, images = current, [], np.zeros_like(images)
+
+    def finish() -> None:
+        nonlocal previous
+        if owners:
+            start()
+        _deliver(*previous)
+        previous = ([], ())
+
+    for file, result in prefetch(cut, files, ahead):
+        waiting.append(_Waiting(file, result))
+        for crop in result.crops:
+            images[len(owners)] = crop
+            owners.append(waiting[-1])
+            if len(owners) == batch_size:
+                start()
+        if len(waiting) > BATCHES_WAITING * batch_size:
+            finish()
+        yield from _completed(waiting)
+    finish()
+    yield from _completed(waiting)
+
+
+def _deliver(owners: Sequence[_Waiting], outputs: jax.Array | np.ndarray) -> None:
+    for owner, row in zip(owners, np.asarray(outputs), strict=False):
+        owner.outputs.append(row)
+
+
+def _completed(waiting: deque[_Waiting]) -> Iterator[tuple[Path, Any, list[np.ndarray]]]:
+    while waiting and waiting[0].complete:
+        done = waiting.popleft()
+        yield done.file, done.cut.about, done.outputs
+
+
+def apply_to_files(function: Function, files: Sequence[Path], size: int, fit: str, batch_size: int) -> Iterator[Output]:
     """Yields each file in order with the function's output for its image, or with the error of reading it.
 
     Args:
-      function: maps (batch_size, size, size, 3) uint8 to (batch_size, ...). Zeros stand in for unreadable images and
-        fill up the last batch, so that it is compiled once.
+      function, batch_size: as in `apply_to_crops`. Zeros stand in for unreadable images.
       files: images of any size.
       size, fit: side in pixels of the square that the images are resized to, and how, as in `preprocessing.resize`.
-      batch_size: images per call.
     """
-    decoded = _decoded(files, partial(_decode, size=size, fit=fit), ahead=BATCHES_AHEAD * batch_size)
-    previous: tuple[list[Output], jax.Array] | None = None
-    while batch := list(islice(decoded, batch_size)):
-        images = np.zeros((batch_size, size, size, 3), np.uint8)
-        for image, (_, pixels) in zip(images, batch, strict=False):
-            if not isinstance(pixels, InputError):
-                image[:] = pixels
-        # Dispatch is asynchronous: read the previous outputs after the next call has started.
-        current = (batch, function(images))
-        if previous:
-            yield from _outputs(*previous)
-        previous = current
-    if previous:
-        yield from _outputs(*previous)
 
-
-def _outputs(batch: list[Output], outputs: jax.Array) -> Iterator[Output]:
-    for (file, pixels), row in zip(batch, np.asarray(outputs), strict=False):
-        yield file, pixels if isinstance(pixels, InputError) else row
-
-
-def _decoded(files: Sequence[Path], decode: Callable[[Path], np.ndarray | InputError], ahead: int) -> Iterator[Output]:
-    waiting: deque[tuple[Path, Future]] = deque()
-    left = iter(files)
-    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
+    def cut(file: Path) -> Cut:
         try:
-            waiting.extend((file, pool.submit(decode, file)) for file in islice(left, ahead))
-            while waiting:
-                file, future = waiting.popleft()
-                yield file, future.result()
-                waiting.extend((file, pool.submit(decode, file)) for file in islice(left, 1))
-        finally:
-            # A caller that stops early does not wait for the files left.
-            pool.shutdown(wait=False, cancel_futures=True)
+            return Cut([resize(read_image(file), size, fit)])
+        except InputError as error:
+            return Cut([np.zeros((size, size, 3), np.uint8)], error)
 
-
-def _decode(file: Path, size: int, fit: str) -> np.ndarray | InputError:
-    try:
-        return resize(read_image(file), size, fit)
-    except InputError as error:
-        return error
+    ahead = BATCHES_AHEAD * batch_size
+    for file, error, (row,) in apply_to_crops(function, files, cut, size, batch_size, ahead):
+        yield file, error or row

@@ -12,10 +12,14 @@ from PIL import Image
 
 from animesion_jax.bundle import Bundle, load_bundle
 from animesion_jax.errors import InputError
-from animesion_jax.images import Content, is_content, to_image
-from animesion_jax.inference.batches import apply_to_files
+from animesion_jax.images import Content, is_content, read_image, to_image
+from animesion_jax.inference.batches import Cut, apply_to_crops, apply_to_files
 from animesion_jax.inference.forward import apply_to_pixels, character_probabilities
-from animesion_jax.preprocessing import resize
+from animesion_jax.inference.heads import Head, HeadFinder
+from animesion_jax.preprocessing import Box, resize
+
+# Most pictures whose crops wait in memory; each may have hundreds.
+PICTURES_AHEAD = 2 * (os.cpu_count() or 1)
 
 ImageLike = str | Path | Content | Image.Image | np.ndarray
 Prediction = dict[str, Any]
@@ -108,9 +112,63 @@ class Recognizer:
                 ranked = self.rank(output, top_k)
                 yield {"path": str(file), "unknown": self.is_unknown(ranked), "predictions": ranked}
 
+    def predict_pictures(
+        self, files: Sequence[Path], finder: HeadFinder, top_k: int = 5, *, whole_if_none: bool = False
+    ) -> Iterator[dict[str, Any]]:
+        """Yields {"path", "faces"} for each file in order, or {"path", "error"} if it is unreadable.
+
+        Heads of several pictures share a batch.
+
+        Args:
+          files: pictures.
+          finder: from `head_finder`.
+          top_k: characters per head.
+          whole_if_none: name a picture without a head as a whole; its box is the picture's, its confidence None.
+
+        Yields:
+          "faces" has a dict for each head, the most confident first: "box" (left, top, right, bottom in pixels),
+          "confidence", and "unknown" and "predictions" as in `predict_files`.
+        """
+        for file, about, outputs in self._apply_to_heads(self._probabilities, files, finder, whole_if_none):
+            if isinstance(about, InputError):
+                yield {"path": str(file), "error": str(about)}
+            else:
+                faces = [self.describe(*each, row, top_k) for each, row in zip(about, outputs, strict=True)]
+                yield {"path": str(file), "faces": faces}
+
+    def describe(self, box: Box, confidence: float | None, probabilities: np.ndarray, top_k: int) -> dict[str, Any]:
+        """Returns an entry of "faces" of `predict_pictures`, given a head's (characters,) probabilities."""
+        ranked = self.rank(probabilities, top_k)
+        return {
+            "box": list(box), "confidence": confidence, "unknown": self.is_unknown(ranked), "predictions": ranked
+        }  # fmt: skip
+
     def embed_files(self, files: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray | InputError]]:
         """Yields each file in order with its (features,) float32 embedding or the error of reading it."""
         return self._apply_to_files(self._embeddings, files)
+
+    def embed_pictures(
+        self, files: Sequence[Path], finder: HeadFinder
+    ) -> Iterator[tuple[Path, list[tuple[Box, float | None]] | InputError, list[np.ndarray]]]:
+        """Yields each file in order with (box, confidence) of each head, or an error, and the heads' embeddings."""
+        return self._apply_to_heads(self._embeddings, files, finder, False)
+
+    def _apply_to_heads(
+        self, function: Callable[..., jax.Array], files: Sequence[Path], finder: HeadFinder, whole_if_none: bool
+    ) -> Iterator[tuple[Path, list[tuple[Box, float | None]] | InputError, list[np.ndarray]]]:
+        def cut(file: Path) -> Cut:
+            try:
+                image = read_image(file)
+            except InputError as error:
+                return Cut([], error)
+            heads = finder.find(image)
+            if whole_if_none and not heads:
+                pixels = resize(image, self.bundle.image_size, self.bundle.fit)
+                heads = [Head((0, 0, *image.size), None, pixels)]
+            return Cut([head.pixels for head in heads], [(head.box, head.confidence) for head in heads])
+
+        forward = partial(function, self._variables)
+        return apply_to_crops(forward, files, cut, self.bundle.image_size, self.batch_size, PICTURES_AHEAD)
 
     def _apply_to_files(
         self, function: Callable[..., jax.Array], files: Sequence[Path]

@@ -1,0 +1,63 @@
+"""OpenCV's cascades of simple features, such as nagadomi's lbpcascade_animeface.xml."""
+
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from animesion_jax.detection.detector import Detection
+from animesion_jax.errors import InputError, first_line, install
+
+# The settings of the cascade's author: https://github.com/nagadomi/lbpcascade_animeface.
+SCALE_FACTOR = 1.1
+MIN_NEIGHBORS = 5
+MIN_SIDE = 24
+
+
+class Cascade:
+    """A cascade in OpenCV's XML format; see `Detector`.
+
+    A cascade has no probabilities. The confidence of a box that merges n windows is n / (n + MIN_NEIGHBORS), at least
+    1/2.
+    """
+
+    def __init__(self, path: Path, name: str, sha256: str, min_confidence: float | None = None):
+        """Reads the file; see `load_detector` for the arguments and the errors."""
+        self.name, self.sha256 = name, sha256
+        self._path, self._min_confidence = path, min_confidence or 0.0
+        # OpenCV's objects have a state: each thread needs its own.
+        self._by_thread = threading.local()
+        self._by_thread.classifier = _read(path)
+
+    def __call__(self, image: Image.Image) -> list[Detection]:
+        """Returns the heads on an RGB image; see `Detector`."""
+        if not hasattr(self._by_thread, "classifier"):
+            self._by_thread.classifier = _read(self._path)
+        # OpenCV's grey, not Pillow's, whose rounding differs.
+        grey = cv2.equalizeHist(cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2GRAY))
+        boxes, neighbors = self._by_thread.classifier.detectMultiScale2(
+            grey, scaleFactor=SCALE_FACTOR, minNeighbors=MIN_NEIGHBORS, minSize=(MIN_SIDE, MIN_SIDE)
+        )
+        found = [
+            Detection((int(x), int(y), int(x + width), int(y + height)), float(n / (n + MIN_NEIGHBORS)))
+            for (x, y, width, height), n in zip(boxes, np.ravel(neighbors), strict=True)
+        ]
+        kept = [each for each in found if each.confidence >= self._min_confidence]
+        return sorted(kept, key=lambda each: -each.confidence)
+
+
+def _read(path: Path) -> "cv2.CascadeClassifier":
+    if not hasattr(cv2, "CascadeClassifier"):
+        raise InputError(
+            f"OpenCV {cv2.__version__} has no cascades; allowed: opencv-python-headless 4.10 up to 5; install it: "
+            f"{install('detect')}"
+        )
+    try:
+        classifier = cv2.CascadeClassifier(str(path))
+    except cv2.error as error:
+        raise InputError(f"{path} is not a cascade ({first_line(error)}); allowed: OpenCV's XML") from error
+    if classifier.empty():
+        raise InputError(f"{path} is not a cascade; allowed: OpenCV's XML, such as lbpcascade_animeface.xml")
+    return classifier
