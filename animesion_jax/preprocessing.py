@@ -48,12 +48,17 @@ def crop(image: Image.Image, box: Box, margin: Margin) -> Image.Image:
       box: in pixels of the image.
       margin: its `fit` is for `resize`.
     """
+    return image.crop(crop_box(image.size, box, margin))
+
+
+def crop_box(size: tuple[int, int], box: Box, margin: Margin) -> Box:
+    """Returns the box of `crop` on an image of a width and height in pixels."""
     left, top, right, bottom = box
     x, y = (left + right) / 2, (top + bottom) / 2 - margin.shift * (bottom - top)
     half_width, half_height = margin.scale * (right - left) / 2, margin.scale * (bottom - top) / 2
-    first = _inside(x - half_width, x + half_width, image.width)
-    second = _inside(y - half_height, y + half_height, image.height)
-    return image.crop((first[0], second[0], first[1], second[1]))
+    first = _inside(x - half_width, x + half_width, size[0])
+    second = _inside(y - half_height, y + half_height, size[1])
+    return first[0], second[0], first[1], second[1]
 
 
 def _inside(start: float, stop: float, length: int) -> tuple[int, int]:
