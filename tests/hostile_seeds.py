@@ -20,6 +20,11 @@ CORPUS = Path(__file__).parent / "corpus"
 CALIBRATION = {
     "temperature": 1.0, "threshold": 0.6, "false_accept_rate": 0.1, "scale": 5.0, "offset": 0.0, "source": {}
 }  # fmt: skip
+# The crops that a model expects, of a detector that no machine has.
+CROPS = {
+    "detector": "heads.xml", "sha256": "0" * 64, "scale": 1.5, "shift": 0.25, "fit": "pad",
+    "source": {"images": 40, "top1_accuracy": 0.75},
+}  # fmt: skip
 
 LABELS = {
     "split": [

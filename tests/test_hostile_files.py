@@ -29,7 +29,7 @@ from animesion_jax.bundle import load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.images import read_image
 from animesion_jax.pretrained import google, torch_files
-from tests.hostile_seeds import CORPUS, bundle_tree, seeds
+from tests.hostile_seeds import CALIBRATION, CORPUS, CROPS, bundle_tree, seeds
 from tfds_builders.common.image_files import image_fault
 from tfds_builders.common.manual_data import relative_path
 from tfds_builders.common.released_labels import read_class_names, read_released_split
@@ -37,7 +37,7 @@ from tfds_builders.dafre.label_files import read_faces, read_tag_names
 from tfds_builders.moeimouto.face_files import ZipFaces
 
 FREE = 4 * 2**20  # bytes of memory that a reader may take for any file
-TREE = bundle_tree()
+TREE = bundle_tree() | {"calibration": CALIBRATION, "crops": CROPS}
 
 NAMES = st.sampled_from(["", "a", "a/b", "é\n", "\0", "0", "name", "params", "__msgpack_chunked_array__", "shape"])
 SCALARS = st.one_of(

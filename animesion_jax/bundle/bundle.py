@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import flax.linen as nn
 import numpy as np
 
 import animesion_jax
+from animesion_jax import hub
 from animesion_jax.bundle.checks import (
     checked_classes,
     checked_dict,
@@ -27,8 +29,8 @@ from animesion_jax.preprocessing import RESIZE, Margin
 
 # Numbers of a calibration that may be 0 or negative.
 MAY_BE_NEGATIVE = ("scale", "offset")
-# Largest scale or shift of a margin; far above any useful one.
-MAX_MARGIN = 100.0
+# Ranges of the numbers of a margin, far beyond useful ones.
+MARGINS = {"scale": (0.01, 100.0), "shift": (-100.0, 100.0)}
 
 
 @dataclass(frozen=True)
@@ -191,17 +193,17 @@ def _checked_bundle(tree: dict[str, Any]) -> Bundle:
 
 
 def _checked_crops(described: dict[str, Any]) -> Crops:
-    scale, shift, fit = (described[name] for name in Margin._fields)
-    for name, value in {"scale": scale, "shift": shift}.items():
-        if type(value) is not float or not np.isfinite(value) or abs(value) > MAX_MARGIN:
-            raise ValueError(f"the crops' {name} is {reprlib.repr(value)}; allowed: a number up to {MAX_MARGIN:g}")
-    if not scale > 0:
-        raise ValueError(f"the crops' scale is {scale}; allowed: above 0")
-    for name in ("detector", "sha256"):
-        if not isinstance(described[name], str):
-            raise ValueError(f"the crops' {name} is {reprlib.repr(described[name])}; allowed: a string")
-    margin = Margin(scale, shift, checked_fit(fit))
-    return Crops(described["detector"], described["sha256"], margin, checked_dict(described, "source"))
+    detector, sha256 = described["detector"], described["sha256"]
+    if not isinstance(detector, str) or not detector or not (hub.is_address(detector) or "/" not in detector):
+        raise ValueError(f"the crops' detector is {reprlib.repr(detector)}; allowed: an address or a file name")
+    if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise ValueError(f"the crops' sha256 is {reprlib.repr(sha256)}; allowed: 64 hexadecimal digits")
+    for name, (lowest, highest) in MARGINS.items():
+        value = described[name]
+        if type(value) is not float or not lowest <= value <= highest:
+            raise ValueError(f"the crops' {name} is {reprlib.repr(value)}; allowed: {lowest:g} to {highest:g}")
+    margin = Margin(described["scale"], described["shift"], checked_fit(described["fit"]))
+    return Crops(detector, sha256, margin, checked_dict(described, "source"))
 
 
 def _checked_calibration(described: dict[str, Any]) -> Calibration:

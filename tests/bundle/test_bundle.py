@@ -1,6 +1,7 @@
 """Reading bundles: valid, inconsistent, damaged and hostile ones."""
 
 import bisect
+import json
 import pwd
 import subprocess
 import sys
@@ -11,11 +12,12 @@ import msgpack
 import numpy as np
 import pytest
 
-from animesion_jax.bundle import load_bundle
+from animesion_jax.bundle import Crops, extend_bundle, load_bundle, metadata
 from animesion_jax.bundle.msgpack_reader import CHUNKED, MAX_CONTAINERS
 from animesion_jax.errors import InputError
+from animesion_jax.preprocessing import Margin
 from tests.conftest import ROOT
-from tests.hostile_seeds import CALIBRATION, bundle_tree
+from tests.hostile_seeds import CALIBRATION, CROPS, bundle_tree
 
 
 def _write(path, content):
@@ -167,6 +169,51 @@ def test_load_bundle_refuses_inconsistent_enrolled_characters(tmp_path, damage, 
     else:
         assert load_bundle(path).names == ("yui", "あかり", "mio")
         _refused(_write(tmp_path / "b.msgpack", bundle_tree() | {"enrolled": enrolled}), "no calibration")
+
+
+def test_bundle_keeps_its_crops_when_it_gets_other_parts(tmp_path):
+    path = str(tmp_path / "b.msgpack")
+    assert load_bundle(_write(tmp_path / "b.msgpack", bundle_tree())).crops is None
+    extend_bundle(path, path, crops=CROPS)
+    extend_bundle(path, path, calibration=CALIBRATION)
+    bundle = load_bundle(path)
+    assert bundle.crops == Crops("heads.xml", "0" * 64, Margin(1.5, 0.25, "pad"), CROPS["source"])
+    assert bundle.calibration.threshold == 0.6
+    assert json.loads(metadata(bundle, bundle.names)["crops"]) == {
+        "detector": "heads.xml", "sha256": "0" * 64, "scale": 1.5, "shift": 0.25, "fit": "pad"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ({"scale": 0.0}, "the crops' scale is 0.0; allowed: 0.01 to 100"),
+        ({"scale": -1.5}, "scale is -1.5"),
+        ({"scale": 1e9}, "scale is 1000000000.0"),
+        ({"scale": float("nan")}, "scale is nan"),
+        ({"scale": 1}, "scale is 1"),
+        ({"scale": True}, "scale is True"),
+        ({"shift": float("-inf")}, "shift is -inf; allowed: -100 to 100"),
+        ({"shift": "0"}, "shift is '0'"),
+        ({"fit": "crop"}, "fit is 'crop'; allowed: squash, pad"),
+        ({"fit": ["pad"]}, "fit is ['pad']"),
+        ({"detector": ""}, "detector is ''; allowed: an address or a file name"),
+        ({"detector": 3}, "detector is 3"),
+        ({"detector": "/home/me/heads.xml"}, "detector is '/home/me/heads.xml'"),
+        ({"detector": "file:///heads.xml"}, "detector is 'file:///heads.xml'"),
+        ({"sha256": "0" * 63}, "sha256 is '000"),
+        ({"sha256": None}, "sha256 is None; allowed: 64 hexadecimal digits"),
+        ({"source": []}, "'source' is list, not a dict"),
+    ],
+)
+def test_load_bundle_refuses_inconsistent_crops(tmp_path, damage, words):
+    _refused(_write(tmp_path / "b.msgpack", bundle_tree() | {"crops": CROPS | damage}), words)
+
+
+@pytest.mark.parametrize("part", CROPS)
+def test_load_bundle_refuses_incomplete_crops(tmp_path, part):
+    crops = {name: value for name, value in CROPS.items() if name != part}
+    _refused(_write(tmp_path / "b.msgpack", bundle_tree() | {"crops": crops}), part)
 
 
 def _array_ext(*parts):
