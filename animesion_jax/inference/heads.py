@@ -8,7 +8,7 @@ from PIL import Image
 
 from animesion_jax.bundle import Bundle
 from animesion_jax.detection import DEFAULT, Detector, load_detector
-from animesion_jax.errors import InputError
+from animesion_jax.errors import InputError, escape
 from animesion_jax.preprocessing import Box, Margin, crop, resize
 
 # The value of --detector that takes the bundle's detector.
@@ -56,8 +56,8 @@ class HeadFinder:
         return resize(self.crop(image, box), self._size, self.margin.fit)
 
 
-def head_finder(bundle: Bundle, detector: str = AUTO, min_confidence: float | None = None) -> HeadFinder:
-    """Returns the finder for a bundle's model, with the bundle's margin if it has one for this detector.
+def choose_detector(bundle: Bundle, detector: str = AUTO, min_confidence: float | None = None) -> Detector:
+    """Returns a detector.
 
     Args:
       bundle: of the model.
@@ -68,19 +68,26 @@ def head_finder(bundle: Bundle, detector: str = AUTO, min_confidence: float | No
     Raises:
       InputError: see `load_detector`; or the bundle's detector is a local file, of which it has the name only.
     """
-    crops = bundle.crops
     if detector == AUTO:
-        detector = crops.detector if crops else DEFAULT
-        if crops and "://" not in detector:
+        detector = bundle.crops.detector if bundle.crops else DEFAULT
+        if "://" not in detector:
             raise InputError(
                 f"the bundle's detector is the local file {detector}; give its path: --detector=FOLDER/{detector}"
             )
-    loaded = load_detector(detector, min_confidence)
-    if crops and crops.sha256 == loaded.sha256:
-        return HeadFinder(loaded, crops.margin, bundle.image_size)
-    known = f"it has one for {crops.detector}" if crops else "it has none"
+    return load_detector(detector, min_confidence)
+
+
+def head_finder(bundle: Bundle, detector: str = AUTO, min_confidence: float | None = None) -> HeadFinder:
+    """Returns the finder for a bundle's model, with the bundle's margin if it has one for this detector.
+
+    Arguments and errors are those of `choose_detector`.
+    """
+    chosen, crops = choose_detector(bundle, detector, min_confidence), bundle.crops
+    if crops and crops.sha256 == chosen.sha256:
+        return HeadFinder(chosen, crops.margin, bundle.image_size)
+    known = f"it has one for {escape(crops.detector)}, SHA-256 {crops.sha256[:8]}" if crops else "it has none"
     log.warning(
         "the bundle has no margin for %s (%s): the boxes are cut as they are, which may cost accuracy; find the margin "
-        "with animesion calibrate --detector=... --pictures=FOLDER", loaded.name, known,
+        "with animesion calibrate --detector=... --pictures=FOLDER", escape(chosen.name), known,
     )  # fmt: skip
-    return HeadFinder(loaded, Margin(1.0, 0.0, bundle.fit), bundle.image_size)
+    return HeadFinder(chosen, Margin(1.0, 0.0, bundle.fit), bundle.image_size)
