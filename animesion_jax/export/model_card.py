@@ -2,15 +2,20 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
+import jax
+
+from animesion_jax import hub
 from animesion_jax.bundle import Bundle
-from animesion_jax.errors import command, escape, shorten
+from animesion_jax.errors import command
+from animesion_jax.export.card_markdown import code, percent, plain, table
+from animesion_jax.inference.heads import AUTO
 from animesion_jax.preprocessing import FITS, RESIZE
 
-# Most characters that a card lists, and the longest name it shows.
-MAX_NAMES, MAX_NAME = 50, 80
+# Most characters that a card lists.
+MAX_NAMES = 50
 # Prefix of data sets of users' own folders.
 FOLDER = "folder/"
 CHOICES = {"best": "best by validation accuracy, ", "last": "last ones, "}
@@ -51,9 +56,10 @@ def write_card(bundle: Bundle, address: str, licence: str) -> str:
         *_metrics(bundle),
         *_unknown_characters(bundle),
         *_preparation(bundle),
+        *_whole_pictures(bundle, address),
         *_training(bundle),
         *_characters(bundle),
-        f"## Licence\n\n{_text(licence)}",
+        f"## Licence\n\n{plain(licence)}",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -91,17 +97,17 @@ def _header(bundle: Bundle, address: str, licence: str) -> str:
 
 
 def _summary(bundle: Bundle) -> str:
-    parameters = sum(array.size for array in _leaves(bundle.variables["params"]))
+    parameters = sum(array.size for array in jax.tree.leaves(bundle.variables["params"]))
     answers = ", or answers that it is unknown" if bundle.calibration else ""
     rows = {
         "model": f"`{bundle.description['name']}`, {parameters:,} parameters",
         "input": f"{bundle.image_size} x {bundle.image_size} pixels, one face",
         "characters": f"{len(bundle.names):,}",
-        "data set": _text(_dataset(bundle)) or "not recorded",
+        "data set": plain(_dataset(bundle)) or "not recorded",
     }
     if bundle.origin:
-        rows["made from"] = ", ".join(f"{key} {_code(value)}" for key, value in bundle.origin.items())
-    return f"Names the anime character on an image of a face{answers}.\n\n{_table(('', ''), list(rows.items()))}"
+        rows["made from"] = ", ".join(f"{key} {code(value)}" for key, value in bundle.origin.items())
+    return f"Names the anime character on an image of a face{answers}.\n\n{table(('', ''), list(rows.items()))}"
 
 
 def _usage(bundle: Bundle, address: str) -> Iterator[str]:
@@ -113,13 +119,13 @@ def _usage(bundle: Bundle, address: str) -> Iterator[str]:
     if bundle.calibration:
         python += '\nprint("unknown" if recognizer.is_unknown(ranked) else "known")'
     version = bundle.training.get("animesion_jax", "")
-    yield f"## Use it\n\nThe Python package `animesion_jax` reads the file (written by version {_text(version)})."
+    yield f"## Use it\n\nThe Python package `animesion_jax` reads the file (written by version {plain(version)})."
     yield f"```python\n{python}\n```"
     yield f"On the command line:\n\n```\n{command('predict', 'face.png', bundle=address)}\n```"
     convert = command("export", bundle=address, format="onnx", preprocessing="inside", output="bundle.onnx")
     yield f"In ONNX Runtime, after a conversion that needs the extra `[onnx]`:\n\n```\n{convert}\n```"
-    code = "\n".join([OPEN_ONNX, *([PAD] if bundle.fit == "pad" else []), RUN_ONNX])
-    yield f"```python\n{code}\n```"
+    program = "\n".join([OPEN_ONNX, *([PAD] if bundle.fit == "pad" else []), RUN_ONNX])
+    yield f"```python\n{program}\n```"
 
 
 def _metrics(bundle: Bundle) -> Iterator[str]:
@@ -129,16 +135,16 @@ def _metrics(bundle: Bundle) -> Iterator[str]:
         return
     rows = [
         (
-            f"{_code(split)}", f"{figures.get('examples', 0):,}",
-            *(_percent(figures[key]) if key in figures else "" for key in TITLES),
+            f"{code(split)}", f"{figures.get('examples', 0):,}",
+            *(percent(figures[key]) if key in figures else "" for key in TITLES),
             f"{figures['loss']:.3f}" if "loss" in figures else "",
         )
         for split, figures in evaluations
     ]  # fmt: skip
     seed = _config(bundle).get("seed")
     of = "" if seed is None else f", of one training run with seed {seed}"
-    yield f"## Metrics\n\nOn {_code(_dataset(bundle))}{of}:"
-    yield _table(("split", "images", *TITLES.values(), "loss"), rows)
+    yield f"## Metrics\n\nOn {code(_dataset(bundle))}{of}:"
+    yield table(("split", "images", *TITLES.values(), "loss"), rows)
     if bundle.enrolled:
         yield "The enrolled characters were added after these measurements."
 
@@ -151,15 +157,15 @@ def _unknown_characters(bundle: Bundle) -> Iterator[str]:
     source = {key: value for key, value in calibration.source.items() if isinstance(value, int | float | str)}
     rows = [("temperature", f"{calibration.temperature:.3f}"), ("threshold", f"{calibration.threshold:.4f}")]
     if isinstance(source.get("false_reject_rate"), float):
-        rows.append(("false reject rate", f"{_percent(source['false_reject_rate'])} of images of known characters"))
-    rows.append(("false accept rate", f"{_percent(calibration.false_accept_rate)} of images of unknown characters"))
-    on = f"{source.get('images', 'unrecorded')} images of {_code(str(source.get('split', 'no split')))}"
+        rows.append(("false reject rate", f"{percent(source['false_reject_rate'])} of images of known characters"))
+    rows.append(("false accept rate", f"{percent(calibration.false_accept_rate)} of images of unknown characters"))
+    on = f"{source.get('images', 'unrecorded')} images of {code(str(source.get('split', 'no split')))}"
     unknown = source.get("unknown_images") or 0
     impostors = (
         f"{unknown} images of unknown characters" if unknown else "the same images, each without its own character"
     )
     yield "## Unknown characters\n\nBelow the threshold, the answer is that the character is unknown."
-    yield _table(("", ""), rows)
+    yield table(("", ""), rows)
     yield f"Measured on {on}; the unknown characters were {impostors}."
 
 
@@ -171,40 +177,56 @@ def _preparation(bundle: Bundle) -> Iterator[str]:
         ("mean", ", ".join(f"{value:g}" for value in bundle.mean)),
         ("std", ", ".join(f"{value:g}" for value in bundle.std)),
     ]
-    yield f"## Preprocessing\n\nThe Python package does this.\n\n{_table(('', ''), rows)}"
+    yield f"## Preprocessing\n\nThe Python package does this.\n\n{table(('', ''), rows)}"
     yield "The ONNX example resizes with Pillow, which rounds twice: some pixels differ by 1 of 255 levels."
+
+
+def _whole_pictures(bundle: Bundle, address: str) -> Iterator[str]:
+    crops = bundle.crops
+    if crops is None:
+        return
+    # The name of a local file is all that a bundle knows of it.
+    detector = AUTO if hub.is_address(crops.detector) else "DETECTOR"
+    rows = [
+        ("detector", code(crops.detector)),
+        ("its SHA-256", code(crops.sha256)),
+        ("scale", f"{crops.margin.scale:g} times the sides of the detector's box"),
+        ("shift", f"{crops.margin.shift:g} heights of the box, upwards"),
+        ("fit", FITS[crops.margin.fit]),
+    ]
+    yield "## Whole pictures\n\nA detector finds the heads on a picture; this model names the crop around each."
+    yield f"```\n{command('predict', 'picture.jpg', bundle=address, detector=detector)}\n```"
+    yield table(("", ""), rows)
 
 
 def _training(bundle: Bundle) -> Iterator[str]:
     training, config = bundle.training, _config(bundle)
-    images = [f"{count:,} of {_code(split)}" for split, count in training.get("images", {}).items()]
+    images = [f"{count:,} of {code(split)}" for split, count in training.get("images", {}).items()]
     start = dict(training.get("pretrained", {}))
     # A warning is a sentence, longer than the names that a card shows.
     warning = re.sub(r"[^\w .,:;%'/-]", "_", str(start.pop("note", "")))
-    start = ", ".join(
-        [*(f"{_text(key)} {_code(str(value))}" for key, value in start.items()), *filter(None, [warning])]
-    )
+    start = ", ".join([*(f"{plain(key)} {code(str(value))}" for key, value in start.items()), *filter(None, [warning])])
     rows = [
-        ("data set", _text(_dataset(bundle))),
+        ("data set", plain(_dataset(bundle))),
         ("images", ", ".join(images)),
         ("started from", start or ("random weights" if config else "")),
         ("weights", f"{CHOICES.get(training.get('weights'), '')}after {training.get('step', 0):,} updates"),
         ("seed", str(config.get("seed", ""))),
-        ("JAX", _text(training.get("jax", ""))),
+        ("JAX", plain(training.get("jax", ""))),
     ]
-    yield f"## Training\n\n{_table(('', ''), [row for row in rows if row[1]])}"
+    yield f"## Training\n\n{table(('', ''), [row for row in rows if row[1]])}"
     if config:
         recipe = json.dumps(config, indent=2).replace("`", "\\u0060")
         yield f"<details><summary>Every field of the recipe</summary>\n\n```json\n{recipe}\n```\n\n</details>"
 
 
 def _characters(bundle: Bundle) -> Iterator[str]:
-    shown = ", ".join(map(_text, bundle.names[:MAX_NAMES]))
+    shown = ", ".join(map(plain, bundle.names[:MAX_NAMES]))
     more = len(bundle.names) - MAX_NAMES
     yield f"## Characters\n\n{shown}{f' and {more:,} more, which the bundle lists' if more > 0 else ''}."
     if bundle.enrolled:
         counted = zip(bundle.enrolled.names[:MAX_NAMES], bundle.enrolled.counts, strict=False)
-        enrolled = ", ".join(f"{_text(name)} ({count})" for name, count in counted)
+        enrolled = ", ".join(f"{plain(name)} ({count})" for name, count in counted)
         yield f"Enrolled after training, with their number of images: {enrolled}."
 
 
@@ -225,26 +247,3 @@ def _config(bundle: Bundle) -> dict[str, Any]:
 
 def _dataset(bundle: Bundle) -> str:
     return bundle.training.get("dataset", "")
-
-
-def _leaves(tree: dict[str, Any]) -> Iterator[Any]:
-    for value in tree.values():
-        yield from _leaves(value) if isinstance(value, dict) else [value]
-
-
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in (titles, ["---"] * len(titles), *rows))
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _text(text: str) -> str:
-    """Returns a text of a bundle as one line of Markdown without markup."""
-    return re.sub(r"([\\`*_{}\[\]<>#|!$~&])", r"\\\1", shorten(escape(text), MAX_NAME))
-
-
-def _code(text: str) -> str:
-    """Returns a text of a bundle as code in Markdown, also for a cell of a table."""
-    return f"`{re.sub('[`|]', '_', shorten(escape(text), MAX_NAME))}`"

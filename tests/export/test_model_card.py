@@ -11,7 +11,7 @@ from animesion_jax.errors import escape
 from animesion_jax.export.model_card import MAX_NAMES, write_card
 from animesion_jax.models import abstract_variables, create_model
 from animesion_jax.pretrained.published import NAMED
-from tests.hostile_seeds import CALIBRATION, bundle_tree
+from tests.hostile_seeds import CALIBRATION, CROPS, bundle_tree
 
 
 def _card(tree):
@@ -41,6 +41,15 @@ def test_card_shows_the_warning_of_the_weights_whole():
     assert f"`wd_vit_b16`, {note} _b__ |" in text
 
 
+@pytest.mark.parametrize(("detector", "argument"), [("heads.xml", "DETECTOR"), ("hf://them/heads/m.onnx", "auto")])
+def test_card_shows_how_heads_are_cut_out_of_whole_pictures(detector, argument):
+    assert "Whole pictures" not in _card(bundle_tree())[1]
+    _, text = _card(bundle_tree() | {"crops": CROPS | {"detector": detector}})
+    assert f"\nanimesion predict --bundle=hf://me/toy@v1 --detector={argument} picture.jpg\n" in text
+    assert f"| detector | `{detector}` |\n| its SHA-256 | `{'0' * 64}` |\n" in text
+    assert "| scale | 1.5 times" in text and "| shift | 0.25 heights" in text and "white square |" in text
+
+
 NAMES = [
     "<script>x</script>",
     "a|b",
@@ -59,6 +68,7 @@ NAMES = [
 def _named(name):
     tree = bundle_tree()
     tree["classes"][0] = tree["training"]["dataset"] = name
+    tree["crops"] = CROPS | {"detector": name.replace("/", "")}
     tree["training"] |= {"images": {name: 3}, "config": {"dataset": name}, "metrics": {"top1_accuracy": 0.5}}
     return tree
 
