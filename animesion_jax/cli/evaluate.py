@@ -1,19 +1,16 @@
 """The command `evaluate`."""
 
 import json
-import logging
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 
 from animesion_jax.cli.flags import add_process_flags, add_run_flags, join_processes, make_parser, use_utf8_output
-from animesion_jax.errors import InputError, command, escape
+from animesion_jax.cli.labelled_folder import find_labelled_images
+from animesion_jax.errors import InputError, command
 from animesion_jax.files import check_output, expand_home, write_whole
 
 # Flags for --workdir only.
 OF_A_RUN = ("weights", "split", "data_dir", "distributed")
-
-log = logging.getLogger("animesion_jax")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -78,7 +75,7 @@ def _evaluate_bundle(args: Namespace) -> int:
     from animesion_jax.metrics import summarize, to_csv
 
     output = check_output(args.output, "per_class.csv") if args.output else None
-    images = _find_images(args)
+    images = find_labelled_images(args.folder, lambda folder: command("evaluate", folder, bundle=args.bundle))
     bundle = load_bundle(args.bundle)
     result, by_class = evaluate(bundle, images)
     if output:
@@ -86,31 +83,3 @@ def _evaluate_bundle(args: Namespace) -> int:
         result |= {"macro_accuracy": summarize(by_class)["macro_accuracy"], "per_class": str(output)}
     print(json.dumps({"folder": expand_home(args.folder), **result}, ensure_ascii=False))
     return 1 if result["unreadable"] else 0
-
-
-def _find_images(args: Namespace) -> list[tuple[Path, str]]:
-    """Returns the images of the folder, each with the name of its character's folder."""
-    from animesion_jax.images import describe, formats
-    from tfds_builders.folder.layout import read_layout
-
-    layout = read_layout(Path(expand_home(args.folder)))
-    if not layout.images:
-        others = f" (left out: {describe(layout.left_out)})" if layout.left_out else ""
-        raise InputError(
-            f"{args.folder} has no images in folders of characters{others}; allowed: files of {', '.join(formats())}"
-        )
-    if layout.has_splits:
-        splits = {image.split: image.name.partition("/")[0] for image in layout.images}
-        chosen = Path(args.folder, splits.get("test") or splits.get("validation") or splits["train"])
-        raise InputError(
-            f"{args.folder} has the splits {', '.join(splits.values())}; evaluate one of them: "
-            f"{command('evaluate', str(chosen), bundle=args.bundle)}"
-        )
-    if layout.loose:
-        log.warning(
-            "left out: %d images that are in no character's folder, such as %s",
-            len(layout.loose), escape(layout.loose[0]),
-        )  # fmt: skip
-    if layout.left_out:
-        log.info("left out: %s", describe(layout.left_out))
-    return [(image.path, image.character) for image in layout.images]

@@ -83,18 +83,10 @@ def evaluate(bundle: Bundle, images: Sequence[tuple[Path, str]]) -> tuple[dict[s
     Raises:
       InputError: no folder is named after a character, or none of these folders' images can be read.
     """
-    counts = Counter(folder for _, folder in images)
-    class_ids = match_names(counts, bundle.names)
-    unknown = {folder: counts[folder] for folder in sorted(counts) if folder not in class_ids}
-    if not class_ids:
-        raise InputError(_nothing_known(bundle, unknown, images))
-    if unknown:
-        effect = (
-            "count as unknown characters" if bundle.calibration else "are left out, since the bundle has no calibration"
-        )
-        log.warning(
-            "folders of characters that are not in the bundle %s: %s", effect, escape(_describe(bundle, unknown))
-        )
+    effect = (
+        "count as unknown characters" if bundle.calibration else "are left out, since the bundle has no calibration"
+    )
+    class_ids, unknown = match_folders(bundle, images, effect)
     labelled = [(file, class_ids.get(folder, UNKNOWN_ID)) for file, folder in images]
     if bundle.calibration is None:
         labelled = [(file, label) for file, label in labelled if label != UNKNOWN_ID]
@@ -117,6 +109,33 @@ def evaluate(bundle: Bundle, images: Sequence[tuple[Path, str]]) -> tuple[dict[s
     return described, count_by_class(labels.astype(int), predicted.astype(int), ranks, train_images)
 
 
+def match_folders(
+    bundle: Bundle, images: Sequence[tuple[Path, str]], effect: str
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Returns the class id of each folder that is named after a character, and the number of images in each other one.
+
+    Logs a warning about the other folders.
+
+    Args:
+      bundle: its enrolled characters count as known.
+      images: files, each with the name of its character's folder.
+      effect: ends "folders of characters that are not in the bundle ...".
+
+    Raises:
+      InputError: no folder is named after a character.
+    """
+    counts = Counter(folder for _, folder in images)
+    class_ids = match_names(counts, bundle.names)
+    unknown = {folder: counts[folder] for folder in sorted(counts) if folder not in class_ids}
+    if not class_ids:
+        raise InputError(_nothing_known(bundle, unknown, images))
+    if unknown:
+        log.warning(
+            "folders of characters that are not in the bundle %s: %s", effect, escape(_describe(bundle, unknown))
+        )
+    return class_ids, unknown
+
+
 def _describe(bundle: Bundle, unknown: dict[str, int]) -> str:
     """Returns the first folders of unknown characters with their numbers of images and the nearest known names."""
     by_form = {_caseless(name): name for name in bundle.names}
@@ -131,7 +150,7 @@ def _nothing_known(bundle: Bundle, unknown: dict[str, int], images: Sequence[tup
     """Returns the error message if no folder is named after a known character."""
     parents = {file.parent.name: file.parent.parent for file, _ in images}
     deeper = sorted(match_names(parents, bundle.names))
-    hint = f"; {parents[deeper[0]]} has such folders; evaluate that folder" if deeper else ""
+    hint = f"; {parents[deeper[0]]} has such folders; give that folder" if deeper else ""
     found = _describe(bundle, unknown)
     return (
         f"no folder is named after a character of the bundle; found: {found}; allowed: {join_some(bundle.names)}{hint}"

@@ -162,7 +162,7 @@ def test_refuses_folders_without_images_of_known_characters(tmp_path, capsys):
     assert _line(capsys, *flags).endswith("'yuu' (images: 1, did you mean yui?); allowed: yui, あかり, Re:ガール")
     (root / "yuu" / "あかり").mkdir()
     (root / "yuu" / "a.png").rename(root / "yuu" / "あかり" / "a.png")
-    assert _line(capsys, *flags).endswith(f"; {root / 'yuu'} has such folders; evaluate that folder")
+    assert _line(capsys, *flags).endswith(f"; {root / 'yuu'} has such folders; give that folder")
     (root / "yuu" / "あかり").rename(root / "yuu" / "inner")
     (root / "yuu").rename(root / "yui")
     assert main(["animesion", "evaluate", *map(str, flags)]) == 2
@@ -172,7 +172,7 @@ def test_refuses_folders_without_images_of_known_characters(tmp_path, capsys):
         Image.new("RGB", (9, 7)).save(root / split / "yui" / "a.png")
     shutil.rmtree(root / "yui")
     message = _line(capsys, *flags)
-    assert "has the splits Train, val; evaluate one of them" in message
+    assert "has the splits Train, val; give one of them" in message
     assert message.endswith(f"evaluate --bundle={bundle} {shlex.quote(str(root / 'val'))}")
     assert "holds no folder" in _line(capsys, f"--bundle={bundle}", root / "val" / "yui")
 
