@@ -169,3 +169,14 @@ def add_calibration_flags(parser: Parser) -> None:
         "each compared with the other characters only",
     )
     parser.add_argument("--data_dir", help="folder of the data set; default: the folder used in training")
+
+
+def add_detector_flags(parser: Parser) -> None:
+    """Adds --detector and --min_confidence, for commands that read whole pictures."""
+    parser.add_argument(
+        "--detector",
+        help="finds the heads on whole pictures: a file or an address of *.onnx or *.xml, or auto for the bundle's",
+    )
+    parser.add_argument(
+        "--min_confidence", type=float, help="leave out heads below this, 0 to 1; default: the detector's own threshold"
+    )
