@@ -85,6 +85,10 @@ class Crops:
     margin: Margin
     source: dict[str, Any]
 
+    def to_tree(self) -> dict[str, Any]:
+        """Returns the part "crops" of a bundle's tree."""
+        return {"detector": self.detector, "sha256": self.sha256, **self.margin._asdict(), "source": self.source}
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -159,8 +163,7 @@ def metadata(bundle: Bundle, names: Sequence[str]) -> dict[str, str]:
     if bundle.calibration:
         described["calibration"] = {name: getattr(bundle.calibration, name) for name in ("temperature", "threshold")}
     if bundle.crops:
-        crops = bundle.crops
-        described["crops"] = {"detector": crops.detector, "sha256": crops.sha256, **crops.margin._asdict()}
+        described["crops"] = {name: value for name, value in bundle.crops.to_tree().items() if name != "source"}
     return {key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in described.items()}
 
 

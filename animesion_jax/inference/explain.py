@@ -1,8 +1,6 @@
 """Heat maps of a classifier's evidence: attention rollout for transformers, Grad-CAM for convolutional networks."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -13,14 +11,10 @@ from PIL import Image
 from scipy.interpolate import CubicSpline
 
 from animesion_jax.bundle import Bundle
-from animesion_jax.errors import InputError
-from animesion_jax.files import local_path, replacing
-from animesion_jax.images import EXPLAINED, read_image
 from animesion_jax.inference.forward import apply_to_pixels, character_logits
-from animesion_jax.inference.named_files import RefusedName, writing
 from animesion_jax.models import Rollout, family_of
 from animesion_jax.models.kernels.attention import DotProduct
-from animesion_jax.preprocessing import canvas, resize
+from animesion_jax.preprocessing import canvas
 
 # Every 17th of the 256 colours of Turbo (Mikhailov, 2019, "Turbo, An Improved Rainbow Colormap for Visualization").
 TURBO = (
@@ -182,67 +176,3 @@ def overlay(image: Image.Image, heat: np.ndarray, fit: str) -> Image.Image:
     opacity = OPACITY * heat[..., None]
     blended = (1 - opacity) * np.asarray(image, np.float32) + opacity * colour(heat)
     return Image.fromarray(np.rint(blended).astype(np.uint8))
-
-
-def explain_files(
-    explainer: Explainer, files: Sequence[Path], class_name: str | None = None, output: str | None = None
-) -> Iterator[dict[str, Any]]:
-    """Writes an overlay of each file; yields {"path", "overlay", "class", "probability"} or {"path", "error"}.
-
-    Args:
-      explainer: of a bundle.
-      files: images; the overlay of face.jpg is face.jpg.explained.png. If it is too long, the image has an error.
-      class_name: character of the map; None for the likeliest of each image.
-      output: folder of the overlays; None to write each beside its image.
-
-    Raises:
-      InputError: unknown character, a character for a transformer, two overlays with one name, or a folder that cannot
-        be written to.
-    """
-    bundle = explainer.bundle
-    class_id = _class_id(explainer, class_name)
-    folder = local_path(output) if output else None
-    targets = [(folder or file.parent) / f"{file.name}{EXPLAINED}" for file in files]
-    target, times = Counter(targets).most_common(1)[0]
-    if times > 1:
-        raise InputError(f"{times} images have the same overlay {target}; allowed: different names, or no --output")
-    for file, target in zip(files, targets, strict=True):
-        try:
-            image = read_image(file)
-        except InputError as error:
-            yield {"path": str(file), "error": str(error)}
-            continue
-        probabilities, heat = explainer.explain(resize(image, bundle.image_size, bundle.fit), class_id)
-        named = int(probabilities.argmax()) if class_id is None else class_id
-        try:
-            _save(overlay(image, heat, bundle.fit), target)
-        except RefusedName as error:
-            yield {"path": str(file), "error": str(error)}
-            continue
-        yield {
-            "path": str(file),
-            "overlay": str(target),
-            "class": bundle.names[named],
-            "probability": float(probabilities[named]),
-        }
-
-
-def _save(drawn: Image.Image, target: Path) -> None:
-    with writing(target, "--output=FOLDER"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as fresh:
-            drawn.save(fresh, format="PNG")
-
-
-def _class_id(explainer: Explainer, name: str | None) -> int | None:
-    if name is None:
-        return None
-    names = explainer.bundle.names
-    if explainer.uses_attention:
-        raise InputError(
-            f"--class_name={name}: the model is a transformer, and attention is the same for every class; allowed: no "
-            "--class_name"
-        )
-    if name not in names:
-        raise InputError(f"unknown character '{name}'; allowed: {', '.join(names[:10])}{' ...' * (len(names) > 10)}")
-    return names.index(name)

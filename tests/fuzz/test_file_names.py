@@ -21,7 +21,8 @@ from PIL import Image
 from animesion_jax.bundle import Bundle, build_bundle, load_bundle
 from animesion_jax.errors import InputError, escape
 from animesion_jax.inference import enroll, recognizer
-from animesion_jax.inference.explain import Explainer, explain_files
+from animesion_jax.inference.explain import Explainer
+from animesion_jax.inference.overlays import explain_files
 from animesion_jax.inference.recognizer import Recognizer
 from animesion_jax.main import main
 from tests.fuzz import fuzz

@@ -15,7 +15,8 @@ from PIL import Image
 from animesion_jax.bundle import Bundle, load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.images import find_images
-from animesion_jax.inference.explain import Explainer, colour, explain_files, grad_cam, overlay, rollout
+from animesion_jax.inference.explain import Explainer, colour, grad_cam, overlay, rollout
+from animesion_jax.inference.overlays import explain_files
 from animesion_jax.main import main
 from animesion_jax.models import FAMILIES, abstract_variables, create_model, family_of, init_variables
 from animesion_jax.models.kernels import attention

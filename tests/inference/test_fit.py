@@ -17,7 +17,8 @@ from animesion_jax.data.eval_data import EvalData
 from animesion_jax.data.train_data import TrainData
 from animesion_jax.export.calibrate import calibrate
 from animesion_jax.inference.evaluate import evaluate as evaluate_bundle
-from animesion_jax.inference.explain import Explainer, colour, explain_files, overlay
+from animesion_jax.inference.explain import Explainer, colour, overlay
+from animesion_jax.inference.overlays import explain_files
 from animesion_jax.inference.recognizer import Recognizer
 from animesion_jax.preprocessing import resize
 from animesion_jax.training.evaluate import evaluate as evaluate_run
