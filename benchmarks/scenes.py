@@ -4,7 +4,7 @@ python -m benchmarks.scenes split FOLDER --output=faces
 animesion --config=folder:resnet18 --config.folder=faces --config.image_size=64 --config.crop_margin=8 \
     --config.epochs=22 --config.label_smoothing=0.1 --config.augment.erasing=0.25 --config.mixup=0.2 --workdir=RUN
 animesion export --workdir=RUN --output=faces.msgpack
-python -m benchmarks.scenes compose faces/validation --textures=faces/train --scenes=1500 --heads=1 --output=single
+python -m benchmarks.scenes compose faces/validation --textures=faces/train --scenes=500 --heads=1 --output=single
 animesion calibrate --bundle=faces.msgpack --detector=D --pictures=single --output=margin.msgpack
 python -m benchmarks.scenes compose faces/test --textures=faces/train --scenes=1000 --heads=6 --output=scenes
 python -m benchmarks.scenes measure scenes --detector=D --bundle=faces.msgpack --bundle=margin.msgpack
