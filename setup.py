@@ -48,7 +48,7 @@ EXTRAS = {
     "detect": ["onnxruntime>=1.23", "opencv-python-headless>=4.10,<5"],
     "gcs": ["gcsfs>=2025.5"],
     "heic": ["pillow-heif>=1.1"],
-    "onnx": ["onnx>=1.19"],
+    "onnx": ["onnx>=1.19", "onnxruntime>=1.23"],
     "parquet": ["pyarrow>=22"],
     "serve": ["gradio>=6.31"],
     "train": TRAIN,

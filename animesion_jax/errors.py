@@ -20,7 +20,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     # gradio and the packages of its server.
     "serve": ("gradio", "fastapi", "starlette", "uvicorn"),
     "detect": ("cv2", "onnxruntime"),
-    "onnx": ("onnx",),
+    "onnx": ("onnx", "onnxruntime"),
     "heic": ("pillow_heif",),
     "parquet": ("pyarrow",),
     "gcs": ("gcsfs",),

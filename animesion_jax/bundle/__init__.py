@@ -1,7 +1,8 @@
 """The bundle: one msgpack file with a model, its preprocessing, its class names and their origin."""
 
-from animesion_jax.bundle.bundle import Bundle, Calibration, Crops, Enrolled, build_bundle, metadata
-from animesion_jax.bundle.files import ENDING, FORMAT, VERSION, extend_bundle, load_bundle, write_bundle
+from animesion_jax.bundle.bundle import Bundle, Calibration, Crops, Enrolled, build_bundle
+from animesion_jax.bundle.described import Described, metadata, read_metadata
+from animesion_jax.bundle.files import ENDING, FORMAT, VERSION, extend_bundle, is_onnx, load_bundle, write_bundle
 from animesion_jax.bundle.updating import updating
 
 __all__ = [
@@ -11,11 +12,14 @@ __all__ = [
     "Bundle",
     "Calibration",
     "Crops",
+    "Described",
     "Enrolled",
     "build_bundle",
     "extend_bundle",
+    "is_onnx",
     "load_bundle",
     "metadata",
+    "read_metadata",
     "updating",
     "write_bundle",
 ]

@@ -1,17 +1,14 @@
 """The parts of a bundle, and the checks that they fit together."""
 
 import dataclasses
-import json
 import re
 import reprlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
 import numpy as np
 
-import animesion_jax
 from animesion_jax import hub
 from animesion_jax.bundle.checks import (
     checked_classes,
@@ -19,13 +16,14 @@ from animesion_jax.bundle.checks import (
     checked_fit,
     checked_image_size,
     checked_origin,
+    checked_statistics,
     checked_training,
     checked_variables,
     is_exactly,
 )
 from animesion_jax.errors import InputError, first_line
 from animesion_jax.models import HEAD, abstract_variables, create_model
-from animesion_jax.preprocessing import RESIZE, Margin
+from animesion_jax.preprocessing import Margin
 
 # Numbers of a calibration that may be 0 or negative.
 MAY_BE_NEGATIVE = ("scale", "offset")
@@ -131,40 +129,14 @@ class Bundle:
         return self.classes + (self.enrolled.names if self.enrolled else ())
 
     @property
+    def threshold(self) -> float | None:
+        """The threshold of the calibration; None without one."""
+        return self.calibration.threshold if self.calibration else None
+
+    @property
     def num_features(self) -> int:
         """The length of an embedding."""
         return self.variables["params"][HEAD]["kernel"].shape[0]
-
-
-def metadata(bundle: Bundle, names: Sequence[str]) -> dict[str, str]:
-    """Returns the metadata that other formats store beside the weights, each value as JSON.
-
-    Args:
-      bundle: source of the weights.
-      names: names of the outputs, in order.
-    """
-    described = {
-        "animesion_jax": animesion_jax.__version__,
-        "classes": names,
-        "model": bundle.description,
-        "preprocessing": {
-            "size": bundle.image_size,
-            "fit": bundle.fit,
-            "resize": RESIZE,
-            "scale": "pixels / 255",
-            "mean": bundle.mean,
-            "std": bundle.std,
-            "channels": "RGB",
-        },
-        "training": bundle.training,
-    }
-    if bundle.origin:
-        described["origin"] = bundle.origin
-    if bundle.calibration:
-        described["calibration"] = {name: getattr(bundle.calibration, name) for name in ("temperature", "threshold")}
-    if bundle.crops:
-        described["crops"] = {name: value for name, value in bundle.crops.to_tree().items() if name != "source"}
-    return {key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in described.items()}
 
 
 def build_bundle(path: str, tree: dict[str, Any]) -> Bundle:
@@ -181,9 +153,7 @@ def _checked_bundle(tree: dict[str, Any]) -> Bundle:
     size = checked_image_size(described, len(classes))
     if not is_exactly(preprocessing["size"], size):
         raise ValueError(f"preprocessing to {reprlib.repr(preprocessing['size'])} px for a model of {size} px")
-    mean, std = (tuple(float(value) for value in preprocessing[name]) for name in ("mean", "std"))
-    if len(mean) != 3 or len(std) != 3 or not np.isfinite([mean, std]).all() or min(std) <= 0:
-        raise ValueError(f"mean {mean} and std {std}; allowed: three finite numbers each, std above 0")
+    mean, std = checked_statistics(preprocessing)
     fit = checked_fit(preprocessing.get("fit"))
     model = create_model(**described)
     variables = checked_variables(abstract_variables(model, size), checked_dict(tree, "variables"))
@@ -191,11 +161,12 @@ def _checked_bundle(tree: dict[str, Any]) -> Bundle:
     bundle = Bundle(model, variables, classes, size, mean, std, training, described, fit=fit, origin=origin)
     calibration = _checked_calibration(checked_dict(tree, "calibration")) if "calibration" in tree else None
     enrolled = _checked_enrolled(checked_dict(tree, "enrolled"), bundle, calibration) if "enrolled" in tree else None
-    crops = _checked_crops(checked_dict(tree, "crops")) if "crops" in tree else None
+    crops = checked_crops(checked_dict(tree, "crops")) if "crops" in tree else None
     return dataclasses.replace(bundle, calibration=calibration, enrolled=enrolled, crops=crops)
 
 
-def _checked_crops(described: dict[str, Any]) -> Crops:
+def checked_crops(described: dict[str, Any]) -> Crops:
+    """Returns the crops of `Crops.to_tree`; ValueError or KeyError for another content."""
     detector, sha256 = described["detector"], described["sha256"]
     if not isinstance(detector, str) or not detector or not (hub.is_address(detector) or "/" not in detector):
         raise ValueError(f"the crops' detector is {reprlib.repr(detector)}; allowed: an address or a file name")

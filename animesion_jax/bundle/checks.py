@@ -85,6 +85,14 @@ def checked_fit(fit: Any) -> str:
     return fit
 
 
+def checked_statistics(preprocessing: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and std; ValueError if they are not three finite numbers each, std above 0."""
+    mean, std = (tuple(float(value) for value in preprocessing[name]) for name in ("mean", "std"))
+    if len(mean) != 3 or len(std) != 3 or not np.isfinite([mean, std]).all() or min(std) <= 0:
+        raise ValueError(f"mean {mean} and std {std}; allowed: three finite numbers each, std above 0")
+    return mean, std
+
+
 def checked_variables(expected: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
     """Returns the variables; ValueError for other names, shapes or dtypes than expected, or non-finite values."""
     wanted, found = traverse_util.flatten_dict(expected), traverse_util.flatten_dict(variables, keep_empty_nodes=True)

@@ -17,6 +17,13 @@ from animesion_jax.files import expand_home, size, write_whole
 FORMAT = "animesion"
 VERSION = 1
 ENDING = ".msgpack"
+ONNX_ENDING = ".onnx"
+
+
+def is_onnx(path: str) -> bool:
+    """Returns whether a path or an address ends in *.onnx."""
+    name = hub.file_name(path) if hub.is_address(path) else path
+    return name.lower().endswith(ONNX_ENDING)
 
 
 def write_bundle(tree: dict[str, Any], output: str) -> epath.Path:
@@ -65,6 +72,11 @@ class _Hashing:
 def _read_file(path: str) -> dict[str, Any]:
     """Returns the tree in a bundle's file, with the file's origin if it is remote; checks format and version only."""
     hub.check_scheme(path)
+    if is_onnx(path):
+        raise InputError(
+            f"{path} is an ONNX file, which only predict and animesion_jax.load read; give the msgpack bundle that it "
+            "was exported from"
+        )
     origin, local = {}, path
     if path.startswith("gs://"):
         origin = {"address": path}

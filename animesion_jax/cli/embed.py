@@ -27,15 +27,17 @@ def main(argv: Sequence[str]) -> int:
     import numpy as np
     from tqdm import tqdm
 
+    from animesion_jax.bundle import load_bundle
     from animesion_jax.errors import InputError, escape
     from animesion_jax.images import find_images
     from animesion_jax.inference.embeddings import check_output, embed, save_embeddings
     from animesion_jax.inference.heads import head_finder
-    from animesion_jax.inference.recognizer import load
+    from animesion_jax.inference.recognizer import Recognizer
 
     path = check_output(args.output)
     files = find_images(args.images)
-    recognizer = load(args.bundle, args.batch_size if args.detector else min(args.batch_size, len(files)))
+    batch_size = args.batch_size if args.detector else min(args.batch_size, len(files))
+    recognizer = Recognizer(load_bundle(args.bundle), batch_size)
     finder = head_finder(recognizer.bundle, args.detector, args.min_confidence) if args.detector else None
     names, heads, unreadable, without = [], [], 0, 0
     embeddings = [np.zeros((0, recognizer.bundle.num_features), np.float32)]

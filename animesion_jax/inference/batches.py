@@ -49,18 +49,25 @@ class _Waiting:
 
 
 def apply_to_crops(
-    function: Function, files: Sequence[Path], cut: Callable[[Path], Cut], size: int, batch_size: int, ahead: int
+    function: Function,
+    files: Sequence[Path],
+    cut: Callable[[Path], Cut],
+    size: int,
+    batch_size: int,
+    ahead: int,
+    *,
+    pad: bool = True,
 ) -> Iterator[tuple[Path, Any, list[np.ndarray]]]:
     """Yields each file in order with `Cut.about` and the function's outputs for the crops of the file.
 
     Args:
-      function: maps (batch_size, size, size, 3) uint8 to (batch_size, ...). Zeros fill up a batch, so that the function
-        is compiled once.
+      function: maps (batch_size, size, size, 3) uint8 to (batch_size, ...).
       files: images of any size.
       cut: reads a file; runs in threads.
       size: side of the crops in pixels.
       batch_size: crops per call; a batch has crops of several files.
       ahead: most files that are read ahead.
+      pad: fill up a batch with zeros, so that a function is compiled once; without it, the last batch is smaller.
     """
     waiting: deque[_Waiting] = deque()
     owners: list[_Waiting] = []
@@ -70,7 +77,7 @@ def apply_to_crops(
     def start() -> None:
         # Dispatch is asynchronous: read the previous outputs after the next call has started.
         nonlocal owners, images, previous
-        current = (owners, function(images))
+        current = (owners, function(images if pad else images[: len(owners)]))
         _deliver(*previous)
         previous, owners, images = current, [], np.zeros_like(images)
 
@@ -106,11 +113,13 @@ def _completed(waiting: deque[_Waiting]) -> Iterator[tuple[Path, Any, list[np.nd
         yield done.file, done.cut.about, done.outputs
 
 
-def apply_to_files(function: Function, files: Sequence[Path], size: int, fit: str, batch_size: int) -> Iterator[Output]:
+def apply_to_files(
+    function: Function, files: Sequence[Path], size: int, fit: str, batch_size: int, *, pad: bool = True
+) -> Iterator[Output]:
     """Yields each file in order with the function's output for its image, or with the error of reading it.
 
     Args:
-      function, batch_size: as in `apply_to_crops`. Zeros stand in for unreadable images.
+      function, batch_size, pad: as in `apply_to_crops`. Zeros stand in for unreadable images.
       files: images of any size.
       size, fit: side in pixels of the square that the images are resized to, and how, as in `preprocessing.resize`.
     """
@@ -122,5 +131,5 @@ def apply_to_files(function: Function, files: Sequence[Path], size: int, fit: st
             return Cut([np.zeros((size, size, 3), np.uint8)], error)
 
     ahead = BATCHES_AHEAD * batch_size
-    for file, error, (row,) in apply_to_crops(function, files, cut, size, batch_size, ahead):
+    for file, error, (row,) in apply_to_crops(function, files, cut, size, batch_size, ahead, pad=pad):
         yield file, error or row

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from animesion_jax.bundle import Bundle
+from animesion_jax.bundle import Bundle, Described
 from animesion_jax.detection import DEFAULT, Detector, load_detector
 from animesion_jax.errors import InputError, escape
 from animesion_jax.preprocessing import Box, Margin, crop, resize
@@ -56,7 +56,7 @@ class HeadFinder:
         return resize(self.crop(image, box), self._size, self.margin.fit)
 
 
-def choose_detector(bundle: Bundle, detector: str = AUTO, min_confidence: float | None = None) -> Detector:
+def choose_detector(bundle: Bundle | Described, detector: str = AUTO, min_confidence: float | None = None) -> Detector:
     """Returns a detector.
 
     Args:
@@ -77,7 +77,7 @@ def choose_detector(bundle: Bundle, detector: str = AUTO, min_confidence: float 
     return load_detector(detector, min_confidence)
 
 
-def head_finder(bundle: Bundle, detector: str = AUTO, min_confidence: float | None = None) -> HeadFinder:
+def head_finder(bundle: Bundle | Described, detector: str = AUTO, min_confidence: float | None = None) -> HeadFinder:
     """Returns the finder for a bundle's model, with the bundle's margin if it has one for this detector.
 
     Arguments and errors are those of `choose_detector`.
