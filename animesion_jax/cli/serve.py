@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 
-from animesion_jax.cli.flags import make_parser
+from animesion_jax.cli.flags import add_detector_flags, make_parser
 
 
 def main(argv: Sequence[str]) -> int:
     """Serves a web page until Ctrl+C."""
     parser = make_parser(
         "serve",
-        "Serves a web page that names the characters on dropped images, and a JSON endpoint, /api/predict.",
+        "Serves a web page that names the characters on dropped images, and a JSON endpoint, /api/predict.\n\n"
+        "With --detector, takes whole pictures: finds the heads and names each.",
         "--bundle=demo.msgpack --port=7860 --examples runs/demo/faces",
     )
     parser.add_argument("--bundle", required=True, help="file written by export, or hf://OWNER/REPO")
@@ -19,13 +20,14 @@ def main(argv: Sequence[str]) -> int:
         "--max_file_mb", type=float, default=20.0, help="maximum size of an image file, MiB; default: 20"
     )
     parser.add_argument("--max_images", type=int, default=16, help="maximum images per request; default: 16")
-    parser.add_argument("--top_k", type=int, default=5, help="characters per image; default: 5")
+    parser.add_argument("--top_k", type=int, default=5, help="characters per image or head; default: 5")
     parser.add_argument(
         "--examples", nargs="+", default=[], metavar="IMAGE_OR_FOLDER", help="sample images on the page"
     )
     parser.add_argument(
         "--root_path", default="", metavar="/PATH", help="path of the page behind a proxy, such as /anime"
     )
+    add_detector_flags(parser)
     args = parser.parse_args(argv)
     from animesion_jax.images import find_images
     from animesion_jax.serve import serve
@@ -39,5 +41,7 @@ def main(argv: Sequence[str]) -> int:
         top_k=args.top_k,
         examples=find_images(args.examples),
         root_path=args.root_path,
+        detector=args.detector,
+        min_confidence=args.min_confidence,
     )
     return 0

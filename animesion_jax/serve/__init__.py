@@ -30,6 +30,8 @@ def serve(
     top_k: int,
     examples: Sequence[Path],
     root_path: str,
+    detector: str | None,
+    min_confidence: float | None,
 ) -> None:
     """Serves until it is interrupted. Clients that connect while the model is compiled wait.
 
@@ -39,13 +41,15 @@ def serve(
       port: TCP port; 0 for any free one.
       max_file_mb: largest image file, in 2^20 bytes.
       max_images: most images in one request.
-      top_k: characters shown for each image.
+      top_k: characters shown for each image or head.
       examples: images to try, shown on the page.
       root_path: URL path of the page behind a proxy, such as "/anime"; "" for none.
+      detector, min_confidence: of the heads on whole pictures, as in `head_finder`; without a detector, every image is
+        named as it is.
 
     Raises:
-      InputError: no such bundle, a limit out of range, an unavailable address or port, an invalid root path, no
-        writable temporary folder, or a missing package.
+      InputError: no such bundle or detector, a limit out of range, an unavailable address or port, an invalid root
+        path, no writable temporary folder, or a missing package.
       Stopped: after SIGTERM or SIGHUP.
     """
     if not ROOT_PATH.fullmatch(root_path):
@@ -60,7 +64,10 @@ def serve(
 
         for path in examples:
             read_image(path)
-        service = Service(bundle, max_file_mb=max_file_mb, max_images=max_images, top_k=top_k)
+        service = Service(
+            bundle, max_file_mb=max_file_mb, max_images=max_images, top_k=top_k, detector=detector,
+            min_confidence=min_confidence,
+        )  # fmt: skip
         seconds = service.compile()
         app = create_app(service, examples, root_path.rstrip("/"))
         host, port = listening.getsockname()[:2]

@@ -36,6 +36,7 @@ def create_app(service: Service, examples: Sequence[Path] = (), root_path: str =
             "characters": len(bundle.names),
             "image_size": bundle.image_size,
             "threshold": bundle.calibration.threshold if bundle.calibration else None,
+            "detector": service.finder.detector.name if service.finder else None,
             "max_file_bytes": service.max_bytes,
             "max_images": service.max_images,
         }
@@ -99,7 +100,7 @@ def _refuse(request: fastapi.Request, service: Service) -> JSONResponse | None:
 
 
 def _answer(service: Service, upload: UploadFile) -> Answer:
-    return service.answer(upload.file, upload.size, encodable(os.path.basename(upload.filename or "")))[0]
+    return service.answer(upload.file, upload.size, encodable(os.path.basename(upload.filename or "")))
 
 
 def _error(status: int, message: str) -> JSONResponse:

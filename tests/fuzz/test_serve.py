@@ -92,7 +92,7 @@ def test_endpoint_answers_any_form(served, face, parts, charset):
 @given(names, texts, contents, st.sampled_from(["", "?upload_id=1"]))
 @example("あ".encode() * 85, b"", "face", "")
 def test_page_recognises_uploads_of_any_name(served, service, face, name, kind, what, query):
-    from animesion_jax.serve.page import cards
+    from animesion_jax.serve.cards import render
 
     client, folder, place = served
     content = {"face": face, "empty": b"", "text": b"no image", "large": bytes(150_000)}[what]
@@ -105,6 +105,6 @@ def test_page_recognises_uploads_of_any_name(served, service, face, name, kind, 
     if answer.status_code == 200:
         (path,) = map(Path, answer.json())
         assert path.resolve().is_relative_to(folder) and path.read_bytes() == content
-        shown = cards(service, [path])
+        shown = render(service, [path])
         assert ("unknown" in shown) == (what == "face") and ('class="error"' in shown) == (what != "face")
         assert len(os.fsencode(path.name)) <= 255

@@ -69,20 +69,21 @@ def test_endpoint_keeps_its_limits_and_names_them(client, face):
 
 
 def test_cards_escape_names_and_show_probabilities(service, face, tmp_path):
-    from animesion_jax.serve.page import cards
+    from animesion_jax.serve.cards import render
 
     (tmp_path / "<i>x.png").write_text("no image")
-    written = cards(service, [face, tmp_path / "<i>x.png"])
+    written = render(service, [face, tmp_path / "<i>x.png"])
     assert "unknown" in written and "60% likely" in written and written.count('src="data:image/webp') == 2
     assert "&lt;b&gt;ame &amp; &quot;co&quot;" in written and "<b>ame" not in written and "<i>x" not in written
     assert written.count("50.0%") == 4 and re.search(r"· \d+ ms", written) and "not a readable image" in written
-    assert "4 images in one request; allowed: 1 to 3" in cards(service, [face] * 4)
+    assert "4 images in one request; allowed: 1 to 3" in render(service, [face] * 4)
 
 
 def test_examples_have_any_file_name_and_stay(service, face, tmp_path):
     from gradio.route_utils import delete_files_created_by_app
 
-    from animesion_jax.serve.page import cards, create_page
+    from animesion_jax.serve.cards import render
+    from animesion_jax.serve.page import create_page
 
     names = [os.fsdecode(b"\xff.png"), "a\n#?&.png", "あ" * 83 + ".png", ".hidden.png"]
     examples = [tmp_path / name for name in names]
@@ -93,7 +94,7 @@ def test_examples_have_any_file_name_and_stay(service, face, tmp_path):
         shown = sorted(Path(folder).rglob("*.webp"))
         delete_files_created_by_app(page, age=None)
         assert shown and sorted(Path(folder).rglob("*.webp")) == shown
-    written = cards(service, examples[:3])
+    written = render(service, examples[:3])
     assert r"\udcff.png ·" in written and r"a\n#?&amp;.png ·" in written
 
 
