@@ -144,6 +144,7 @@ def _card(
         title = f"<b>{number}</b> {title}"
     bars = "".join(_bar(each["class"], f"{100 * each['probability']:.1f}%") for each in named["predictions"])
     fit = service.finder.margin.fit if service.finder else service.recognizer.bundle.fit
+    caption = "head" if number else "image"
     kind = "attention" if service.explainer.uses_attention else "Grad-CAM"
     return (
         f'<div class="card{_unknown(named)}" id="{anchor}">{_figure(image, "head" if number else "image")}'
