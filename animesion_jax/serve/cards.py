@@ -112,7 +112,8 @@ def _box(face: dict[str, Any], size: tuple[int, int], number: int, anchor: str |
     best = face["predictions"][0]
     name = "unknown" if face["unknown"] else f"{best['class']}, {100 * best['probability']:.1f}%"
     link = f' href="#{anchor}"' if anchor else ""
-    return f'<a class="box{_unknown(face)}"{link} title="{number}: {html.escape(name)}" style="{place}"><b>{number}</b></a>'
+    about = f'title="{number}: {html.escape(name)}" style="{place}"'
+    return f'<a class="box{_unknown(face)}"{link} {about}><b>{number}</b></a>'
 
 
 def _card(
@@ -147,7 +148,7 @@ def _card(
     caption = "head" if number else "image"
     kind = "attention" if service.explainer.uses_attention else "Grad-CAM"
     return (
-        f'<div class="card{_unknown(named)}" id="{anchor}">{_figure(image, "head" if number else "image")}'
+        f'<div class="card{_unknown(named)}" id="{anchor}">{_figure(image, caption)}'
         f"{_figure(overlay(image, heat, fit), f'evidence ({kind})')}"
         f'<div class="names"><h3>{title}</h3>{bars}<p class="file">{about}</p></div></div>'
     )
