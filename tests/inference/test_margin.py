@@ -1,22 +1,25 @@
 """The margin that is found on pictures whose faces are a known part of the detector's boxes."""
 
 import dataclasses
-import threading
+import json
 
 import flax.linen as nn
+import flax.serialization
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import special
 
-from animesion_jax.bundle import Bundle
-from animesion_jax.detection import Detection
+from animesion_jax.bundle import Bundle, load_bundle
 from animesion_jax.errors import InputError
-from animesion_jax.inference import margin
+from animesion_jax.inference import heads, margin
 from animesion_jax.inference.forward import apply_to_pixels
 from animesion_jax.inference.margin import MARGINS, Tried, describe, find_margin
+from animesion_jax.main import main
 from animesion_jax.models import HEAD
 from animesion_jax.preprocessing import Margin, crop, resize
+from tests.hostile_seeds import CALIBRATION, bundle_tree
+from tests.known_boxes import KnownBoxes
 
 SIZE = 16
 NAMES = ("mio", "yui")
@@ -37,20 +40,6 @@ def nearest(templates, names, fit="squash"):
     flat = (np.float32(templates).reshape(len(names), -1) / 255 - 0.5) / 0.5
     params = {HEAD: {"kernel": flat.T, "bias": -0.5 * (flat**2).sum(1)}}
     return Bundle(Nearest(len(names)), {"params": params}, names, SIZE, (0.5,) * 3, (0.5,) * 3, {}, {}, fit=fit)
-
-
-class Boxes:
-    """A detector that knows the boxes by a picture's first pixel."""
-
-    name, sha256 = "boxes.onnx", "a" * 64
-
-    def __init__(self):
-        self.boxes, self.calls, self._lock = {}, 0, threading.Lock()
-
-    def __call__(self, image):
-        with self._lock:
-            self.calls += 1
-        return [Detection(box, 0.9) for box in self.boxes[image.getpixel((0, 0))]]
 
 
 def _squared(pixels, fit):
@@ -77,16 +66,12 @@ def _draw(folder, detector, truth, width, height, count=12):
             picture = draw.integers(0, 256, (400, 300, 3), np.uint8)
             left, top = draw.integers(60, 140, 2)
             picture[top : top + height, left : left + width] = face
-            picture[0, 0] = key = (number, len(templates), 7)
             # The box's sides are the face's over the scale; its centre is lower by the shift.
             half_width, half_height = width / truth.scale / 2, height / truth.scale / 2
             x, y = left + width / 2, top + height / 2 + truth.shift * 2 * half_height
             box = tuple(round(edge) for edge in (x - half_width, y - half_height, x + half_width, y + half_height))
-            detector.boxes[key] = [box]
             path = folder / name / f"{number}.png"
-            path.parent.mkdir(exist_ok=True)
-            Image.fromarray(picture).save(path)
-            images.append((path, name))
+            images.append((detector.write(path, Image.fromarray(picture), [box]), name))
         templates.append(_squared(face, truth.fit))
         wrong = [each for each in MARGINS if each.fit == truth.fit and each != truth]
         others += [_squared(np.asarray(crop(Image.fromarray(picture), box, each)), truth.fit) for each in wrong]
@@ -103,7 +88,7 @@ def _draw(folder, detector, truth, width, height, count=12):
     ],
 )
 def test_find_margin_finds_the_margin_of_the_pictures(tmp_path, truth, width, height):
-    detector = Boxes()
+    detector = KnownBoxes()
     images, templates = _draw(tmp_path, detector, truth, width, height)
     bundle = nearest(templates, (*NAMES, *map(str, range(len(templates) - 2))), fit=truth.fit)
     crops, tried = find_margin(bundle, detector, images)
@@ -120,7 +105,7 @@ def test_find_margin_finds_the_margin_of_the_pictures(tmp_path, truth, width, he
 
 def test_results_of_every_margin_are_those_of_its_crops(tmp_path):
     """Equal crops go through the model once; a head in the corner has many."""
-    detector = Boxes()
+    detector = KnownBoxes()
     images, templates = _draw(tmp_path, detector, Margin(1.6, 0.2, "squash"), 96, 96, count=3)
     for key, box in zip(
         sorted(detector.boxes), ((0, 0, 180, 160), (250, 340, 300, 400), (40, 0, 200, 290)), strict=False
@@ -144,19 +129,15 @@ def test_results_of_every_margin_are_those_of_its_crops(tmp_path):
 
 def _pictures(folder, detector, heads, name="mio"):
     """Writes a picture with each number of heads; returns the (file, character) of each."""
-    images = []
-    for number, count in enumerate(heads):
-        path = folder / f"{name}_{number}.png"
-        picture = Image.new("RGB", (60, 60), "white")
-        picture.putpixel((0, 0), (number, len(name), 1))
-        detector.boxes[(number, len(name), 1)] = [(20, 20, 40, 40)] * count
-        picture.save(path)
-        images.append((path, name))
-    return images
+    white = Image.new("RGB", (60, 60), "white")
+    return [
+        (detector.write(folder / name / f"{number}.png", white, [(20, 20, 40, 40)] * count), name)
+        for number, count in enumerate(heads)
+    ]
 
 
 def test_find_margin_uses_pictures_with_one_head_and_counts_the_others(tmp_path, caplog):
-    detector, bundle = Boxes(), nearest(np.zeros((2, SIZE, SIZE, 3), np.uint8), NAMES)
+    detector, bundle = KnownBoxes(), nearest(np.zeros((2, SIZE, SIZE, 3), np.uint8), NAMES)
     images = _pictures(tmp_path, detector, [1, 0, 1, 3, 0, 1]) + _pictures(tmp_path, detector, [1], "nobody")
     (tmp_path / "broken.png").write_text("no picture")
     crops, _ = find_margin(bundle, detector, [*images, (tmp_path / "broken.png", "yui")])
@@ -171,7 +152,7 @@ def test_find_margin_uses_pictures_with_one_head_and_counts_the_others(tmp_path,
 
 
 def test_find_margin_refuses_pictures_without_one_head(tmp_path):
-    detector, bundle = Boxes(), nearest(np.zeros((2, SIZE, SIZE, 3), np.uint8), NAMES)
+    detector, bundle = KnownBoxes(), nearest(np.zeros((2, SIZE, SIZE, 3), np.uint8), NAMES)
     images = _pictures(tmp_path, detector, [1, 0, 0, 2])
     with pytest.raises(InputError, match=r"1 of 4 pictures have exactly one head \(unreadable 0, no_head 2, .*several"):
         find_margin(bundle, detector, images)
@@ -181,7 +162,7 @@ def test_find_margin_refuses_pictures_without_one_head(tmp_path):
 
 def test_find_margin_takes_pictures_of_all_characters_evenly(tmp_path, monkeypatch):
     monkeypatch.setattr(margin, "MAX_PICTURES", 5)
-    detector, bundle = Boxes(), nearest(np.zeros((2, SIZE, SIZE, 3), np.uint8), NAMES)
+    detector, bundle = KnownBoxes(), nearest(np.zeros((2, SIZE, SIZE, 3), np.uint8), NAMES)
     images = _pictures(tmp_path, detector, [1] * 6) + [
         (f, "yui") for f, _ in _pictures(tmp_path, detector, [1] * 6, "yuis")
     ]
@@ -194,7 +175,7 @@ def test_find_margin_compiles_the_model_once(tmp_path, monkeypatch):
     monkeypatch.setattr(
         margin, "apply_to_pixels", lambda *given: traces.append(given[2].shape) or apply_to_pixels(*given)
     )
-    detector, bundle = Boxes(), nearest(np.zeros((2, SIZE, SIZE, 3), np.uint8), NAMES)
+    detector, bundle = KnownBoxes(), nearest(np.zeros((2, SIZE, SIZE, 3), np.uint8), NAMES)
     find_margin(bundle, detector, _pictures(tmp_path, detector, [1] * 5))
     assert traces == [(margin.BATCH_SIZE, SIZE, SIZE, 3)]
 
@@ -218,7 +199,7 @@ def test_best_margin_has_the_highest_accuracy_then_the_fit_then_the_lowest_loss_
 
 def test_held_out_accuracy_is_of_margins_that_the_other_half_chose(monkeypatch, tmp_path):
     """Even pictures are right with one margin only, odd ones with another."""
-    detector, bundle = Boxes(), nearest(np.zeros((2, SIZE, SIZE, 3), np.uint8), NAMES)
+    detector, bundle = KnownBoxes(), nearest(np.zeros((2, SIZE, SIZE, 3), np.uint8), NAMES)
     correct, losses = np.zeros((8, len(MARGINS)), bool), np.ones((8, len(MARGINS)))
     correct[::2, 3], correct[1::2, 30], correct[0, 30] = True, True, True
     monkeypatch.setattr(margin, "_measure", lambda *_: (margin._Results(correct, losses), {}))
@@ -245,3 +226,58 @@ def test_describe_shows_every_result_and_marks_the_chosen_margin():
                 assert shown[each.margin[:2]] == [f"{each.top1_accuracy:.1%}", f"{each.loss:.2f}{mark}"]
     same = [each._replace(top1_accuracy=0.5, loss=2.0) for each in tried]
     assert describe(same, chosen).count("fit squash or pad:") == 1 and describe(same, chosen).count("*") == 1
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A detector, and a folder with a bundle of zeros, b.msgpack, and pictures/ of its two characters."""
+    monkeypatch.chdir(tmp_path)
+    detector = KnownBoxes()
+    monkeypatch.setattr(heads, "load_detector", detector.load)
+    content = flax.serialization.msgpack_serialize(bundle_tree() | {"calibration": CALIBRATION})
+    (tmp_path / "b.msgpack").write_bytes(content)
+    for name in ("YUI", "あかり"):
+        _pictures(tmp_path / "pictures", detector, [1, 1, 0], name)
+    return detector
+
+
+def test_calibrate_stores_the_margin_and_prints_every_result(place, capsys):
+    arguments = ["--bundle=b.msgpack", "--detector=/away/boxes.onnx", "--min_confidence=0.3", "--pictures=pictures"]
+    assert main(["animesion", "calibrate", *arguments]) == 0
+    captured = capsys.readouterr()
+    printed, bundle = json.loads(captured.out), load_bundle("b.msgpack")
+    assert place.loaded == ("/away/boxes.onnx", 0.3)
+    assert printed == {"bundle": "b.msgpack", **bundle.crops.to_tree()} and bundle.calibration.threshold == 0.6
+    assert bundle.crops.margin == Margin(1.0, 0.0, "squash") and bundle.crops.sha256 == "a" * 64
+    assert bundle.crops.source["images"] == 4 and bundle.crops.source["left_out"]["no_head"] == 2
+    assert captured.err.count("50.0% 0.69") == len(MARGINS) / 2 and "50.0% 0.69*" in captured.err
+    # The bundle has the name of the detector's file only.
+    assert main(["animesion", "calibrate", "--bundle=b.msgpack", "--pictures=pictures", "--output=c.msgpack"]) == 2
+    assert "local file boxes.onnx; give its path: --detector=FOLDER/boxes.onnx" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "neither of --workdir and --pictures given; allowed: --workdir=RUN"),
+        (["--workdir=run", "--pictures=pictures"], "both of --workdir and --pictures given"),
+        (["--workdir=run", "--detector=x.xml"], "--detector is for --pictures, not for --workdir"),
+        (["--workdir=run", "--min_confidence=0"], "--min_confidence is for --pictures"),
+        (["--pictures=pictures", "--split=test"], "--split is for --workdir, not for --pictures"),
+        (["--pictures=pictures", "--unknown", "pictures"], "--unknown is for --workdir"),
+        (["--pictures=pictures/YUI"], "holds no folder"),
+        (["--pictures=nowhere"], "nowhere"),
+        (
+            ["--pictures=split", "--detector=x.xml"],
+            "animesion calibrate --bundle=b.msgpack --detector=x.xml --pictures=",
+        ),
+    ],
+)
+def test_calibrate_refuses_flags_that_do_not_go_together(place, tmp_path, capsys, arguments, words):
+    for name in ("train/yui", "test/yui"):
+        _pictures(tmp_path / "split", place, [1], name)
+    before = (tmp_path / "b.msgpack").read_bytes()
+    assert main(["animesion", "calibrate", "--bundle=b.msgpack", *arguments]) == 2
+    message = capsys.readouterr().err.strip()
+    assert len(message.splitlines()) == 1 and words in message, message
+    assert (tmp_path / "b.msgpack").read_bytes() == before
