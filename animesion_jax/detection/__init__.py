@@ -39,4 +39,8 @@ def load_detector(name: str = DEFAULT, min_confidence: float | None = None) -> D
         from animesion_jax.detection.cascade import Cascade
 
         return Cascade(path, public, hub.sha256(path), min_confidence)
+    if path.suffix.lower() == ".onnx":
+        from animesion_jax.detection.onnx_yolo import OnnxYolo
+
+        return OnnxYolo(path, public, hub.sha256(path), min_confidence)
     raise InputError(f"{name} is not a detector; allowed: *.onnx, *.xml")
