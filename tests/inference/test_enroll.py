@@ -12,9 +12,12 @@ from scipy import special
 
 from animesion_jax.bundle import extend_bundle, load_bundle, updating
 from animesion_jax.images import to_image
+from animesion_jax.inference import heads
 from animesion_jax.inference.explain import Explainer
 from animesion_jax.inference.recognizer import load
 from animesion_jax.main import main
+from tests.hostile_seeds import CROPS
+from tests.known_boxes import KnownBoxes
 
 DRAW = np.random.default_rng(11)
 
@@ -166,3 +169,66 @@ def test_enroll_refuses_invalid_input(bundle, bundle_path, stripes, tmp_path, ca
         message = capsys.readouterr().err.strip()
         assert len(message.splitlines()) == 1 and all(word in message for word in words), message
     assert not output.exists()
+
+
+@pytest.fixture
+def pictures(bundle, stripes, tmp_path, monkeypatch):
+    """A detector, and a folder of pictures with 1, 2, 0 and 1 heads, each of which is one of the stripes."""
+    detector, folder = KnownBoxes(), tmp_path / "pictures"
+    monkeypatch.setattr(heads, "load_detector", detector.load)
+    faces = [Image.open(file).convert("RGB") for file in sorted(stripes.iterdir())]
+    for number, shown in enumerate(([0], [1, 2], [], [3])):
+        picture, boxes = Image.new("RGB", (200, 100), "white"), []
+        for place, face in enumerate(shown):
+            left = 20 + 90 * place
+            picture.paste(faces[face], (left, 40))
+            boxes.append((left, 40, left + 32, 72))
+        detector.write(folder / f"{number}.png", picture, boxes)
+    return detector, folder
+
+
+def test_embed_with_a_detector_writes_a_row_for_each_head(bundle, stripes, pictures, tmp_path, capsys, caplog):
+    pyarrow, (detector, folder) = pytest.importorskip("pyarrow.parquet"), pictures
+    (tmp_path / "broken.png").write_text("no image")
+    command = ["animesion", "embed", f"--bundle={bundle}", "--detector=boxes.onnx", "--min_confidence=0.2"]
+    for name in ("e.npz", "e.parquet"):
+        assert main([*command, f"--output={tmp_path / name}", str(folder)]) == 0
+        assert "4 embeddings of 512 numbers" in capsys.readouterr().out
+        assert main([*command, f"--output={tmp_path / name}", str(folder), str(tmp_path / "broken.png")]) == 1
+    assert detector.loaded == ("boxes.onnx", 0.2) and "no head was found on 1 of 4 pictures" in caplog.text
+    npz, table = np.load(tmp_path / "e.npz"), pyarrow.read_table(tmp_path / "e.parquet")
+    assert list(npz) == table.column_names == ["path", "box", "confidence", "embedding"]
+    assert npz["path"].tolist() == table["path"].to_pylist() == [str(folder / f"{i}.png") for i in (0, 1, 1, 3)]
+    left = np.array([20, 20, 110, 20])
+    assert npz["box"].dtype == np.int32 and npz["box"].tolist() == table["box"].to_pylist()
+    np.testing.assert_array_equal(npz["box"], np.c_[left, [40] * 4, left + 32, [72] * 4])
+    assert npz["confidence"].tolist() == table["confidence"].to_pylist() == [0.875, 0.875, 0.75, 0.875]
+    images = np.stack([np.asarray(Image.open(file)) for file in sorted(stripes.iterdir())[:4]])
+    np.testing.assert_allclose(npz["embedding"], load(bundle).embeddings(images), atol=1e-6)
+    np.testing.assert_allclose(np.stack(table["embedding"].to_pylist()), npz["embedding"])
+    assert main([*command, f"--output={tmp_path / 'e.npz'}", str(folder / "2.png")]) == 0
+    empty = np.load(tmp_path / "e.npz")
+    assert [empty[name].shape for name in empty] == [(0,), (0, 4), (0,), (0, 512)]
+
+
+def test_enroll_with_a_detector_takes_the_one_head_of_each_picture(bundle, stripes, pictures, tmp_path, capsys):
+    files, (_, folder) = sorted(stripes.iterdir()), pictures
+    _enroll(bundle, tmp_path / "faces.msgpack", files[0], files[3])
+    flags = "--detector=boxes.onnx", "--min_confidence=0.2"
+    assert _enroll(bundle, tmp_path / "heads.msgpack", *flags, folder / "0.png", folder / "3.png") == 0
+    expected, found = (load_bundle(str(tmp_path / f"{name}.msgpack")).enrolled for name in ("faces", "heads"))
+    np.testing.assert_allclose(found.embeddings, expected.embeddings, atol=1e-6)
+    assert (found.names, found.counts) == (("Stripes",), (2,))
+    capsys.readouterr()
+    for number, heads_found in (("1", "2 heads"), ("2", "no heads")):
+        assert _enroll(bundle, tmp_path / "x.msgpack", *flags, folder / "0.png", folder / f"{number}.png") == 2
+        message = capsys.readouterr().err.strip().splitlines()[-1]
+        assert f"{number}.png has {heads_found}; allowed: exactly one; leave it out" in message
+    assert not (tmp_path / "x.msgpack").exists()
+
+
+def test_enroll_keeps_the_margin_of_the_bundle(bundle, stripes, tmp_path):
+    path = str(tmp_path / "b.msgpack")
+    extend_bundle(bundle, path, crops=CROPS)
+    assert _enroll(path, path, stripes) == 0
+    assert load_bundle(path).crops.to_tree() == CROPS

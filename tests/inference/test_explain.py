@@ -15,14 +15,17 @@ from PIL import Image
 from animesion_jax.bundle import Bundle, load_bundle
 from animesion_jax.errors import InputError
 from animesion_jax.images import find_images
+from animesion_jax.inference import heads
 from animesion_jax.inference.explain import Explainer, colour, grad_cam, overlay, rollout
 from animesion_jax.inference.overlays import explain_files
+from animesion_jax.inference.recognizer import load
 from animesion_jax.main import main
 from animesion_jax.models import FAMILIES, abstract_variables, create_model, family_of, init_variables
 from animesion_jax.models.kernels import attention
 from animesion_jax.preprocessing import resize
 from animesion_jax.pretrained import load_pretrained
 from tests import float64_beit, float64_eva02, float64_vit
+from tests.known_boxes import KnownBoxes
 from tests.models.test_beit import TINY_BEIT
 from tests.models.test_eva02 import TINY_EVA02
 from tests.published import google_arrays, random_images, relative_difference, save_google
@@ -189,6 +192,38 @@ def test_explain_writes_overlays_beside_images_and_find_images_skips_them(bundle
     assert main([*command, f"--class_name={name}", f"--output={tmp_path / 'new'}", str(first)]) == 0
     (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert (row["class"], row["overlay"]) == (name, str(tmp_path / "new" / f"{first.name}.explained.png"))
+
+
+def test_explain_with_a_detector_explains_each_head(bundle_path, faces, tmp_path, monkeypatch, capsys):
+    detector, shown = KnownBoxes(), [Image.open(file).convert("RGB") for file in find_images([str(faces)])[:2]]
+    monkeypatch.setattr(heads, "load_detector", detector.load)
+    picture = Image.new("RGB", (400, 200), "white")
+    for place, face in enumerate(shown):
+        picture.paste(face.resize((64, 64)), (20 + 100 * place, 50))
+    detector.write(tmp_path / "two.jpg.png", picture, [(120, 50, 184, 114), (20, 50, 84, 114)])
+    detector.write(tmp_path / "none.png", Image.new("RGB", (60, 60)), [])
+    (tmp_path / "text.png").write_text("no image")
+    long = f"{'x' * 238}.png"  # its overlays' names take 16 bytes more
+    detector.write(tmp_path / long, picture, [(20, 50, 84, 114)])
+    command = ["animesion", "explain", f"--bundle={bundle_path}", "--detector=boxes.onnx", "--min_confidence=0.1"]
+    assert main([*command, f"--output={tmp_path / 'out'}", str(tmp_path)]) == 1
+    rows = {row.pop("path"): row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert detector.loaded == ("boxes.onnx", 0.1) and len(rows) == 4
+    assert rows[str(tmp_path / "none.png")] == {"faces": []}
+    assert "not a readable image" in rows[str(tmp_path / "text.png")]["error"]
+    assert "File name too long" in rows[str(tmp_path / long)]["error"]
+    first, second = rows[str(tmp_path / "two.jpg.png")]["faces"]
+    assert (first["box"], first["confidence"]) == ([120, 50, 184, 114], 0.875)
+    assert (second["box"], second["confidence"]) == ([20, 50, 84, 114], 0.75)
+    recognizer, explainer = load(str(bundle_path)), Explainer(load_bundle(str(bundle_path)))
+    for number, (row, face) in enumerate(zip((first, second), shown[::-1], strict=True), start=1):
+        crop = face.resize((64, 64))
+        ((named,),) = recognizer.predict(crop, top_k=1)
+        assert (row["class"], row["probability"]) == (named["class"], pytest.approx(named["probability"], abs=1e-6))
+        assert row["overlay"] == str(tmp_path / "out" / f"two.jpg.png.{number}.explained.png")
+        expected = overlay(crop, explainer.explain(resize(crop, 32, "squash"))[1], "squash")
+        np.testing.assert_array_equal(np.asarray(Image.open(row["overlay"])), np.asarray(expected))
+    assert len(list((tmp_path / "out").iterdir())) == 2
 
 
 def test_explain_continues_after_an_overlay_with_a_too_long_name(bundle_path, tmp_path, monkeypatch):
