@@ -1,5 +1,6 @@
 """OpenCV's cascades of simple features, such as nagadomi's lbpcascade_animeface.xml."""
 
+import math
 import threading
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from animesion_jax.errors import InputError, first_line, install
 SCALE_FACTOR = 1.1
 MIN_NEIGHBORS = 5
 MIN_SIDE = 24
+# Larger pictures are reduced by a whole number. Memory and time grow with the pixels: on 89 megapixels the cascade takes
+# a gigabyte and minutes, for heads of 24 pixels.
+MAX_PIXELS = 2**22
 
 
 class Cascade:
@@ -35,15 +39,17 @@ class Cascade:
         """Returns the heads on an RGB image; see `Detector`."""
         if not hasattr(self._by_thread, "classifier"):
             self._by_thread.classifier = _read(self._path)
+        factor = math.ceil(math.sqrt(image.width * image.height / MAX_PIXELS))
         # OpenCV's grey, not Pillow's, whose rounding differs.
-        grey = cv2.equalizeHist(cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2GRAY))
+        grey = cv2.equalizeHist(cv2.cvtColor(np.asarray(image.reduce(factor)), cv2.COLOR_RGB2GRAY))
         boxes, neighbors = self._by_thread.classifier.detectMultiScale2(
             grey, scaleFactor=SCALE_FACTOR, minNeighbors=MIN_NEIGHBORS, minSize=(MIN_SIDE, MIN_SIDE)
         )
-        found = [
-            Detection((int(x), int(y), int(x + width), int(y + height)), float(n / (n + MIN_NEIGHBORS)))
-            for (x, y, width, height), n in zip(boxes, np.ravel(neighbors), strict=True)
-        ]
+        found = []
+        for (x, y, width, height), n in zip(np.int64(boxes) * factor, np.ravel(neighbors), strict=True):
+            # The last column and row of a reduced picture may stand for fewer pixels.
+            box = int(x), int(y), min(int(x + width), image.width), min(int(y + height), image.height)
+            found.append(Detection(box, float(n / (n + MIN_NEIGHBORS))))
         kept = [each for each in found if each.confidence >= self._min_confidence]
         return sorted(kept, key=lambda each: -each.confidence)
 

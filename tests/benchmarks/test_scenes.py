@@ -44,7 +44,7 @@ def test_labels_are_where_the_heads_are(crops, monkeypatch):
         for label in labels:
             left, top, right, bottom = label.box
             assert right - left == bottom - top == label.side and 64 <= label.side <= 256
-            assert 0 <= left and 0 <= top and right <= scene.width and bottom <= scene.height
+            assert left >= 0 and top >= 0 and right <= scene.width and bottom <= scene.height
             mine = np.abs(pixels.astype(int) - COLOURS[label.character]).max(-1) < 100
             inside = mine[top:bottom, left:right]
             assert 1 - inside.mean() == pytest.approx(label.covered, abs=0.1)
@@ -103,6 +103,8 @@ def test_each_box_hits_one_head_and_each_head_has_one_hit():
         (3, True, False, False), (3, True, True, True), (3, False, False, False)
     ]  # fmt: skip
     assert false == [faces[2], faces[3]]
+    results, false = scenes.match(labels, [_face((30, 0, 130, 100))])  # both of the first two by 70/130
+    assert sum(each.found for each in results) == 1 and false == []
     assert scenes.match(labels[:1], []) == ([scenes.Result(labels[0], 1, False, False, False)], [])
 
 
