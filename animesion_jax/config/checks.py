@@ -20,6 +20,11 @@ def check(config: ml_collections.ConfigDict, family: Any) -> None:
     check_values(config)
     if config.dataset == "folder" and not config.folder:
         raise InputError("config.folder is ''; needed: the folder of your images, such as --config.folder=PATH")
+    if config.detector and not config.folder:
+        raise InputError(
+            f"config.detector is '{config.detector}' without config.folder; needed: the folder of the whole pictures, "
+            "such as --config.folder=PATH"
+        )
     for each in stage_configs(config, family):
         _check_warmup(each)
 

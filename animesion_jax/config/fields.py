@@ -38,6 +38,8 @@ NOT_NEGATIVE = Allowed("a finite number, 0 or more", lambda value: math.isfinite
 BELOW_1 = Allowed("0 up to less than 1", lambda value: 0 <= value < 1)
 PROBABILITY = Allowed("a probability, 0 to 1", lambda value: 0 <= value <= 1)
 MEANS = Allowed("three numbers", lambda value: _three_numbers(value, -math.inf))
+BOX_SCALE = Allowed("0.01 to 100", lambda value: 0.01 <= value <= 100)
+BOX_SHIFT = Allowed("-100 to 100", lambda value: -100 <= value <= 100)
 DEVIATIONS = Allowed("three numbers above 0", lambda value: _three_numbers(value, 0.0))
 STAGES = Allowed("one stage or more, made by animesion_jax.config.stage", bool)
 
@@ -47,6 +49,10 @@ Rule = Callable[[dict[str, Any], Any], bool]
 
 def _pretrained(flat: dict[str, Any], family: Any) -> bool:
     return bool(flat["pretrained"])
+
+
+def _detector(flat: dict[str, Any], family: Any) -> bool:
+    return bool(flat["detector"])
 
 
 def _schedule(name: str) -> Rule:
@@ -102,6 +108,15 @@ FIELDS: dict[str, Field] = {
     "folder": Field("", 'folder of images per character; train builds a data set of it first; "" for none', ANY),
     "min_images": Field(0, "leaves out the characters of config.folder with fewer images; 0 for none", AT_LEAST_0),
     "skip_broken": Field(False, "leaves out unreadable images of config.folder instead of stopping", ANY),
+    "detector": Field(
+        "", "file or address of a detector; config.folder has whole pictures, cropped to their one head; \"\" for none",
+        ANY,
+    ),
+    "min_confidence": Field(
+        0.0, "leaves out the detector's boxes of a lower confidence; 0 for its own threshold", PROBABILITY, _detector
+    ),
+    "box_scale": Field(1.0, "sides of the crop around a head, in sides of the detector's box", BOX_SCALE, _detector),
+    "box_shift": Field(0.0, "how far that crop is moved up, in heights of the box", BOX_SHIFT, _detector),
     "data.cache": Field(
         "auto", '"device", "decoded", "encoded" or "none"; "auto" picks one of the last three by memory',
         _one_of("auto", "device", "decoded", "encoded", "none"), False,
@@ -111,7 +126,9 @@ FIELDS: dict[str, Field] = {
 
     # Input.
     "image_size": Field(128, "side of the model's square input, pixels", AT_LEAST_1),
-    "crop_margin": Field(32, "training images are resized to image_size + crop_margin, then cropped", AT_LEAST_0),
+    "crop_margin": Field(
+        32, "training images are resized to image_size + crop_margin, then cropped at random", AT_LEAST_0
+    ),
     "fit": Field("squash", '"squash" does not keep the aspect, "pad" pads to a white square', _one_of("squash", "pad")),
     "mean": Field(None, "per channel, of pixels in [0, 1]; null: the model family's", MEANS, kind=tuple),
     "std": Field(None, "standard deviation per channel; null: the model family's", DEVIATIONS, kind=tuple),

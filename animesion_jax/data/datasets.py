@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import glob
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -40,6 +41,15 @@ class Dataset:
     name: str
     builder: tfds.core.DatasetBuilder
     class_names: tuple[str, ...]
+
+    @property
+    def crops(self) -> dict[str, Any] | None:
+        """How the images were cropped out of whole pictures; None if they were not.
+
+        "detector", its public name; "sha256" of its file; "min_confidence"; "scale" and "shift", see
+        `preprocessing.Margin`.
+        """
+        return (self.builder.info.metadata or {}).get("crops")
 
     def num_examples(self, split: str) -> int:
         """Returns the number of examples of a split."""

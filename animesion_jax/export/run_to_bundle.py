@@ -54,7 +54,14 @@ def _describe(saved: run.Run) -> dict[str, Any]:
             "jax": jax.__version__,
         },
         "variables": jax.tree.map(np.asarray, saved.variables),
+        **({"crops": _crops(saved.origin["crops"])} if "crops" in saved.origin else {}),
     }
+
+
+def _crops(origin: dict[str, Any]) -> dict[str, Any]:
+    """Returns the part "crops" of a bundle: the margin of the crops that the run was trained on."""
+    crops = {name: origin[name] for name in ("detector", "sha256", "scale", "shift", "fit")}
+    return crops | {"source": {"training": True, "min_confidence": origin["min_confidence"]}}
 
 
 def _recipe(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -64,6 +71,8 @@ def _recipe(config: ml_collections.ConfigDict) -> dict[str, Any]:
     recipe = {name: value for name, value in flat.items() if value is not None and changes_result(name, flat, family)}
     if "pretrained" in recipe and config.pretrained not in NAMED:
         recipe["pretrained"] = _public_name(config.pretrained)
+    if config.detector:
+        recipe["detector"] = _public_name(config.detector)
     return {name: value for name, value in recipe.items() if name != "folder"}
 
 

@@ -80,21 +80,23 @@ def _train(
 
     # Make the parts and the first state before anything is written: the data or the weights may not fit.
     parts = make_components(config, devices)
-    start, origin = (None, {}) if resumes else _begin(parts)
+    start, pretrained = (None, None) if resumes else _begin(parts)
+    crops = parts.dataset.crops and parts.dataset.crops | {"fit": config.fit}
     if resumes:
         run.check_classes(run.read_classes(workdir), parts.dataset.class_names, parts.dataset.name)
     distributed.wait_for_all("the workdir is read")
     if not resumes:
         run.save_description(workdir, config, parts.dataset.class_names)
-        run.save_origin(workdir, parts.num_images, origin)
+        run.save_origin(workdir, parts.num_images, pretrained, crops)
 
     with _open_checkpoints(parts, workdir) as checkpoints:
         start = start or _restore(parts, checkpoints, config, workdir)
         batches = TrainBatches(parts, start.progress.get("streamed"))
         if resumes:
             batches.check_same_examples(start.progress, workdir, accept_changes)
-            # Write config.json only after every check passed; evaluate and export read it.
+            # Write these only after every check passed; evaluate and export read them.
             run.save_description(workdir, config, parts.dataset.class_names)
+            run.save_origin(workdir, parts.num_images, None, crops)
         _log_summary(parts, start, batches)
         with TensorBoardLog(workdir, start.step) as metrics_log, explaining(parts, batches, checkpoints, workdir):
             _loop(parts, start, batches, checkpoints, metrics_log, preemption)

@@ -35,8 +35,7 @@ class Run:
       weights: which of its weights these are, "best" or "last".
       step: number of updates behind the variables.
       metrics: results.json of the run, empty before the run has ended.
-      origin: origin.json: "images", the number of images by split, and "pretrained", the origin of the weights it
-        started from (see `pretrained.load_with_origin`); empty for a run of an older version.
+      origin: see `read_origin`.
       validation: the metrics of these weights on the validation split; empty without such a split.
     """
 
@@ -66,6 +65,17 @@ def read_config(workdir: str) -> ml_collections.ConfigDict:
 def read_classes(workdir: str) -> tuple[str, ...]:
     """Returns the class names in a workdir, by class id."""
     return tuple(read_json(_existing(workdir, CLASSES_FILE), list))
+
+
+def read_origin(workdir: str) -> dict[str, Any]:
+    """Returns the content of origin.json; empty for a run of an older version.
+
+    "images" is the number of images by split. "pretrained" is the origin of the weights that the run started from, see
+    `pretrained.load_with_origin`. "crops" is, if the images were cropped out of whole pictures, the part "crops" of a
+    bundle (see `bundle.Crops`) without its source, and the "min_confidence" of the boxes.
+    """
+    path = epath.Path(expand_home(workdir)) / ORIGIN_FILE
+    return read_json(path) if path.exists() else {}
 
 
 def _existing(workdir: str, name: str) -> epath.Path:
@@ -143,18 +153,26 @@ def save_description(workdir: str, config: ml_collections.ConfigDict, class_name
         write_json(folder / CLASSES_FILE, list(class_names))
 
 
-def save_origin(workdir: str, images: dict[str, int], pretrained: dict[str, Any]) -> None:
-    """Writes origin.json at the first process: the number of images by split, and the weights that the run starts from.
+def save_origin(
+    workdir: str, images: dict[str, int], pretrained: dict[str, Any] | None, crops: dict[str, Any] | None
+) -> None:
+    """Writes origin.json at the first process.
 
-    A resumed run keeps the file.
+    Args:
+      workdir: of the run.
+      images, pretrained, crops: see `read_origin`; `pretrained` is None in a resumed run, which keeps that of the file,
+        `crops` is None if the images are whole.
 
     Raises:
       InputError: the workdir cannot be written to.
     """
-    if distributed.is_first():
-        with writing(workdir):
-            path = epath.Path(expand_home(workdir)) / ORIGIN_FILE
-            write_json(path, {"images": images, "pretrained": pretrained})
+    if not distributed.is_first():
+        return
+    if pretrained is None:
+        pretrained = read_origin(workdir).get("pretrained", {})
+    with writing(workdir):
+        origin = {"images": images, "pretrained": pretrained} | ({"crops": crops} if crops else {})
+        write_json(epath.Path(expand_home(workdir)) / ORIGIN_FILE, origin)
 
 
 def build_model(config: ml_collections.ConfigDict, num_classes: int, axis_name: str | None = None) -> nn.Module:
@@ -214,8 +232,8 @@ def load(workdir: str, weights: str | None = None) -> Run:
     like = {WEIGHTS: abstract_variables(model, config.image_size)}
     variables = checkpoints.restore(step, like)[WEIGHTS]
     checkpoints.close()
-    results, origin = folder / RESULTS_FILE, folder / ORIGIN_FILE
-    metrics, origin = (read_json(path) if path.exists() else {} for path in (results, origin))
+    results = folder / RESULTS_FILE
+    metrics = read_json(results) if results.exists() else {}
     rows = [row for row in read_rows(workdir) if row["step"] == step and row["split"] == "validation"]
     validation = {name: rows[-1][name] for name in rows[-1] if name not in ("step", "epoch", "split")} if rows else {}
-    return Run(config, class_names, model, variables, weights, step, metrics, origin, validation)
+    return Run(config, class_names, model, variables, weights, step, metrics, read_origin(workdir), validation)

@@ -14,10 +14,10 @@ BAD = {
     "label_smoothing": 1.0, "logit_adjustment": -1.0, "ema_decay": 1.0, "stages": (), "eval_mode_after_epochs": -1,
     "seed": -1, "eval_batch_size": 0, "log_every_steps": 0, "checkpoint_every_steps": -1, "keep_last_checkpoints": 0,
     "default_weights": "first", "dataset": "", "data_dir": "", "train_split": "", "model": "", "dtype": "",
-    "fit": "crop",
+    "fit": "crop", "min_confidence": 1.5, "box_scale": 0.0, "box_shift": float("nan"),
 }  # fmt: skip
 # Fields that are checked where they are used, or by their type.
-UNCHECKED = {"validation_split", "test_split", "folder", "pretrained", "skip_broken", "keep_head"} | {
+UNCHECKED = {"validation_split", "test_split", "folder", "detector", "pretrained", "skip_broken", "keep_head"} | {
     name for name in FIELDS if name.startswith(("vit.", "eva02.", "resnet.", "shallownet."))
 }
 
@@ -76,6 +76,11 @@ def test_check_compares_warmup_with_the_epochs_of_its_stage(warmup, fits, family
     else:
         with pytest.raises(InputError, match=f"warmup_epochs {warmup:g} does not fit into epochs 2; allowed: 0 up to"):
             check(config, family)
+
+
+def test_check_needs_a_folder_for_the_detector(family):
+    with pytest.raises(InputError, match=r"config\.detector is 'd\.onnx' without config\.folder; needed: the folder"):
+        check(_with("detector", "d.onnx"), family)
 
 
 def test_check_needs_a_folder_for_the_folder_data_set(family):

@@ -11,9 +11,10 @@ import tensorflow_datasets as tfds
 from animesion_jax.files import write_json
 from tfds_builders.common import shuffle_memory
 from tfds_builders.common.faces_config import FacesConfig
+from tfds_builders.folder.heads import HeadCrops
 from tfds_builders.folder.layout import EXPECTED, CharacterImage, read_layout
 from tfds_builders.folder.storage import encode_all
-from tfds_builders.folder.survey import survey
+from tfds_builders.folder.survey import Inspection, survey
 
 REPORT_FILE = "report.json"
 
@@ -22,19 +23,23 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(eq=False)
 class FolderConfig(FacesConfig):
-    """The images to leave out.
+    """The images to leave out, and the parts of them to store.
 
     Attributes:
       skip_broken: leave out images that cannot be read instead of failing.
       min_images: leave out characters with fewer images; 0 keeps all.
+      crops: store crops of the whole pictures that have one head, and leave out the others; None stores whole images.
     """
 
     min_images: int = 0
+    crops: HeadCrops | None = None
 
     def __post_init__(self):
         super().__post_init__()
         if not isinstance(self.min_images, int) or self.min_images < 0:
             raise ValueError(f"min_images is {self.min_images!r}; allowed: a whole number, 0 or more")
+        if not isinstance(self.crops, HeadCrops | None):
+            raise ValueError(f"crops is {self.crops!r}; allowed: none; train with --config.detector, which crops")
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -46,6 +51,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = EXPECTED
 
     def _info(self) -> tfds.core.DatasetInfo:
+        crops = self.builder_config.crops
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
@@ -57,11 +63,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 }
             ),
             supervised_keys=("image", "label"),
+            # Readers of the data set find the crops there.
+            metadata=tfds.core.MetadataDict(crops=crops.describe()) if crops else None,
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        settings = self.builder_config
-        found = survey(read_layout(Path(dl_manager.manual_dir)), settings.min_images, settings.skip_broken)
+        settings, layout = self.builder_config, read_layout(Path(dl_manager.manual_dir))
+        found = survey(layout, settings.min_images, settings.skip_broken, settings.crops)
         for warning in found.warnings:
             log.warning("%s", warning)
         self.info.features["label"].names = found.characters
@@ -69,9 +77,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         write_json(self.data_path / REPORT_FILE, found.report)
         return {split: self._generate_examples(chosen) for split, chosen in found.chosen.items()}
 
-    def _generate_examples(self, chosen: Sequence[tuple[CharacterImage, bool]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _generate_examples(
+        self, chosen: Sequence[tuple[CharacterImage, Inspection]]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         with shuffle_memory.limited():
-            encoded = encode_all([(image.path, keep_bytes) for image, keep_bytes in chosen])
+            encoded = encode_all([(image.path, inspected.keep_bytes, inspected.box) for image, inspected in chosen])
             for (image, _), content in zip(chosen, encoded, strict=True):
                 # Pass bytes: TFDS would encode an array again.
                 yield image.name, {"image": content, "label": image.character, "filename": image.name}

@@ -37,6 +37,8 @@ def _quoted(counts: dict[str, int]) -> list[str]:
 # By key of the report's "left_out": the kind in words, and the texts to list.
 LEFT_OUT: dict[str, tuple[str, Callable[[Any], Iterable[str]]]] = {
     "unreadable": ("images that cannot be read", _with_notes),
+    "no_head": ("pictures without a head", iter),
+    "several_heads": ("pictures with several heads, and their number", _with_notes),
     "under_several_characters": ("images under more than one character", lambda groups: map(" = ".join, groups)),
     "copies": ("copies of an image that is kept", lambda copies: map(" = ".join, copies.items())),
     "small_characters": ("characters with fewer than {min_images} images", _quoted),
@@ -45,7 +47,11 @@ LEFT_OUT: dict[str, tuple[str, Callable[[Any], Iterable[str]]]] = {
 
 
 def find_problems(
-    layout: FolderLayout, by_character: dict[str, dict[str, int]], unreadable: dict[str, str], min_images: int
+    layout: FolderLayout,
+    by_character: dict[str, dict[str, int]],
+    unreadable: dict[str, str],
+    min_images: int,
+    not_one_head: int = 0,
 ) -> list[str]:
     """Returns the problems that keep a folder from training; empty for none.
 
@@ -54,6 +60,7 @@ def find_problems(
       by_character: number of images to store, by character and split.
       unreadable: faults by name of the images that cannot be read and may not be skipped.
       min_images: the setting, for the message.
+      not_one_head: number of whole pictures that are left out because they have no head or several.
     """
     problems = []
     if unreadable:
@@ -83,6 +90,11 @@ def find_problems(
         )
     if len(by_character) < 2:
         problems.append(f"{len(by_character)} characters with {max(min_images, 1)} images or more; needed: two or more")
+    if problems and not_one_head:
+        problems.append(
+            f"{not_one_head} of {len(layout.images)} pictures are left out because the detector found no head or "
+            "several: try another --config.detector or --config.min_confidence"
+        )
     if problems and (hint := suggest_level_below(layout)):
         problems.append(hint)
     return problems

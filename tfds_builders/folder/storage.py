@@ -12,6 +12,7 @@ from PIL import Image
 
 from animesion_jax.data.decode import decode
 from animesion_jax.images import read_image
+from animesion_jax.preprocessing import Box
 
 # Signatures of JPEG and PNG, the formats that training decodes.
 DECODABLE = (b"\xff\xd8\xff", b"\x89PNG")
@@ -34,11 +35,16 @@ def is_decoded_alike(path: Path, image: Image.Image) -> bool:
         return False
 
 
-def encode(path: Path, keep_bytes: bool) -> bytes:
-    """Returns the bytes to store of a file: its own with `keep_bytes`, else a PNG, or a JPEG of a large image."""
+def encode(path: Path, keep_bytes: bool, box: Box | None = None) -> bytes:
+    """Returns the bytes to store of a file: its own with `keep_bytes`, else a PNG, or a JPEG of a large image.
+
+    With a box, in pixels of the image, that part is the image.
+    """
     if keep_bytes:
         return path.read_bytes()
     image, encoded = read_image(path), io.BytesIO()
+    if box:
+        image = image.crop(box)
     if image.width * image.height <= MAX_PNG_PIXELS:
         image.save(encoded, "PNG")
     else:
@@ -46,8 +52,8 @@ def encode(path: Path, keep_bytes: bool) -> bytes:
     return encoded.getvalue()
 
 
-def encode_all(files: Sequence[tuple[Path, bool]]) -> Iterator[bytes]:
-    """Yields `encode(path, keep_bytes)` of every pair in order; works on every core."""
+def encode_all(files: Sequence[tuple[Path, bool, Box | None]]) -> Iterator[bytes]:
+    """Yields `encode(path, keep_bytes, box)` of every file in order; works on every core."""
     with ThreadPool(os.cpu_count()) as pool:
         for start in range(0, len(files), CHUNK):
             yield from pool.starmap(encode, files[start : start + CHUNK])
