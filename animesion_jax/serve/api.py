@@ -35,7 +35,7 @@ def create_app(service: Service, examples: Sequence[Path] = (), root_path: str =
             "animesion_jax": animesion_jax.__version__,
             "characters": len(bundle.names),
             "image_size": bundle.image_size,
-            "threshold": bundle.calibration.threshold if bundle.calibration else None,
+            "threshold": bundle.threshold,
             "detector": service.finder.detector.name if service.finder else None,
             "max_file_bytes": service.max_bytes,
             "max_images": service.max_images,

@@ -21,11 +21,12 @@ STYLE = """
 .card {display: flex; flex-wrap: wrap; gap: 16px; padding: 12px 0; border-top: 1px solid var(--border-color-primary);}
 .card, .box {--mark: var(--color-accent);}
 .card.unknown, .box.unknown {--mark: #6b7280;}
-.card figure {margin: 0; text-align: center; font-size: 0.8em; color: var(--body-text-color-subdued);}
-.card img {width: min(224px, 40vw); aspect-ratio: 1; object-fit: contain; border-radius: 6px; display: block;}
+.card figure {margin: 0; text-align: center; font-size: 0.8em;}
+#results figcaption, #results .unknown h3, .card.unknown .bar {color: var(--body-text-color-subdued);}
+.card img {width: min(224px, 35vw); aspect-ratio: 1; object-fit: contain; border-radius: 6px; display: block;}
 .card .names {flex: 1 1 280px; min-width: 0;}
-.card h3 {margin: 0 0 8px; overflow-wrap: anywhere;}
-.file {color: var(--body-text-color-subdued); font-size: 0.85em; overflow-wrap: anywhere;}
+#results h3 {margin: 0 0 8px; overflow-wrap: anywhere;}
+#results .file {margin: 8px 0 0; color: var(--body-text-color-subdued); font-size: 0.85em; overflow-wrap: anywhere;}
 .card .bar {display: grid; grid-template-columns: minmax(0, 12em) 1fr 4em; gap: 8px; align-items: center;}
 .card .bar {margin: 4px 0;}
 .card .bar span {overflow-wrap: anywhere;}
@@ -37,15 +38,14 @@ STYLE = """
 .scene img {display: block; width: 100%; border-radius: 6px;}
 .box {position: absolute; box-sizing: border-box; border: 3px solid var(--mark); border-radius: 4px;}
 .box {box-shadow: 0 0 0 1px white, inset 0 0 0 1px white;}
-.box b {position: absolute; bottom: 100%; left: -4px;}
-.box b, .card h3 b {padding: 0 6px; border-radius: 4px; background: var(--mark); color: white;}
-.box b, .card h3 b {font: 700 14px/20px system-ui, sans-serif;}
+.number {padding: 0 6px; border-radius: 4px; background: var(--mark); color: white;}
+.number {font: 700 14px/20px system-ui, sans-serif;}
+.box .number {position: absolute; z-index: 1; bottom: 100%; left: -4px;}
 .heads {display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 520px), 1fr)); column-gap: 32px;}
-.heads .card img {width: min(144px, 40vw);}
+.heads .card img {width: min(144px, 35vw);}
 .heads .card .names {flex-basis: 200px;}
-.heads .card .bar {grid-template-columns: minmax(0, 9em) 1fr 4em;}
+.heads .card .bar {grid-template-columns: minmax(0, 7em) 1fr 4em;}
 .heads .card:target {background: var(--background-fill-secondary);}
-.card.unknown h3, .card.unknown .bar {color: var(--body-text-color-subdued);}
 """
 
 
@@ -84,17 +84,12 @@ def _answer(service: Service, file: Path, number: int) -> str:
         _box(face, image.size, place, _anchor(number, place) if place <= len(maps) else None)
         for place, face in enumerate(faces, start=1)
     )
+    title = f"{len(faces):,} head{'s' * (len(faces) != 1)}" if faces else "No head was found."
+    more = f" · the first {len(maps)} have a card; point at another box to see its name" * (len(faces) > len(maps))
     return (
-        f'<section class="picture"><h3>{_summary(len(faces), len(maps))}</h3><p class="file">{about}</p>'
+        f'<section class="picture"><h3>{title}</h3><p class="file">{about}{more}</p>'
         f'{_scene(shrink(image, PICTURE), boxes, name)}<div class="heads">{"".join(heads)}</div></section>'
     )
-
-
-def _summary(heads: int, explained: int) -> str:
-    if not heads:
-        return "No head was found."
-    more = f"; cards of the first {explained}, the others are named if you point at them" if heads > explained else ""
-    return f"{heads:,} head{'s' * (heads != 1)}{more}"
 
 
 def _anchor(picture: int, head: int) -> str:
@@ -113,7 +108,7 @@ def _box(face: dict[str, Any], size: tuple[int, int], number: int, anchor: str |
     name = "unknown" if face["unknown"] else f"{best['class']}, {100 * best['probability']:.1f}%"
     link = f' href="#{anchor}"' if anchor else ""
     about = f'title="{number}: {html.escape(name)}" style="{place}"'
-    return f'<a class="box{_unknown(face)}"{link} {about}><b>{number}</b></a>'
+    return f'<a class="box{_unknown(face)}"{link} {about}>{_badge(number)}</a>'
 
 
 def _card(
@@ -139,10 +134,10 @@ def _card(
     best = named["predictions"][0]
     title = html.escape(best["class"])
     if named["unknown"]:
-        threshold = service.recognizer.bundle.calibration.threshold
+        threshold = service.recognizer.bundle.threshold
         title = f"unknown <small>(no character is {100 * threshold:.0f}% likely)</small>"
     if number:
-        title = f"<b>{number}</b> {title}"
+        title = f"{_badge(number)} {title}"
     bars = "".join(_bar(each["class"], f"{100 * each['probability']:.1f}%") for each in named["predictions"])
     fit = service.finder.margin.fit if service.finder else service.recognizer.bundle.fit
     caption = "head" if number else "image"
@@ -152,6 +147,10 @@ def _card(
         f"{_figure(overlay(image, heat, fit), f'evidence ({kind})')}"
         f'<div class="names"><h3>{title}</h3>{bars}<p class="file">{about}</p></div></div>'
     )
+
+
+def _badge(number: int) -> str:
+    return f'<span class="number">{number}</span>'
 
 
 def _unknown(named: dict[str, Any]) -> str:

@@ -62,7 +62,7 @@ STYLE = """
 def create_page(service: Service, examples: Sequence[Path] = ()) -> gradio.Blocks:
     """Returns the page of a service; a click on one of the `examples` recognises it."""
     bundle = service.recognizer.bundle
-    title, what = ("Who is on it?", "pictures") if service.finder else ("Who is this?", "images of faces")
+    title, what = ("Who is in the picture?", "pictures") if service.finder else ("Who is this?", "images of faces")
     shown = examples[:: -(-len(examples) // MAX_EXAMPLES) or 1]
 
     def recognize(files: list[str] | None) -> tuple[None, str]:
@@ -77,7 +77,7 @@ def create_page(service: Service, examples: Sequence[Path] = ()) -> gradio.Block
             f"# {title}\nDrop or paste {what}: {service.limits}; formats: {', '.join(formats())}. "
             f"The model knows {len(bundle.names):,} character{'s' * (len(bundle.names) != 1)}."
         )
-        images = gradio.File(file_count="multiple", label="Images", elem_id="images", height=160)
+        images = gradio.File(file_count="multiple", label=what.capitalize(), elem_id="images", height=160)
         results = gradio.HTML(elem_id="results", padding=False)
         images.upload(recognize, images, [images, results], api_visibility="private", concurrency_limit=4)
         if shown:

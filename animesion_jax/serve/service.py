@@ -1,6 +1,7 @@
 """The service behind page and endpoint: a model compiled once, and limits on its input."""
 
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -86,9 +87,11 @@ class Service:
         self.max_request_bytes = max_images * self.max_bytes + FORM_BYTES
         self.top_k = top_k
         self.limits = f"up to {max_images} images at a time, each up to {max_file_mb:.3g} MB"
-        # Two computations at once take as long as one after the other, but twice the memory. The lock is released after
-        # each, so that a picture of many heads does not hold up the others.
+        # Two forward passes at once take as long as one after the other, but twice the memory. The lock is released
+        # after each, so that a picture of many heads does not hold up the others.
         self._one_at_a_time = threading.Lock()
+        # A detector takes one core.
+        self._detections = threading.Semaphore(os.cpu_count() or 1)
 
     def compile(self) -> float:
         """Compiles the functions that requests need; returns the seconds it took."""
@@ -150,7 +153,7 @@ class Service:
     def _find(self, image: Image.Image) -> list[Head]:
         """Returns the heads on an image; without a detector, the image as the only one."""
         if self.finder:
-            with self._one_at_a_time:
+            with self._detections:
                 return self.finder.find(image)
         bundle = self.recognizer.bundle
         return [Head((0, 0, *image.size), None, resize(image, bundle.image_size, bundle.fit))]

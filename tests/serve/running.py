@@ -33,11 +33,11 @@ def write_face(path: Path) -> Path:
     return path
 
 
-def compiled_service(bundle: Path):
+def compiled_service(bundle: Path, detector: str | None = None):
     """Returns a compiled service with small limits."""
     from animesion_jax.serve.service import Service
 
-    service = Service(str(bundle), max_file_mb=0.1, max_images=3, top_k=5)
+    service = Service(str(bundle), max_file_mb=0.1, max_images=3, top_k=5, detector=detector)
     service.compile()
     return service
 
