@@ -11,18 +11,19 @@ from animesion_jax.cli.flags import Parser
 from animesion_jax.config.fields import FIELDS
 from animesion_jax.main import main
 from tests.conftest import ROOT
+from tests.detection.onnx_files import write_blob_detector
 from tfds_builders.toyfaces import draw
 
 # Add a new flag or field to one of the two, and a path also to `COMMAND_LINES`.
 PATH_FLAGS = {
-    "bundle", "config", "copy", "copy_to", "data_dir", "examples", "folder", "images", "manual_dir", "output", "runs",
-    "sidecar_to", "unknown", "workdir",
+    "bundle", "config", "copy", "copy_to", "data_dir", "detector", "examples", "folder", "images", "manual_dir",
+    "output", "pictures", "runs", "sidecar_to", "unknown", "workdir",
 }  # fmt: skip
 OTHER_FLAGS = {
     "accept_changes", "batch_size", "class_name", "config.FIELD", "coordinator_address", "dataset", "distributed",
-    "false_accept_rate", "format", "help", "host", "licence", "max_file_mb", "max_images", "name", "no_calibration",
-    "num_processes", "num_shards", "overwrite", "per_class", "port", "preprocessing", "process_id", "public", "push",
-    "root_path", "sidecar", "skip_broken", "split", "top_k", "version", "weights",
+    "false_accept_rate", "format", "help", "host", "licence", "max_file_mb", "max_images", "min_confidence", "name",
+    "no_calibration", "num_processes", "num_shards", "overwrite", "per_class", "port", "preprocessing", "process_id",
+    "public", "push", "root_path", "sidecar", "skip_broken", "split", "top_k", "version", "weights",
 }  # fmt: skip
 PATH_FIELDS = {"data_dir", "folder", "pretrained"}
 # Every path, written with braces, is given once in the home folder of a user that is unknown.
@@ -38,9 +39,10 @@ COMMAND_LINES = (
     "export --bundle={bundle} --format=onnx --output={tmp}/o.onnx",
     "calibrate --bundle={bundle} --workdir={run} --data_dir={data} --unknown={faces} --output={tmp}/o.msgpack",
     "predict --bundle={bundle} --output={tmp}/o.csv --copy_to={tmp}/o --sidecar --sidecar_to={tmp}/s {faces}",
-    "explain --bundle={bundle} --output={tmp}/o {faces}",
-    "embed --bundle={bundle} --output={tmp}/o.npz {faces}",
-    "enroll --bundle={calibrated} --name=x --output={tmp}/o.msgpack {faces}",
+    "calibrate --bundle={bundle} --detector={detector} --pictures={faces} --output={tmp}/o.msgpack",
+    "explain --bundle={bundle} --detector={detector} --output={tmp}/o {faces}",
+    "embed --bundle={bundle} --detector={detector} --output={tmp}/o.npz {faces}",
+    "enroll --bundle={calibrated} --detector={detector} --name=x --output={tmp}/o.msgpack {faces}",
     "serve --bundle={bundle} --port=0 --examples={faces}",
     "figures --dataset=toyfaces --data_dir={data} --output={tmp}/o",
     "report {run} --output={tmp}/o",
@@ -83,7 +85,7 @@ def places(trained, bundle_path, calibrated, toyfaces_dir, tmp_path_factory):
         Image.new("RGB", (20, 20), "pink").save(faces / name)
     return {
         "root": ROOT, "data": toyfaces_dir, "run": trained[0], "bundle": bundle_path, "calibrated": calibrated[0],
-        "faces": faces,
+        "faces": faces, "detector": write_blob_detector(faces.parent / "d.onnx"),
     }  # fmt: skip
 
 
