@@ -144,6 +144,9 @@ def test_compose_writes_as_many_scenes_of_each_number_of_heads(crops, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "scenes.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [len(row["heads"]) for row in rows] == [1, 2, 1, 2]
     assert sorted(row["path"] for row in rows) == sorted(path.name for path in (tmp_path / "scenes").iterdir())
+    written = {path.name: path.read_bytes() for path in (tmp_path / "scenes").iterdir()}
+    scenes.write_scenes(flags)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "scenes").iterdir()} == written
     scenes.write_scenes(argparse.Namespace(**vars(flags) | {"heads": 1, "output": tmp_path / "single"}))
     for path in (tmp_path / "single").glob("*/*.jpg"):
         row = json.loads((tmp_path / "single.jsonl").read_text(encoding="utf-8").splitlines()[int(path.stem)])
