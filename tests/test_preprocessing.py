@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from animesion_jax.preprocessing import Margin, crop, crop_box
+
+
+each_time_the_same = settings(max_examples=300, derandomize=True, database=None, deadline=None)
 
 
 def _coordinates(width, height):
@@ -39,6 +42,7 @@ def test_crops_by_hand(box, scale, shift, expected):
     assert (*pixels[0, 0, :2], *(pixels[-1, -1, :2] + 1)) == expected
 
 
+@each_time_the_same
 @given(
     size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
     corners=st.lists(st.integers(0, 60), min_size=4, max_size=4),
@@ -67,6 +71,7 @@ def test_a_pixel_is_in_the_crop_if_its_middle_is(size, corners, scale, shift):
             assert len(seen) == 1 and distances[seen[0]] <= distances.min() + 1
 
 
+@each_time_the_same
 @given(
     size=st.tuples(st.integers(1, 65535), st.integers(1, 65535)),
     box=st.tuples(*[st.integers(-(10**6), 10**6)] * 4),
