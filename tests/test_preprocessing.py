@@ -8,7 +8,6 @@ from PIL import Image
 
 from animesion_jax.preprocessing import Margin, crop, crop_box
 
-
 each_time_the_same = settings(max_examples=300, derandomize=True, database=None, deadline=None)
 
 
