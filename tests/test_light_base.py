@@ -157,12 +157,20 @@ def test_commands_name_the_extra_that_they_lack(faces, trained):
             ["report", str(trained[0]), "--output=new"],
             ["build", "toyfaces", "--data_dir=new"],
         ],
+        "detect": [
+            ["calibrate", bundle, "--detector=d.xml", "--pictures=faces"],
+            ["explain", bundle, "--detector=d.xml", "--output=new", "faces"],
+            ["embed", bundle, "--detector=d.onnx", "--output=new.npz", "faces"],
+            ["enroll", bundle, "--detector=d.onnx", "--name=New", "--output=new.msgpack", "faces"],
+        ],
         "onnx": [["export", bundle, "--format=onnx", "--output=new.onnx"]],
         "parquet": [["embed", bundle, "--output=new.parquet", "faces"]],
         "serve": [["serve", bundle, "--port=0"]],
         "gcs": [["predict", "--bundle=gs://bucket/toy.msgpack", "faces"]],
     }
     commands = [(extra, arguments) for extra, lists in needing.items() for arguments in lists]
+    for name in ("d.xml", "d.onnx"):
+        (faces / name).write_text("a detector")
     before = sorted(faces.rglob("*"))
     results, _ = run([arguments for _, arguments in commands], faces)
     for (extra, arguments), (status, out, err) in zip(commands, results, strict=True):
