@@ -6,10 +6,14 @@ import shutil
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from tests.detection.onnx_files import GROUND
+from tests.serve.pictures import BOXES, SIZE, expected_faces
 from tests.serve.proxy import PREFIX, proxy
-from tests.serve.running import server_process
+from tests.serve.running import NAME, server_process
 
 pytest.importorskip("gradio", reason="the extra [serve] is not installed")
 pytestmark = pytest.mark.slow
@@ -92,6 +96,84 @@ def test_page_takes_uploads_pastes_and_examples(bundle, page, face, tmp_path):
         page.find("#results .card", "unknown")
         with urllib.request.urlopen(f"{address}/api/info") as response:
             assert json.load(response)["characters"] == 2
+
+
+# The boxes in pixels of the page from the picture's corner, the picture's width there, and colours.
+BOXES_ON_THE_PAGE = """
+    const picture = document.querySelector("#results .scene img").getBoundingClientRect();
+    const boxes = [...document.querySelectorAll("#results .box")].map((box) => {
+        const edges = box.getBoundingClientRect();
+        return {
+            edges: [edges.left - picture.left, edges.top - picture.top, edges.right - picture.left,
+                edges.bottom - picture.top],
+            number: box.textContent, title: box.title, colour: getComputedStyle(box).borderTopColor,
+        };
+    });
+    return {width: picture.width, height: picture.height, boxes};
+"""
+# The numbers, names, colours and pixels of the cards.
+CARDS_ON_THE_PAGE = """
+    return [...document.querySelectorAll("#results .heads .card")].map((card) => {
+        const image = card.querySelector("img");
+        const canvas = document.createElement("canvas");
+        [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+        const drawn = canvas.getContext("2d");
+        drawn.drawImage(image, 0, 0);
+        const pixels = [...drawn.getImageData(0, 0, canvas.width, canvas.height).data];
+        return {
+            size: [canvas.width, canvas.height], pixels, id: card.id, title: card.querySelector("h3").innerText,
+            number: getComputedStyle(card.querySelector(".number")).backgroundColor,
+            bar: getComputedStyle(card.querySelector(".bar i")).backgroundColor,
+            names: [...card.querySelectorAll(".bar span")].map((name) => name.textContent),
+        };
+    });
+"""
+GREY = "rgb(107, 114, 128)"
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "dark")])
+def test_page_shows_numbered_boxes_and_a_card_for_each_head(knowing, detector, scene, page, tmp_path, width, theme):
+    empty = tmp_path / "nobody.png"
+    Image.new("RGB", (50, 40), "green").save(empty)
+    expected = expected_faces(knowing, detector, scene)
+    page.browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    )
+    with server_process(knowing, f"--detector={detector}") as (_, address):
+        page.open(f"{address}/?__theme={theme}")
+        page.upload(scene, empty)
+        page.find("#results .picture", "3 heads\nscene.png", 2)
+        assert "No head was found.\nnobody.png" in page.elements("#results .picture")[1].text
+        assert "Drop or paste pictures" in page.elements("body")[0].text
+        images = page.elements("#results img")
+        assert len(images) == 2 + 2 * len(BOXES)
+        page.wait.until(lambda _: all(int(each.get_attribute("naturalWidth")) > 0 for each in images))
+        shown = page.browser.execute_script(BOXES_ON_THE_PAGE)
+        assert shown["width"] / shown["height"] == pytest.approx(SIZE[0] / SIZE[1], rel=0.01)
+        for number, (box, drawn, face) in enumerate(zip(shown["boxes"], BOXES, expected, strict=True), start=1):
+            assert [edge * SIZE[0] / shown["width"] for edge in box["edges"]] == pytest.approx(drawn, abs=1)
+            name = face["predictions"][0]["class"]
+            assert box["number"] == str(number) and (box["colour"] == GREY) == face["unknown"]
+            assert box["title"].startswith(f"{number}: {'unknown' if face['unknown'] else name}")
+        _check_cards(page.browser.execute_script(CARDS_ON_THE_PAGE), expected)
+        assert page.browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        page.elements("#results .box .number")[2].click()
+        page.wait.until(lambda _: [each.get_attribute("id") for each in page.elements(":target")] == ["head-1-3"])
+        assert page.elements("#results .picture")
+
+
+def _check_cards(cards: list[dict], expected: list[dict]) -> None:
+    assert [face["unknown"] for face in expected].count(True) == 1
+    for number, (card, face, red) in enumerate(zip(cards, expected, BOXES.values(), strict=True), start=1):
+        assert card["names"] == [each["class"] for each in face["predictions"]] and NAME in card["names"]
+        title = "unknown" if face["unknown"] else face["predictions"][0]["class"]
+        assert card["title"].startswith(f"{number} {title}") and card["id"] == f"head-1-{number}"
+        assert (card["number"] == GREY) == (card["bar"] == GREY) == face["unknown"]
+        # Each crop has the head's colour in it, and the bundle's margin, the ground, at a corner.
+        pixels = np.reshape(card["pixels"], (card["size"][1], card["size"][0], 4))[..., :3]
+        assert pixels[..., 0].max() == pytest.approx(red, abs=6)
+        corners = pixels[[0, 0, -1, -1], [0, -1, 0, -1]]
+        assert np.abs(corners - GROUND).max(1).min() <= 12
 
 
 def test_page_below_a_path_works_and_says_why_an_upload_fails(bundle, page, face, tmp_path, monkeypatch):
