@@ -23,6 +23,14 @@ document.addEventListener("paste", (event) => {
     input.dispatchEvent(new Event("change", {bubbles: true}));
 });
 
+// Gradio's page has a <base> without the query of its address: a plain link to a card would reload another page.
+document.addEventListener("click", (event) => {
+    const box = event.target.closest("#results a.box[href]");
+    if (!box) return;
+    event.preventDefault();
+    location.hash = box.hash;
+});
+
 const reasons = {
     404: "the server does not know this address; behind a proxy with a path, start serve with --root_path",
     413: "the files are too large for the server or a proxy before it",
