@@ -197,18 +197,18 @@ def print_false_heads(counts: np.ndarray) -> None:
 
 
 def print_whole(recognizer: Recognizer, labels: dict[Path, list[Label]]) -> None:
-    """Prints the share of the heads whose character is the likeliest one of the whole picture."""
-    rights, heads = [], []
+    """Prints how often the likeliest character of a whole picture is that of one of its heads, in percent."""
+    rights: dict[Path, bool] = {}
     for row in recognizer.predict_files(list(labels), 1):
         name = folder_name(row["predictions"][0]["class"])
-        rights.append(any(name == label.character for label in labels[Path(row["path"])]))
-        heads.append(len(labels[Path(row["path"])]))
+        rights[Path(row["path"])] = any(name == label.character for label in labels[Path(row["path"])])
     print("\nthe picture named whole, without a detector:\n\n| heads on the picture | pictures | names one of them |")
     print("|---|---:|---:|")
-    for count in sorted(set(heads)):
-        group = [right for right, number in zip(rights, heads, strict=True) if number == count]
-        print(f"| {count} | {len(group)} | {percent(group, map(str, range(len(group))))} |")
-    print(f"\nheads named rightly: {100 * sum(rights) / sum(heads):.1f} %")
+    for count in sorted({len(each) for each in labels.values()}):
+        group = [str(file) for file in labels if len(labels[file]) == count]
+        print(f"| {count} | {len(group)} | {percent([rights[Path(file)] for file in group], group)} |")
+    heads = [(rights[file] and place == 0, str(file)) for file in labels for place in range(len(labels[file]))]
+    print(f"\nheads named rightly: {percent(*zip(*heads, strict=True))}")
 
 
 def main() -> None:
