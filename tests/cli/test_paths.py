@@ -25,11 +25,12 @@ OTHER_FLAGS = {
     "no_calibration", "num_processes", "num_shards", "overwrite", "per_class", "port", "preprocessing", "process_id",
     "public", "push", "root_path", "sidecar", "skip_broken", "split", "top_k", "version", "weights",
 }  # fmt: skip
-PATH_FIELDS = {"data_dir", "folder", "pretrained"}
+PATH_FIELDS = {"data_dir", "detector", "folder", "pretrained"}
 # Every path, written with braces, is given once in the home folder of a user that is unknown.
 COMMAND_LINES = (
     "train --config={root}/configs/common.py --workdir={tmp}/run --config.folder={faces}",
     "train --config={root}/configs/common.py --workdir={tmp}/run --config.data_dir={data} --config.pretrained={tmp}/w",
+    "train --config={root}/configs/common.py --workdir=run --config.folder={faces} --config.detector={tmp}/d.onnx",
     "sweep --config={root}/configs/sweep_size.py:shallownet --config.base.data_dir={data} --workdir={tmp}/runs "
     "--config.base.dataset=toyfaces",
     "sweep --config={root}/configs/sweep_size.py:shallownet --config.base.folder={faces} --workdir=runs",
