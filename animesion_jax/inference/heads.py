@@ -13,6 +13,8 @@ from animesion_jax.preprocessing import Box, Margin, crop, resize
 
 # The value of --detector that takes the bundle's detector.
 AUTO = "auto"
+# Most heads of a picture: an unsuitable detector or threshold may give thousands, whose crops would take gigabytes.
+MAX_HEADS = 1000
 
 log = logging.getLogger("animesion_jax")
 
@@ -44,8 +46,9 @@ class HeadFinder:
         self.detector, self.margin, self._size = detector, margin, size
 
     def find(self, image: Image.Image) -> list[Head]:
-        """Returns the heads on an RGB image, the most confident first."""
-        return [Head(each.box, each.confidence, self.cut(image, each.box)) for each in self.detector(image)]
+        """Returns the heads on an RGB image, the most confident first; at most `MAX_HEADS`."""
+        found = self.detector(image)[:MAX_HEADS]
+        return [Head(each.box, each.confidence, self.cut(image, each.box)) for each in found]
 
     def crop(self, image: Image.Image, box: Box) -> Image.Image:
         """Returns the part of an image around a detector's box."""

@@ -64,3 +64,10 @@ def test_finder_cuts_the_margin_around_each_box(detector, tmp_path):
     square[:, 15:45] = np.asarray(image)[60:120, 25:55]
     expected = np.asarray(Image.fromarray(square).resize((8, 8), Image.Resampling.BILINEAR))
     np.testing.assert_allclose(first.pixels.astype(int), expected, atol=1)
+
+
+def test_of_thousands_of_boxes_the_most_confident_ones_are_cut(detector, tmp_path):
+    boxes = [(n % 50, n // 50, n % 50 + 5, n // 50 + 5) for n in range(heads.MAX_HEADS + 200)]
+    image = Image.open(detector.write(tmp_path / "a.png", Image.new("RGB", (60, 60)), boxes))
+    found = HeadFinder(detector, Margin(1.0, 0.0, "squash"), 2).find(image)
+    assert [head.box for head in found] == boxes[: heads.MAX_HEADS]
