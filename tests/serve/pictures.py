@@ -33,15 +33,12 @@ def write_scene(path: Path) -> Path:
     return path
 
 
-def write_crowd(path: Path, columns: int) -> Path:
-    """Writes a picture with `columns` heads in each of 4 rows, none beside another; returns `path`.
-
-    The detector's input must have `2 * columns` blobs in a row and 8 in a column.
-    """
-    pixels = np.empty((8 * BLOB, 2 * columns * BLOB, 3), np.uint8)
+def write_crowd(path: Path, heads: int) -> Path:
+    """Writes a picture of 320 x 128 with up to 40 heads, none beside another; returns `path`."""
+    pixels = np.empty((8 * BLOB, 20 * BLOB, 3), np.uint8)
     pixels[:] = GROUND
-    for number in range(4 * columns):
-        top, left = 2 * BLOB * (number // columns), 2 * BLOB * (number % columns)
+    for number in range(heads):
+        top, left = 2 * BLOB * (number // 10), 2 * BLOB * (number % 10)
         pixels[top : top + BLOB, left : left + BLOB] = (255 - number, 0, 0)
     Image.fromarray(pixels).save(path)
     return path
@@ -61,7 +58,7 @@ def write_knowing_bundle(path: Path, detector: Path, scene: Path) -> Path:
         "source": {"images": 3, "top1_accuracy": 1.0},
     }  # fmt: skip
     tree = bundle_tree() | {
-        "classes": [NAME, "あかり"],
+        "classes": ["あかり", NAME],
         "variables": jax.tree.map(np.asarray, variables),
         "crops": crops,
         "calibration": CALIBRATION,

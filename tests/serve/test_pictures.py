@@ -12,7 +12,7 @@ from tests.serve.pictures import BOXES, expected_faces, write_crowd, write_detec
 from tests.serve.running import compiled_service, running
 
 pytest.importorskip("gradio", reason="the extra [serve] is not installed")
-ESCAPED = "&lt;b&gt;ame &amp; &quot;co&quot;"
+ESCAPED = "&lt;b&gt;ame &amp; &quot;co&quot;&lt;/b&gt;"
 
 
 @pytest.fixture(scope="module")
@@ -52,22 +52,30 @@ def test_endpoint_answers_with_the_faces_of_predict(client, knowing, detector, s
     assert client.get("/api/info").json()["detector"] == "blobs.onnx"
 
 
-def test_all_heads_of_a_crowd_are_named_without_compiling_and_the_page_has_cards_of_some(knowing, tmp_path):
+def test_all_heads_of_a_crowd_are_named_without_compiling_and_the_page_has_cards_of_some(
+    knowing, tmp_path, monkeypatch
+):
     from animesion_jax.serve.cards import render
 
-    detector, crowd = write_detector(tmp_path / "wide.onnx", (128, 320)), write_crowd(tmp_path / "crowd.png", 10)
+    detector, crowd = write_detector(tmp_path / "wide.onnx", (128, 320)), write_crowd(tmp_path / "crowd.png", 35)
     service = compiled_service(knowing, detector=str(detector))
+    sizes = []
+    for recognizer in service._by_batch_size.values():
+        forward = recognizer._forward
+        monkeypatch.setattr(recognizer, "_forward", lambda x, run=forward: sizes.append(len(x)) or run(x))
     named = service.answer(crowd, 1, "crowd.png")["faces"]
-    assert len(named) == 40 and named == _close(expected_faces(knowing, detector, crowd))
+    assert len(named) == 35 and named == _close(expected_faces(knowing, detector, crowd))
     answer, image, maps = service.explain(crowd, 1, "crowd.png")
     assert answer["faces"] == _close(named) and image.size == (320, 128) and len(maps) == 24
+    # All 35, and the 11 without a map.
+    assert sizes == [8] * 4 + [1] * 3 + [8] + [1] * 3
     assert [each._probabilities._cache_size() for each in service._by_batch_size.values()] == [1, 1]
     written = render(service, [crowd])
     boxes = re.findall(r'<a class="box[^"]*"( href="#head-1-\d+")? title="(\d+): ', written)
-    assert [int(number) for _, number in boxes] == list(range(1, 41))
-    assert [bool(link) for link, _ in boxes] == [True] * 24 + [False] * 16
+    assert [int(number) for _, number in boxes] == list(range(1, 36))
+    assert [bool(link) for link, _ in boxes] == [True] * 24 + [False] * 11
     assert re.findall(r'id="head-1-(\d+)"', written) == [str(number) for number in range(1, 25)]
-    assert "40 heads" in written and "the first 24 have a card" in written
+    assert "35 heads" in written and "the first 24 have a card" in written
 
 
 def test_page_escapes_names_and_says_that_a_picture_has_no_head(service, scene, tmp_path):
@@ -76,7 +84,12 @@ def test_page_escapes_names_and_says_that_a_picture_has_no_head(service, scene, 
 
     Image.new("RGB", (50, 40), "green").save(tmp_path / "<i>x.png")
     written = render(service, [scene, tmp_path / "<i>x.png"])
-    assert ESCAPED in written and "<b>ame" not in written and "<i>x" not in written
+    assert (
+        f">{ESCAPED}<" in written
+        and re.search(rf'title="\d: {ESCAPED}, \d', written)
+        and "<b>ame" not in written
+        and "<i>x" not in written
+    )
     assert "3 heads" in written and written.count("No head was found.") == 1 and "have a card" not in written
     # Two pictures, and two images in each card.
     assert written.count('src="data:image/webp') == 2 + 2 * 3
