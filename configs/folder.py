@@ -2,6 +2,9 @@ r"""Your own images: a folder per character, or train/, validation/ and test/ wi
 
     animesion --config=folder:vit_s16,pretrained --config.folder=PATH --workdir=runs/mine
 
+With `--config.detector=FILE_OR_ADDRESS`, the images are whole pictures: each one with exactly one head is cropped to
+it, by `config.box_scale` and `config.box_shift`.
+
 The string after the colon is `MODEL[,pretrained[=NAME]][,recipe=modern]`. The first start builds a data set of the
 images below `config.data_dir` (see tfds_builders/folder/README.md); later starts use it again.
 
