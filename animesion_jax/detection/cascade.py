@@ -51,7 +51,8 @@ class Cascade:
             box = int(x), int(y), min(int(x + width), image.width), min(int(y + height), image.height)
             found.append(Detection(box, float(n / (n + MIN_NEIGHBORS))))
         kept = [each for each in found if each.confidence >= self._min_confidence]
-        return sorted(kept, key=lambda each: -each.confidence)
+        # OpenCV's own threads find boxes of equal confidence in any order.
+        return sorted(kept, key=lambda each: (-each.confidence, each.box))
 
 
 def _read(path: Path) -> "cv2.CascadeClassifier":
