@@ -15,8 +15,8 @@ from animesion_jax.errors import InputError, first_line, install
 SCALE_FACTOR = 1.1
 MIN_NEIGHBORS = 5
 MIN_SIDE = 24
-# Larger pictures are reduced by a whole number. Memory and time grow with the pixels: on 89 megapixels the cascade takes
-# a gigabyte and minutes, for heads of 24 pixels.
+# Larger pictures are reduced by a whole number. On 89 megapixels the cascade would take a gigabyte and minutes, to find
+# heads of 24 pixels.
 MAX_PIXELS = 2**22
 
 

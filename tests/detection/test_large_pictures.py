@@ -57,3 +57,19 @@ def test_boxes_are_inside_pictures_of_any_shape(size, monkeypatch):
     picture = Image.open(file).convert("RGB").resize(size)
     for box, confidence in load_detector(str(XML))(picture):
         assert 0 <= box[0] < box[2] <= size[0] and 0 <= box[1] < box[3] <= size[1] and 0.5 <= confidence <= 1
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("step", [1, -1])
+def test_equal_confidences_have_one_order(step, monkeypatch):
+    """OpenCV's threads change the order from call to call."""
+    boxes, neighbors = [[9, 9, 30, 30], [50, 9, 30, 30], [9, 50, 30, 30]][::step], [6, 8, 6][::step]
+
+    class Found:
+        def detectMultiScale2(self, *_, **__):
+            return np.array(boxes), np.array(neighbors)
+
+    detect = load_detector(str(XML))
+    monkeypatch.setattr(detect._by_thread, "classifier", Found())
+    found = detect(Image.new("RGB", (99, 99)))
+    assert [each.box for each in found] == [(50, 9, 80, 39), (9, 9, 39, 39), (9, 50, 39, 80)]
