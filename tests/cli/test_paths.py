@@ -44,7 +44,7 @@ COMMAND_LINES = (
     "explain --bundle={bundle} --detector={detector} --output={tmp}/o {faces}",
     "embed --bundle={bundle} --detector={detector} --output={tmp}/o.npz {faces}",
     "enroll --bundle={calibrated} --detector={detector} --name=x --output={tmp}/o.msgpack {faces}",
-    "serve --bundle={bundle} --port=0 --examples={faces}",
+    "serve --bundle={bundle} --detector={detector} --port=0 --examples={faces}",
     "figures --dataset=toyfaces --data_dir={data} --output={tmp}/o",
     "report {run} --output={tmp}/o",
     "build dafre --manual_dir={faces} --data_dir={tmp}/o",
