@@ -95,3 +95,8 @@ def test_large_webp_is_stored_as_jpeg_and_differs_by_one_level_after_resizing(tm
 def test_folder_config_refuses_min_images_other_than_whole_numbers_from_0(value):
     with pytest.raises(ValueError, match="min_images"):
         FolderConfig(name="x", min_images=value)
+
+
+def test_folder_config_refuses_crops_as_json():
+    with pytest.raises(ValueError, match="allowed: none; train with --config"):
+        FolderConfig(name="x", crops={"detector": "heads.onnx"})
