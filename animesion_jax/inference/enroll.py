@@ -12,7 +12,7 @@ from animesion_jax.errors import InputError, command, escape
 from animesion_jax.inference.embeddings import embed
 from animesion_jax.inference.heads import HeadFinder, head_finder
 from animesion_jax.inference.recognizer import Recognizer
-from animesion_jax.inference.writers import UNKNOWN
+from animesion_jax.inference.rows import UNKNOWN
 
 BATCH_SIZE = 8
 

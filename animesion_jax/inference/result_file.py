@@ -1,137 +1,190 @@
-"""A CSV or JSON lines file of predictions; a second start adds the missing images."""
+"""A CSV or JSON lines file of rows; a second start adds the missing images."""
 
 import contextlib
 import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from animesion_jax.errors import InputError, encodable, first_line
 from animesion_jax.files import local_path, locked
-from animesion_jax.inference.writers import CSV_HEADER, Row, Writer, csv_line, write_csv_rows, write_jsonl
+from animesion_jax.inference.rows import Row
+from animesion_jax.inference.writers import (
+    CSV_HEADER,
+    PICTURES_CSV_HEADER,
+    Writer,
+    csv_line,
+    write_csv_rows,
+    write_jsonl,
+    write_pictures_csv_rows,
+)
 
-FORMATS: dict[str, Writer] = {".csv": write_csv_rows, ".jsonl": write_jsonl}
-HEADER = csv_line(CSV_HEADER).encode()
+
+@dataclass(frozen=True)
+class Content:
+    """What a file holds.
+
+    Attributes:
+      command: that writes it.
+      kind: in words, for messages.
+      formats: writers of rows by the ending of the file.
+      header: of the CSV.
+    """
+
+    command: str
+    kind: str
+    formats: dict[str, Writer]
+    header: Sequence[str] = ()
+
+
+IMAGES = Content("predict", "predictions", {".csv": write_csv_rows, ".jsonl": write_jsonl}, CSV_HEADER)
+PICTURES = Content(
+    "predict", "predictions of whole pictures", {".csv": write_pictures_csv_rows, ".jsonl": write_jsonl},
+    PICTURES_CSV_HEADER,
+)  # fmt: skip
+BOXES = Content("find", "heads", {".jsonl": write_jsonl})
 
 
 @contextlib.contextmanager
-def open_result_file(output: str) -> Iterator["ResultFile"]:
-    """Opens a local file of predictions, new or existing, and locks it during the block.
+def open_result_file(output: str, content: Content = IMAGES) -> Iterator["ResultFile"]:
+    """Opens a local file of rows, new or existing, and locks it during the block.
 
     Raises:
-      InputError: not a file named *.csv or *.jsonl, or another process has opened it.
+      InputError: the ending of the file is not one of the content's, or another process has opened it.
     """
     path = local_path(output)
-    if path.suffix.lower() not in FORMATS or (path.exists() and not path.is_file()):
-        raise InputError(f"--output={output}: allowed: a file named {' or '.join(f'*{name}' for name in FORMATS)}")
+    if path.suffix.lower() not in content.formats or (path.exists() and not path.is_file()):
+        endings = " or ".join(f"*{name}" for name in content.formats)
+        raise InputError(f"--output={output}: allowed: a file named {endings}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.open("ab").close()
-    message = f"another predict is writing --output={output}; wait until it ends, or give another file"
+    message = f"another {content.command} is writing --output={output}; wait until it ends, or give another file"
     with locked(path, message):
         try:
-            yield ResultFile(output, path)
+            yield ResultFile(output, path, content)
         finally:
             if not path.stat().st_size:
                 path.unlink()
 
 
 class ResultFile:
-    """A file of predictions. Each row is on disk as soon as it is written."""
+    """A file of rows. Each row is on disk as soon as it is written."""
 
-    def __init__(self, output: str, path: Path):
-        self._output, self._path = output, path
+    def __init__(self, output: str, path: Path, content: Content):
+        self._output, self._path, self._content = output, path, content
         self._suffix = path.suffix.lower()
 
-    def missing(self, files: Sequence[Path], names: Sequence[str], top_k: int) -> list[Path]:
+    def missing(self, files: Sequence[Path], names: Sequence[str] = (), top_k: int = 0) -> list[Path]:
         """Returns the images without a row in the file, each once; cuts off an incomplete last row.
 
         Compares absolute paths, since the file may have paths relative to the current folder.
 
         Args:
           files: images to predict.
-          names: characters of the bundle, by class id.
-          top_k: characters per image, if the bundle has as many.
+          names: characters of the bundle, by class id; empty for boxes.
+          top_k: characters per image or head, if the bundle has as many.
 
         Raises:
-          InputError: the file does not hold predictions, or those of another bundle or `top_k`.
+          InputError: the file does not hold such rows, or those of another bundle or `top_k`.
         """
         by_key = {_key(str(file)): file for file in files}
-        ranks = min(top_k, len(names))
+        ranks, content = min(top_k, len(names)), self._content
+        header = csv_line(content.header).encode()
         with self._path.open("r+b") as stream:
             try:
                 if self._suffix == ".csv":
-                    done, size = _read_csv(stream, set(by_key), names, ranks)
+                    done, size = _read_csv(stream, content, set(by_key), names, ranks)
                 else:
-                    done, size = _read_jsonl(stream, names, ranks)
+                    done, size = _read_jsonl(stream, content, names, ranks)
             except InputError as error:
                 raise InputError(f"--output={self._output} has {error}; give another file") from error
             except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
                 raise InputError(
-                    f"--output={self._output} does not hold predictions ({first_line(error)}); allowed: a new name, or "
-                    "a file that predict wrote"
+                    f"--output={self._output} does not hold {content.kind} ({first_line(error)}); allowed: a new name, "
+                    f"or a file that {content.command} wrote with the same flags"
                 ) from error
             stream.seek(size)
             stream.truncate()
             if self._suffix == ".csv" and not size:
-                stream.write(HEADER)
+                stream.write(header)
         return [file for key, file in by_key.items() if key not in done]
 
     def write(self, rows: Iterable[Row]) -> None:
         """Appends rows."""
         with self._path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as stream:
-            FORMATS[self._suffix](rows, stream)
+            self._content.formats[self._suffix](rows, stream)
 
 
 def _key(path: str) -> str:
     return os.path.abspath(encodable(path))
 
 
-def _read_jsonl(stream: BinaryIO, names: Sequence[str], ranks: int) -> tuple[set[str], int]:
+def _read_jsonl(stream: BinaryIO, content: Content, names: Sequence[str], ranks: int) -> tuple[set[str], int]:
     """Returns the images of the complete lines, and the length of these lines in bytes."""
     _check_start(stream, b'{"path": ')
     done, size = set(), 0
     for line in _whole_rows(stream, quotes=False):
         row = json.loads(line)
         if "error" not in row:
-            _check_number(len(row["predictions"]), ranks)
-            for each in row["predictions"]:
-                _check_name(each["class"], each["class_id"], names)
+            _check_row(row, content, names, ranks)
         done.add(_key(row["path"]))
         size += len(line)
     return done, size
 
 
-def _read_csv(stream: BinaryIO, expected: set[str], names: Sequence[str], ranks: int) -> tuple[set[str], int]:
+def _check_row(row: Row, content: Content, names: Sequence[str], ranks: int) -> None:
+    heads = [row] if content is IMAGES else row["faces"]
+    for head in heads:
+        if content is BOXES:
+            if head.keys() != {"box", "confidence"}:
+                raise ValueError("a head has more than its box and its confidence")
+            continue
+        _check_number(len(head["predictions"]), ranks)
+        for each in head["predictions"]:
+            _check_name(each["class"], each["class_id"], names)
+
+
+def _read_csv(
+    stream: BinaryIO, content: Content, expected: set[str], names: Sequence[str], ranks: int
+) -> tuple[set[str], int]:
     """Returns the images of the complete rows, and the length of these rows in bytes.
 
-    An image has `ranks` rows, or one with its error. If the last image is `expected` and has fewer, its rows do not
-    count.
+    An image has `ranks` rows, a whole picture as many for each head, or one without a head; a file with an error has
+    one. If the last image is `expected` and has fewer, its rows do not count.
     """
-    _check_start(stream, HEADER)
+    _check_start(stream, csv_line(content.header).encode())
     rows = _whole_rows(stream, quotes=True)
     size = start = len(next(rows, b""))
     done: set[str] = set()
-    last, count, error = None, 0, ""
-    for row in rows:
-        (values,) = csv.reader([row.decode()])
-        if values[0] != last:
-            if last is not None and not error:
-                _check_number(count, ranks)
-            last, count, start = values[0], 0, size
-        _, _, name, class_id, *_, error = values
-        if not error:
-            _check_name(name, int(class_id), names)
+    last, count, needed = None, 0, 0
+    for line in rows:
+        (values,) = csv.reader([line.decode()])
+        row = dict(zip(content.header, values, strict=True))
+        if row["path"] != last:
+            _check_number_of_rows(count, needed, ranks)
+            last, count, start = row["path"], 0, size
+            heads = int(row.get("faces") or not row["error"])
+            needed = heads * ranks or 1
+        if row["class_id"]:
+            _check_name(row["class"], int(row["class_id"]), names)
         count += 1
-        size += len(row)
+        size += len(line)
         done.add(_key(last))
-    if last is None or error:
-        return done, size
-    if count < ranks and _key(last) in expected:
+    if last is not None and count < needed and _key(last) in expected:
         return done - {_key(last)}, start
-    _check_number(count, ranks)
+    _check_number_of_rows(count, needed, ranks)
     return done, size
+
+
+def _check_number_of_rows(count: int, needed: int, ranks: int) -> None:
+    """Raises InputError unless the last image has as many rows as it needs."""
+    if count != needed:
+        # Each of needed / ranks heads has the same number of rows.
+        _check_number(count * ranks // needed, ranks)
+        raise ValueError(f"an image has {count} rows instead of {needed}")
 
 
 def _check_number(count: int, ranks: int) -> None:

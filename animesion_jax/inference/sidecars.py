@@ -1,14 +1,14 @@
-"""Sidecar files: text files with the character of each image as a tag, for other programs."""
+"""Sidecar files: text files with the characters on each image as tags, for other programs."""
 
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from animesion_jax.errors import InputError, encodable, join_some
-from animesion_jax.files import expand_home, local_path, replacing
-from animesion_jax.inference.named_files import RefusedName, create_if_absent, writing
-from animesion_jax.inference.writers import Row
+from animesion_jax.errors import encodable
+from animesion_jax.files import replacing
+from animesion_jax.inference.named_files import Below, RefusedName, check_distinct, create_if_absent, writing
+from animesion_jax.inference.rows import Row, characters
 
 # Templates of a tag, by format. Hydrus splits a tag at its first colon into namespace and name; the name may have more.
 FORMATS = {"tags": "{}", "hydrus": "character:{}"}
@@ -36,48 +36,38 @@ class Sidecars:
         """
         self.counts: Counter[str] = Counter()
         self._form, self._overwrite = FORMATS[form], overwrite
-        self._folder = folder and local_path(folder)
-        self._roots = [os.path.join(os.path.abspath(expand_home(path)), "") for path in given]
+        self._below = Below(folder, given) if folder else None
         images = {os.path.abspath(file) for file in files}
-        targets = {image: self._target(image) for image in images}
-        target, times = Counter(targets.values()).most_common(1)[0]
-        if times > 1:
-            same = join_some(sorted(image for image in images if targets[image] == target))
-            raise InputError(f"{same} have the same text file {target}; allowed: different names, or no --sidecar_to")
+        check_distinct({image: self._target(image) for image in images}, "text file", "no --sidecar_to")
 
     @property
     def summary(self) -> str:
         """The counts in words."""
         counts = self.counts
-        emptied = f"{counts['emptied']} of unknown characters emptied, " if counts["emptied"] else ""
+        emptied = f"{counts['emptied']} without a known character emptied, " if counts["emptied"] else ""
         return f"{counts['written']} written, {emptied}{counts['kept']} existing ones with other content kept"
 
     def write(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Writes the text file of each row and then yields the row.
 
-        An image of an unknown character gets no text file; with `overwrite`, an existing one becomes empty. If a name
+        An image without a known character gets no text file; with `overwrite`, an existing one becomes empty. If a name
         is too long, the row becomes {"path", "error"}.
         """
         for row in rows:
             if "error" not in row:
-                name = "" if row["unknown"] else row["predictions"][0]["class"]
                 try:
-                    self._write(Path(self._target(row["path"])), self._content(name))
+                    self._write(Path(self._target(row["path"])), self._content(characters(row)))
                 except RefusedName as error:
                     row = {"path": row["path"], "error": str(error)}
             yield row
 
     def _target(self, image: str) -> str:
-        if not self._folder:
-            return f"{image}.txt"
-        whole = os.path.abspath(image)
-        root = next((root for root in self._roots if whole.startswith(root)), os.path.join(os.path.dirname(whole), ""))
-        return os.path.join(self._folder, f"{whole.removeprefix(root)}.txt")
+        return f"{self._below.path(image) if self._below else image}.txt"
 
-    def _content(self, name: str) -> bytes:
+    def _content(self, names: Sequence[str]) -> bytes:
         # Hydrus and others split lines at every line separator of Unicode.
-        tag = " ".join(encodable(name).splitlines()).strip()
-        return f"{self._form.format(tag)}\n".encode() if tag else b""
+        tags = [" ".join(encodable(name).splitlines()).strip() for name in names]
+        return "".join(f"{self._form.format(tag)}\n" for tag in tags if tag).encode()
 
     def _write(self, target: Path, content: bytes) -> None:
         with writing(target, "--sidecar_to=FOLDER"):

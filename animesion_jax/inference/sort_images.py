@@ -9,7 +9,7 @@ from pathlib import Path
 
 from animesion_jax.files import local_path
 from animesion_jax.inference.named_files import RefusedName, create_if_absent, writing
-from animesion_jax.inference.writers import UNKNOWN, Row
+from animesion_jax.inference.rows import UNKNOWN, Row, characters, has_heads
 
 # Characters that some operating system forbids in file names, and "%", which escapes them.
 RESERVED = '%/\\:*?"<>|'
@@ -18,16 +18,18 @@ RESERVED = '%/\\:*?"<>|'
 def copy_into_folders(rows: Iterable[Row], folder: str) -> Iterator[Row]:
     """Copies the image of each row to FOLDER/CHARACTER/NAME and then yields the row.
 
-    Images of unknown characters go to FOLDER/unknown; unreadable files are not copied. A different image of the same
+    A whole picture goes to every character on it. Images that show unknown characters only go to FOLDER/unknown;
+    pictures without a head and unreadable files are not copied. A different image of the same
     name becomes "NAME (2)". An image that was copied before is not copied again. If the name of a copy is too long, the
     row becomes {"path", "error"}.
     """
     target = local_path(folder)
     for row in rows:
-        if "error" not in row:
-            name = UNKNOWN if row["unknown"] else folder_name(row["predictions"][0]["class"])
+        if "error" not in row and has_heads(row):
+            names = [folder_name(character) for character in characters(row)] or [UNKNOWN]
             try:
-                copy_once(Path(row["path"]), target / name)
+                for name in names:
+                    copy_once(Path(row["path"]), target / name)
             except RefusedName as error:
                 row = {"path": row["path"], "error": str(error)}
         yield row
