@@ -163,7 +163,7 @@ def test_commands_name_the_extra_that_they_lack(faces, trained):
             ["embed", bundle, "--detector=d.onnx", "--output=new.npz", "faces"],
             ["enroll", bundle, "--detector=d.onnx", "--name=New", "--output=new.msgpack", "faces"],
         ],
-        "onnx": [["export", bundle, "--format=onnx", "--output=new.onnx"]],
+        "onnx": [["export", bundle, "--format=onnx", "--output=new.onnx"], ["predict", "--bundle=toy.onnx", "faces"]],
         "parquet": [["embed", bundle, "--output=new.parquet", "faces"]],
         "serve": [["serve", bundle, "--port=0"]],
         "gcs": [["predict", "--bundle=gs://bucket/toy.msgpack", "faces"]],
