@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-from animesion_jax.cli.flags import add_detector_flags, add_images, make_parser
+from animesion_jax.cli.flags import add_detector_flags, add_images, check_detector_flags, make_parser
 
 log = logging.getLogger("animesion_jax")
 
@@ -24,6 +24,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--batch_size", type=int, default=32, help="images per forward pass; default: 32")
     add_detector_flags(parser)
     args = parser.parse_args(argv)
+    check_detector_flags(args)
     import numpy as np
     from tqdm import tqdm
 

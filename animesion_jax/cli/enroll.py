@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from animesion_jax.cli.flags import add_detector_flags, add_images, make_parser, use_utf8_output
+from animesion_jax.cli.flags import add_detector_flags, add_images, check_detector_flags, make_parser, use_utf8_output
 
 
 def main(argv: Sequence[str]) -> int:
@@ -19,6 +19,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--output", required=True, help="file to write, may be the bundle itself; local or gs://")
     add_detector_flags(parser)
     args = parser.parse_args(argv)
+    check_detector_flags(args)
     from animesion_jax.bundle import updating
     from animesion_jax.images import find_images
     from animesion_jax.inference.enroll import enroll

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from animesion_jax.cli.flags import add_detector_flags, add_images, make_parser, use_utf8_output
+from animesion_jax.cli.flags import add_detector_flags, add_images, check_detector_flags, make_parser, use_utf8_output
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,6 +20,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--class_name", help="character that Grad-CAM explains; default: the most probable one")
     add_detector_flags(parser)
     args = parser.parse_args(argv)
+    check_detector_flags(args)
     from animesion_jax.bundle import load_bundle
     from animesion_jax.images import find_images
     from animesion_jax.inference.explain import Explainer

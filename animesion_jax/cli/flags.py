@@ -180,3 +180,9 @@ def add_detector_flags(parser: Parser) -> None:
     parser.add_argument(
         "--min_confidence", type=float, help="leave out heads below this, 0 to 1; default: the detector's own threshold"
     )
+
+
+def check_detector_flags(args: argparse.Namespace) -> None:
+    """Raises InputError for --min_confidence without --detector."""
+    if args.min_confidence is not None and not args.detector:
+        raise InputError(f"--min_confidence={args.min_confidence:g} is for --detector; give both")

@@ -25,9 +25,11 @@ def load_detector(name: str = DEFAULT, min_confidence: float | None = None) -> D
       min_confidence: boxes of a lower confidence are left out, 0 to 1; None for the detector's own threshold.
 
     Raises:
-      InputError: no such file, or not a detector.
+      InputError: no such file, not a detector, or a confidence beyond 0 to 1.
       ModuleNotFoundError: the extra [detect] is missing.
     """
+    if min_confidence is not None and not 0 <= min_confidence <= 1:
+        raise InputError(f"min_confidence is {min_confidence:g}; allowed: 0 to 1")
     local, public = name, Path(name).name
     if hub.is_address(name):
         local, origin = hub.fetch(name, ENDINGS)

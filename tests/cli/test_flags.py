@@ -2,11 +2,13 @@ import io
 import sys
 
 import pytest
+from PIL import Image
 
 import animesion_jax
 from animesion_jax.cli import COMMANDS
 from animesion_jax.cli.flags import make_parser, use_utf8_output
 from animesion_jax.cli.train import parse_args
+from animesion_jax.detection import load_detector
 from animesion_jax.errors import InputError
 from animesion_jax.main import main
 from tests.conftest import ROOT
@@ -72,3 +74,18 @@ def test_use_utf8_output_prints_utf8_in_any_locale(monkeypatch):
     use_utf8_output()
     print("é か \udce9", flush=True)
     assert stdout.buffer.getvalue() == "é か \\udce9\n".encode()
+
+
+@pytest.mark.parametrize("command", ["embed --output=e.npz", "enroll --name=x --output=b.msgpack", "explain"])
+def test_min_confidence_needs_a_detector(command, bundle_path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (20, 20)).save("face.png")
+    words = [*command.split(), f"--bundle={bundle_path}", "face.png"]
+    assert main(["animesion", *words, "--min_confidence=0.5"]) == 2
+    assert "--min_confidence=0.5 is for --detector; give both" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["-0.1", "1.5", "nan"])
+def test_min_confidence_is_from_0_to_1(value):
+    with pytest.raises(InputError, match=f"min_confidence is {value}; allowed: 0 to 1"):
+        load_detector("absent.xml", float(value))
