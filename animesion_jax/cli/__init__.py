@@ -4,6 +4,6 @@ They import their libraries when they run, so that `--help` loads neither JAX no
 """
 
 COMMANDS = (
-    "train", "sweep", "evaluate", "export", "calibrate", "predict", "explain", "embed", "enroll", "serve", "figures",
-    "report", "configs", "build",
+    "train", "sweep", "evaluate", "export", "calibrate", "find", "predict", "explain", "embed", "enroll", "serve",
+    "figures", "report", "configs", "build",
 )  # fmt: skip

@@ -7,17 +7,28 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from animesion_jax.cli.flags import add_images, make_parser, use_utf8_output
+from animesion_jax.cli.flags import (
+    add_detector_flags,
+    add_images,
+    check_detector_flags,
+    make_parser,
+    use_utf8_output,
+)
 from animesion_jax.errors import InputError
-from animesion_jax.files import expand_home, local_path
+from animesion_jax.inference.rows import UNKNOWN, Row, has_heads
 from animesion_jax.inference.sidecars import FORMATS as SIDECARS
-from animesion_jax.inference.writers import UNKNOWN, WRITERS, Row, write_table
+from animesion_jax.inference.writers import PICTURES_WRITERS, WRITERS, write_table
+
+if TYPE_CHECKING:
+    from animesion_jax.inference.namer import Namer
 
 log = logging.getLogger("animesion_jax")
 
 # Results of images, in the order of the summary.
-KINDS = ("named", UNKNOWN, "with an error")
+NO_HEAD, ERROR = "without a head", "with an error"
+KINDS = ("named", UNKNOWN, NO_HEAD, ERROR)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,24 +37,28 @@ def main(argv: Sequence[str]) -> int:
     from tqdm import tqdm
 
     from animesion_jax.images import find_images
+    from animesion_jax.inference.named_files import check_outside
     from animesion_jax.inference.recognizer import load
-    from animesion_jax.inference.result_file import open_result_file
+    from animesion_jax.inference.result_file import IMAGES, PICTURES, open_result_file
     from animesion_jax.inference.sidecars import Sidecars
     from animesion_jax.inference.sort_images import copy_into_folders
 
+    pictures = bool(args.detector)
+    writers, content = (PICTURES_WRITERS, PICTURES) if pictures else (WRITERS, IMAGES)
     files = left = find_images(args.images)
     if args.copy_to:
-        _check_outside(args.copy_to, args.images)
+        check_outside(args.copy_to, "copy_to", args.images)
     if args.sidecar:
         sidecars = Sidecars(files, args.images, args.sidecar, args.sidecar_to, args.overwrite)
-    with open_result_file(args.output) if args.output else contextlib.nullcontext() as result_file:
-        recognizer = load(args.bundle, min(args.batch_size, len(files)))
+    with open_result_file(args.output, content) if args.output else contextlib.nullcontext() as result_file:
+        # A picture may have more heads than there are files.
+        recognizer = load(args.bundle, args.batch_size if pictures else min(args.batch_size, len(files)))
         if args.output:
             left = result_file.missing(files, recognizer.bundle.names, args.top_k)
         done = len(files) - len(left)
         if done:
             log.info("%s already has %d of the %d images, which are skipped", args.output, done, len(files))
-        rows: Iterable[Row] = recognizer.predict_files(left, args.top_k)
+        rows = _predict(args, recognizer, left)
         if args.copy_to:
             rows = copy_into_folders(rows, args.copy_to)
         if args.sidecar:
@@ -59,23 +74,36 @@ def main(argv: Sequence[str]) -> int:
             except KeyboardInterrupt:
                 log.info("%s has the rows written so far; run the same command again to add the others", args.output)
                 raise
-        elif args.format in WRITERS:
+        elif args.format in writers:
             use_utf8_output()
-            WRITERS[args.format](rows, sys.stdout)
+            writers[args.format](rows, sys.stdout)
         else:
-            write_table(rows, sys.stdout, left, recognizer.bundle.names)
-            print(_summary(counts))
-    if args.output or (args.format in WRITERS and (args.copy_to or args.sidecar)):
-        log.info("%s", _summary(counts) if counts else f"{args.output} already has all images")
+            write_table(rows, sys.stdout, left, recognizer.bundle.names, pictures)
+            print(_summary(counts, pictures))
+    if args.output or (args.format in writers and (args.copy_to or args.sidecar)):
+        log.info("%s", _summary(counts, pictures) if counts else f"{args.output} already has all images")
     if args.sidecar:
         hint = "; --overwrite replaces them" if sidecars.counts["kept"] and not args.overwrite else ""
         log.info("text files: %s%s", sidecars.summary, hint)
-    return 1 if counts["with an error"] else 0
+    return 1 if counts[ERROR] else 0
+
+
+def _predict(args: argparse.Namespace, recognizer: "Namer", files: Sequence[Path]) -> Iterable[Row]:
+    """Returns the rows of images, or of whole pictures with a detector."""
+    if not args.detector:
+        return recognizer.predict_files(files, args.top_k)
+    from animesion_jax.inference.heads import head_finder
+
+    finder = head_finder(recognizer.bundle, args.detector, args.min_confidence)
+    return recognizer.predict_pictures(files, finder, args.top_k, whole_if_none=args.whole_if_none)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = make_parser(
-        "predict", "Names the characters on images.", "--bundle=demo.msgpack --format=json face.jpg folder/"
+        "predict",
+        "Names the characters on images. With --detector, finds the heads on whole pictures and names each.",
+        "--bundle=demo.msgpack --format=json face.jpg folder/\n"
+        "  animesion predict --bundle=demo.msgpack --detector=auto picture.jpg",
     )
     add_images(parser)
     parser.add_argument("--bundle", required=True, help="file written by export, or hf://OWNER/REPO")
@@ -98,9 +126,16 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="with --sidecar: replace existing text files; empty those of unknown ones",
     )
-    parser.add_argument("--top_k", type=int, default=5, help="characters per image; default: 5")
+    parser.add_argument("--top_k", type=int, default=5, help="characters per image or head; default: 5")
+    add_detector_flags(parser)
+    parser.add_argument(
+        "--whole_if_none", action="store_true", help="with --detector: name a picture without a head as a whole"
+    )
     parser.add_argument("--batch_size", type=int, default=32, help="images per forward pass; default: 32")
     args = parser.parse_args(_with_format(argv))
+    check_detector_flags(args)
+    if args.whole_if_none and not args.detector:
+        raise InputError("--whole_if_none is for --detector; give both")
     if args.format and args.output:
         raise InputError(
             f"--format={args.format} is for printing and --output={args.output} has its own format; give one of them"
@@ -125,23 +160,21 @@ def _with_format(argv: Sequence[str]) -> list[str]:
 
 def _counted(rows: Iterable[Row], counts: Counter[str]) -> Iterator[Row]:
     for row in rows:
-        counts["with an error" if "error" in row else UNKNOWN if row["unknown"] else "named"] += 1
+        counts["images"] += 1
+        if "error" in row:
+            counts[ERROR] += 1
+        elif not has_heads(row):
+            counts[NO_HEAD] += 1
+        for head in row.get("faces", [row]):
+            if "predictions" in head:
+                counts[UNKNOWN if head["unknown"] else "named"] += 1
         yield row
 
 
-def _summary(counts: Counter[str]) -> str:
-    """Returns the counts in words, such as "20 images: 19 named, 1 unknown"."""
-    images = counts.total()
+def _summary(counts: Counter[str], pictures: bool) -> str:
+    """Returns the counts in words: "20 images: 19 named, 1 unknown", or "9 pictures with 20 heads: 20 named"."""
+    number, heads = counts["images"], counts["named"] + counts[UNKNOWN]
+    what = "picture" if pictures else "image"
+    with_heads = f" with {heads} head{'s' * (heads != 1)}" if pictures else ""
     kinds = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
-    return f"{images} image{'s' * (images != 1)}: {kinds}"
-
-
-def _check_outside(folder: str, images: Sequence[str]) -> None:
-    """Raises InputError if a second start would predict the copies, or the folder is an address."""
-    target = local_path(folder).resolve()
-    for name in images:
-        given = Path(expand_home(name)).resolve()
-        if given.is_dir() and target.is_relative_to(given):
-            raise InputError(
-                f"--copy_to={folder} is inside {name}, whose images are copied; allowed: a folder outside it"
-            )
+    return f"{number} {what}{'s' * (number != 1)}{with_heads}: {kinds}"
