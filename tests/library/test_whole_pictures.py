@@ -235,6 +235,14 @@ def test_pictures_without_heads_are_refused_with_the_reason(places, tmp_path):
     assert "10 of 10 pictures are left out because the detector found no head or several" in message
 
 
+def test_heads_below_the_minimum_confidence_do_not_count(places, tmp_path):
+    halved = write_blob_detector(tmp_path / "heads.onnx", score=0.5)
+    mine = (places[0], halved, tmp_path / "data")
+    with pytest.raises(InputError, match="24 of 24 pictures are left out"):
+        build_folder(make_config(mine, min_confidence=0.6))
+    build_folder(make_config(mine, min_confidence=0.4))
+
+
 def test_bad_detectors_are_reported_in_one_line(places, tmp_path, monkeypatch, capsys):
     (tmp_path / "text.onnx").write_text("no detector")
     (tmp_path / "text.xml").write_text("no detector")
