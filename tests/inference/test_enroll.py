@@ -212,13 +212,13 @@ def test_embed_with_a_detector_writes_a_row_for_each_head(bundle, stripes, pictu
 
 
 def test_enroll_with_a_detector_takes_the_one_head_of_each_picture(bundle, stripes, pictures, tmp_path, capsys):
-    files, (_, folder) = sorted(stripes.iterdir()), pictures
+    files, (detector, folder) = sorted(stripes.iterdir()), pictures
     _enroll(bundle, tmp_path / "faces.msgpack", files[0], files[3])
     flags = "--detector=boxes.onnx", "--min_confidence=0.2"
     assert _enroll(bundle, tmp_path / "heads.msgpack", *flags, folder / "0.png", folder / "3.png") == 0
     expected, found = (load_bundle(str(tmp_path / f"{name}.msgpack")).enrolled for name in ("faces", "heads"))
     np.testing.assert_allclose(found.embeddings, expected.embeddings, atol=1e-6)
-    assert (found.names, found.counts) == (("Stripes",), (2,))
+    assert (found.names, found.counts) == (("Stripes",), (2,)) and detector.loaded == ("boxes.onnx", 0.2)
     capsys.readouterr()
     for number, heads_found in (("1", "2 heads"), ("2", "no heads")):
         assert _enroll(bundle, tmp_path / "x.msgpack", *flags, folder / "0.png", folder / f"{number}.png") == 2
