@@ -22,12 +22,13 @@ STYLE = """
 .card, .box {--mark: var(--color-accent);}
 .card.unknown, .box.unknown {--mark: #6b7280;}
 .card figure {margin: 0; text-align: center; font-size: 0.8em;}
+#results h3 small {font-weight: normal; color: var(--body-text-color-subdued);}
 #results figcaption, #results .unknown h3, .card.unknown .bar {color: var(--body-text-color-subdued);}
 .card img {width: min(224px, 35vw); aspect-ratio: 1; object-fit: contain; border-radius: 6px; display: block;}
 .card .names {flex: 1 1 280px; min-width: 0;}
 #results h3 {margin: 0 0 8px; overflow-wrap: anywhere;}
 #results .file {margin: 8px 0 0; color: var(--body-text-color-subdued); font-size: 0.85em; overflow-wrap: anywhere;}
-.card .bar {display: grid; grid-template-columns: minmax(0, 12em) 1fr 4em; gap: 8px; align-items: center;}
+.card .bar {display: grid; grid-template-columns: minmax(0, min(12em, 35%)) 1fr 4em; gap: 8px; align-items: center;}
 .card .bar {margin: 4px 0;}
 .card .bar span {overflow-wrap: anywhere;}
 .card .bar i {display: block; height: 12px; border-radius: 3px; background: var(--mark);}
@@ -38,13 +39,13 @@ STYLE = """
 .scene img {display: block; width: 100%; border-radius: 6px;}
 .box {position: absolute; box-sizing: border-box; border: 3px solid var(--mark); border-radius: 4px;}
 .box {box-shadow: 0 0 0 1px white, inset 0 0 0 1px white;}
-.number {padding: 0 6px; border-radius: 4px; background: var(--mark); color: white;}
-.number {font: 700 14px/20px system-ui, sans-serif;}
+#results .number {padding: 0 6px; border-radius: 4px; background: var(--mark); color: white;}
+#results .number {font: 700 14px/1.4 system-ui, sans-serif;}
+#results .box .number {font-size: clamp(10px, 2.5vw, 14px);}
 .box .number {position: absolute; z-index: 1; bottom: 100%; left: -4px;}
 .heads {display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 520px), 1fr)); column-gap: 32px;}
 .heads .card img {width: min(144px, 35vw);}
 .heads .card .names {flex-basis: 200px;}
-.heads .card .bar {grid-template-columns: minmax(0, 7em) 1fr 4em;}
 .heads .card:target {background: var(--background-fill-secondary);}
 """
 
