@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from animesion_jax.detection.detector import Detection
-from animesion_jax.errors import InputError, first_line, install
+from animesion_jax.errors import InputError, install
 
 # The settings of the cascade's author: https://github.com/nagadomi/lbpcascade_animeface.
 SCALE_FACTOR = 1.1
@@ -63,8 +63,8 @@ def _read(path: Path) -> "cv2.CascadeClassifier":
         )
     try:
         classifier = cv2.CascadeClassifier(str(path))
-    except cv2.error as error:
-        raise InputError(f"{path} is not a cascade ({first_line(error)}); allowed: OpenCV's XML") from error
+    except (cv2.error, SystemError) as error:  # OpenCV 4.14 raises the second for a file that is not XML
+        raise InputError(f"{path} is not a cascade; allowed: OpenCV's XML, such as lbpcascade_animeface.xml") from error
     if classifier.empty():
         raise InputError(f"{path} is not a cascade; allowed: OpenCV's XML, such as lbpcascade_animeface.xml")
     return classifier
