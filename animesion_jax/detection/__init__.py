@@ -30,6 +30,7 @@ def load_detector(name: str = DEFAULT, min_confidence: float | None = None) -> D
     """
     if min_confidence is not None and not 0 <= min_confidence <= 1:
         raise InputError(f"min_confidence is {min_confidence:g}; allowed: 0 to 1")
+    hub.check_scheme(name)
     local, public = name, Path(name).name
     if hub.is_address(name):
         local, origin = hub.fetch(name, ENDINGS)
