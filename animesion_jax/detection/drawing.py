@@ -10,7 +10,7 @@ BOX_COLOUR, NUMBER_COLOUR = "#4f46e5", "white"
 # Longest side of a drawn picture in pixels.
 MAX_SIDE = 2048
 # Width of a box's line, and height of its number, in longest sides of the picture; at least these pixels.
-LINE, MIN_LINE = 1 / 400, 2
+LINE, MIN_LINE = 1 / 300, 3
 TEXT, MIN_TEXT = 1 / 50, 12
 
 
