@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from animesion_jax.cli.flags import add_detector_flags, make_parser
+from animesion_jax.cli.flags import add_detector_flags, check_detector_flags, make_parser
 
 
 def main(argv: Sequence[str]) -> int:
@@ -11,7 +11,8 @@ def main(argv: Sequence[str]) -> int:
         "serve",
         "Serves a web page that names the characters on dropped images, and a JSON endpoint, /api/predict.\n\n"
         "With --detector, takes whole pictures: finds the heads and names each.",
-        "--bundle=demo.msgpack --port=7860 --examples runs/demo/faces",
+        "--bundle=demo.msgpack --port=7860 --examples runs/demo/faces\n"
+        "  animesion serve --bundle=demo.msgpack --detector=auto",
     )
     parser.add_argument("--bundle", required=True, help="file written by export, or hf://OWNER/REPO")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all; default: 127.0.0.1")
@@ -29,6 +30,7 @@ def main(argv: Sequence[str]) -> int:
     )
     add_detector_flags(parser)
     args = parser.parse_args(argv)
+    check_detector_flags(args)
     from animesion_jax.images import find_images
     from animesion_jax.serve import serve
 

@@ -1,5 +1,6 @@
 """`serve --detector` in process: heads on whole pictures."""
 
+import json
 import re
 
 import pytest
@@ -40,13 +41,15 @@ def _close(faces):
     ]
 
 
-def test_endpoint_answers_with_the_faces_of_predict(client, knowing, detector, scene, tmp_path):
+def test_endpoint_answers_with_the_faces_of_predict(client, knowing, detector, scene, tmp_path, capsys):
     Image.new("RGB", (50, 40), "green").save(tmp_path / "nobody.png")
     (tmp_path / "notes.txt").write_text("no image")
     found, nobody, text = _post(client, scene, tmp_path / "nobody.png", tmp_path / "notes.txt")
     assert list(found) == ["name", "faces", "seconds"] and found["name"] == "scene.png"
     assert [tuple(face["box"]) for face in found["faces"]] == list(BOXES)
-    assert found["faces"] == _close(expected_faces(knowing, detector, scene))
+    main(["animesion", "predict", f"--bundle={knowing}", f"--detector={detector}", "--format=json", str(scene)])
+    (predicted,) = json.loads(capsys.readouterr().out)
+    assert found["faces"] == _close(predicted["faces"])
     assert sorted(face["unknown"] for face in found["faces"]) == [False, False, True]
     assert nobody["faces"] == [] and "not a readable image" in text["error"] and "faces" not in text
     assert client.get("/api/info").json()["detector"] == "blobs.onnx"
@@ -110,9 +113,13 @@ def test_detector_that_fails_on_a_picture_is_an_error_of_that_picture(service, s
 
 @pytest.mark.parametrize(
     ("argument", "words"),
-    [("--detector=none.onnx", ["no detector at none.onnx"]), ("--detector=auto", ["local file blobs.onnx"])],
+    [
+        ("--detector=none.onnx", ["no detector at none.onnx"]),
+        ("--detector=auto", ["local file blobs.onnx"]),
+        ("--min_confidence=0.5", ["--min_confidence=0.5 is for --detector"]),
+    ],
 )
-def test_serve_refuses_a_detector_that_is_absent(knowing, argument, words, capsys):
+def test_serve_refuses_invalid_flags_of_a_detector(knowing, argument, words, capsys):
     assert main(["animesion", "serve", f"--bundle={knowing}", "--port=0", argument]) == 2
     message = capsys.readouterr().err.strip()
     assert len(message.splitlines()) == 1 and all(word in message for word in words), message

@@ -39,12 +39,12 @@ def test_endpoint_answers_like_predict_without_compiling(client, service, bundle
     good, text, empty = answer.json()["results"]
     expected = load(str(bundle)).predict(str(face))[0]
     assert (good["name"], good["predictions"], good["unknown"]) == ("face.png", expected, True)
-    assert 0 < good["seconds"] < 60
+    assert list(good) == ["name", "unknown", "predictions", "seconds"] and 0 < good["seconds"] < 60
     assert text["name"] == "notes.txt" and "not a readable image" in text["error"] and "PNG" in text["error"]
     assert empty["name"] == "a.png" and "empty" in empty["error"]
     assert service.recognizer._probabilities._cache_size() == compiled == 1
     info = client.get("/api/info").json()
-    assert (info["characters"], info["threshold"], info["max_images"]) == (2, 0.6, 3)
+    assert (info["characters"], info["threshold"], info["max_images"], info["detector"]) == (2, 0.6, 3, None)
 
 
 def test_endpoint_keeps_its_limits_and_names_them(client, face):
