@@ -16,14 +16,14 @@ from tfds_builders.toyfaces import draw
 
 # Add a new flag or field to one of the two, and a path also to `COMMAND_LINES`.
 PATH_FLAGS = {
-    "bundle", "config", "copy", "copy_to", "data_dir", "detector", "examples", "folder", "images", "manual_dir",
-    "output", "pictures", "runs", "sidecar_to", "unknown", "workdir",
+    "bundle", "config", "copy", "copy_to", "crops", "data_dir", "detector", "examples", "folder", "images",
+    "manual_dir", "output", "overlays", "pictures", "runs", "sidecar_to", "unknown", "workdir",
 }  # fmt: skip
 OTHER_FLAGS = {
     "accept_changes", "batch_size", "class_name", "config.FIELD", "coordinator_address", "dataset", "distributed",
     "false_accept_rate", "format", "help", "host", "licence", "max_file_mb", "max_images", "min_confidence", "name",
     "no_calibration", "num_processes", "num_shards", "overwrite", "per_class", "port", "preprocessing", "process_id",
-    "public", "push", "root_path", "sidecar", "skip_broken", "split", "top_k", "version", "weights",
+    "public", "push", "root_path", "sidecar", "skip_broken", "split", "top_k", "version", "weights", "whole_if_none",
 }  # fmt: skip
 PATH_FIELDS = {"data_dir", "detector", "folder", "pretrained"}
 # Every path, written with braces, is given once in the home folder of a user that is unknown.
@@ -40,6 +40,8 @@ COMMAND_LINES = (
     "export --bundle={bundle} --format=onnx --output={tmp}/o.onnx",
     "calibrate --bundle={bundle} --workdir={run} --data_dir={data} --unknown={faces} --output={tmp}/o.msgpack",
     "predict --bundle={bundle} --output={tmp}/o.csv --copy_to={tmp}/o --sidecar --sidecar_to={tmp}/s {faces}",
+    "predict --bundle={bundle} --detector={detector} {faces}",
+    "find --bundle={bundle} --detector={detector} --output={tmp}/o.jsonl --crops={tmp}/c --overlays={tmp}/d {faces}",
     "calibrate --bundle={bundle} --detector={detector} --pictures={faces} --output={tmp}/o.msgpack",
     "explain --bundle={bundle} --detector={detector} --output={tmp}/o {faces}",
     "embed --bundle={bundle} --detector={detector} --output={tmp}/o.npz {faces}",
