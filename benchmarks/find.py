@@ -118,8 +118,9 @@ def measure(files: Sequence[Path], finder: HeadFinder, namers: dict[str, Namer])
         crops = [head.pixels for each in found for head in each]
         heads += len(crops)
         for name, namer in namers.items():
-            with clock("name", name):
-                namer.probabilities(np.stack(crops)) if crops else None
+            if crops:
+                with clock("name", name):
+                    namer.probabilities(np.stack(crops))
             with clock("together", name):
                 rows = list(namer.predict_pictures(chosen, finder))
             assert sum(len(row["faces"]) for row in rows) == len(crops)

@@ -9,12 +9,15 @@ from PIL import Image
 
 import animesion_jax
 from tests.conftest import ROOT
+from tests.detection.onnx_files import draw_blobs, write_blob_detector
 from tfds_builders.toyfaces.drawing.characters import CHARACTERS
 from tfds_builders.toyfaces.drawing.faces import draw_image
 
 PAGE = ROOT / "docs" / "python.md"
 # What makes the page fast: settings, by their text on the page.
 SMALLER = {'"resnet18"': '"shallownet"', "64, 8": "16, 4", "64": "16", "config.epochs = 30": "config.epochs = 3"}
+# Heads of the scenes, which `write_blob_detector` finds.
+BOXES = [[], [(8, 4, 24, 20), (40, 36, 56, 52)]]
 NAMES = [character.name for character in CHARACTERS[:3]]
 
 
@@ -47,6 +50,10 @@ def user_folder(tmp_path, monkeypatch):
         _draw(Path("miku", f"{index}.png"), len(NAMES), index)
         _draw(Path("others", f"{index}.png"), len(NAMES) + 1, index)
     Path("face.png").symlink_to(f"pictures/{NAMES[0]}.png")
+    write_blob_detector(Path("heads.onnx"))
+    Path("scenes").mkdir()
+    for number, boxes in enumerate(BOXES):
+        draw_blobs((64, 64), boxes).save(f"scenes/{number}.png")
     return tmp_path
 
 
@@ -62,6 +69,10 @@ def test_every_block_of_the_page_runs(user_folder, capsys, caplog):
         f"pictures/{name}.png {row['predictions'][0]['class']}"
         for name, row in zip(sorted(NAMES), variables["recognizer"].predict_files(_pictures()), strict=True)
     ]
+    lines = [line for line in printed.out.splitlines() if line.startswith("scenes/1.png ")]
+    assert sorted(re.findall(r"\[.*\]", "\n".join(lines))) == sorted(str(list(box)) for box in BOXES[1])
+    for box in BOXES[1]:
+        assert f"\n{box} " in printed.out
     assert {each["class"] for each in variables["ranked"]} <= set(NAMES)
     np.testing.assert_allclose(np.diag(variables["similarities"]), 1, rtol=1e-5)
     assert [each["class"] for (each,) in animesion_jax.load("with_miku.msgpack").predict(["miku/1.png"], 1)] == ["miku"]
