@@ -74,8 +74,8 @@ def _read_file(path: str) -> dict[str, Any]:
     hub.check_scheme(path)
     if is_onnx(path):
         raise InputError(
-            f"{path} is an ONNX file, which only predict and animesion_jax.load read; give the msgpack bundle that it "
-            "was exported from"
+            f"{path} is an ONNX file, which only predict, find and animesion_jax.load read; give the msgpack bundle "
+            "that it was exported from"
         )
     origin, local = {}, path
     if path.startswith("gs://"):

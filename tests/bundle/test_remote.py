@@ -8,9 +8,11 @@ import threading
 import flax.serialization
 import pytest
 
+import animesion_jax
 from animesion_jax import hub
-from animesion_jax.bundle import extend_bundle, load_bundle
+from animesion_jax.bundle import build_bundle, extend_bundle, load_bundle
 from animesion_jax.errors import InputError
+from animesion_jax.export.onnx import write_onnx
 from tests.hostile_seeds import CALIBRATION, bundle_tree
 
 
@@ -43,6 +45,17 @@ def test_bundle_of_an_address_has_it_as_origin_and_so_do_its_copies(server, tmp_
     assert load_bundle(copy).origin == load_bundle(again).origin == origin
     (tmp_path / "files" / "b.msgpack").unlink()  # the cache has it
     assert load_bundle(address).classes == ("yui", "あかり")
+
+
+def test_onnx_file_of_an_address_is_downloaded_once(server, tmp_path):
+    bundle = build_bundle("a bundle", bundle_tree())
+    (file,) = write_onnx(bundle, str(tmp_path / "files" / "model.onnx"), normalize_inside=True)
+    address = f"http://{server}/model.onnx?key=secret"
+    for _ in range(2):
+        assert animesion_jax.load(address).bundle.names == bundle.names
+        file.unlink(missing_ok=True)  # the cache has it
+    with pytest.raises(InputError, match=r"model\.onnx\?key=secret is an ONNX file, which only predict"):
+        load_bundle(address)
 
 
 def test_local_bundle_has_no_origin(tmp_path):

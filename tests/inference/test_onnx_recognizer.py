@@ -1,6 +1,7 @@
 """`--bundle=x.onnx`: ONNX Runtime gives the rows of the msgpack bundle; other files and commands are refused."""
 
 import dataclasses
+import io
 import json
 import re
 import sys
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 import animesion_jax
+from animesion_jax import hub
 from animesion_jax.bundle import build_bundle, extend_bundle, load_bundle, read_metadata
 from animesion_jax.errors import InputError
 from animesion_jax.export import onnx as onnx_export
@@ -19,7 +21,7 @@ from animesion_jax.inference import heads
 from animesion_jax.inference.enroll import enroll
 from animesion_jax.inference.heads import head_finder
 from animesion_jax.main import main
-from tests.detection.onnx_files import write_blob_detector
+from tests.detection.onnx_files import draw_blobs, write_blob_detector
 from tests.hostile_seeds import CALIBRATION, CROPS, bundle_tree
 from tests.known_boxes import KnownBoxes
 from tfds_builders.toyfaces.draw import write_new_faces
@@ -121,6 +123,32 @@ def test_predict_pictures_cuts_heads_with_the_files_margin(bundle, place, tmp_pa
         ]
         _check_rows(row["faces"], other["faces"])
     assert [len(row["faces"]) for row in rows] == [2, 1, 5, 1]
+
+
+def test_predict_and_find_cut_heads_with_the_files_margin_on_the_command_line(bundle, tmp_path, capsys):
+    detector, pictures = write_blob_detector(tmp_path / "heads.onnx"), tmp_path / "pictures"
+    pictures.mkdir()
+    for number, boxes in enumerate([[(8, 4, 24, 20), (40, 36, 56, 52)], [], [(20, 20, 36, 36)]]):
+        draw_blobs((64, 64), boxes).save(pictures / f"{number}.png")
+    crops = CROPS | {"detector": detector.name, "sha256": hub.sha256(detector)}
+    known = extend_bundle(str(bundle), str(tmp_path / "known.msgpack"), crops=crops)
+    printed, cut = [], []
+    for file in (known, _export(known, tmp_path / "model.onnx", "inside")):
+        capsys.readouterr()
+        flags = [f"--bundle={file}", f"--detector={detector}"]
+        assert main(["animesion", "predict", *flags, "--format=jsonl", str(pictures)]) == 0
+        printed.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
+        folder = tmp_path / f"crops of {file.name}"
+        assert main(["animesion", "find", *flags, f"--crops={folder}", str(pictures)]) == 0
+        cut.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert cut[0] == cut[1] and len(cut[0]) == 3
+    # 1.5 times the box of 16 px, moved up by a quarter of it; the edges are rounded to even numbers.
+    assert Image.open(io.BytesIO(max(cut[0].items())[1])).size == (24, 24)
+    for row, expected in zip(printed[1], printed[0], strict=True):
+        assert row | {"faces": 0} == expected | {"faces": 0}
+        assert [each["box"] for each in row["faces"]] == [each["box"] for each in expected["faces"]]
+        _check_rows(row["faces"], expected["faces"])
+    assert [len(row["faces"]) for row in printed[0]] == [2, 0, 1]
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -275,8 +303,8 @@ def test_commands_that_need_more_than_names_ask_for_the_msgpack_bundle(tmp_path,
         assert main(["animesion", command, "--bundle=model.onnx", *arguments]) == 2, command
         error = capsys.readouterr().err
         assert error == (
-            f"animesion {command}: error: model.onnx is an ONNX file, which only predict and animesion_jax.load read; "
-            "give the msgpack bundle that it was exported from\n"
+            f"animesion {command}: error: model.onnx is an ONNX file, which only predict, find and animesion_jax.load "
+            "read; give the msgpack bundle that it was exported from\n"
         )
     assert sorted(tmp_path.rglob("*")) == before
 
