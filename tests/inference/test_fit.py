@@ -162,18 +162,18 @@ def test_overlay_leaves_out_the_map_of_the_padding(shape):
 
 def test_serve_answers_like_predict_and_shows_the_overlay_of_explain(padded, tmp_path):
     pytest.importorskip("gradio", reason="the extra [serve] is not installed")
-    from animesion_jax.serve.page import card
+    from animesion_jax.serve.cards import render
     from animesion_jax.serve.service import Service
 
     file = tmp_path / "wide.png"
     _image(0).resize((400, 120)).save(file)
     service = Service(padded[2], max_file_mb=1, max_images=1, top_k=2)
-    for explain in (False, True):
-        answer, image, heat = service.answer(file, file.stat().st_size, "wide.png", explain=explain)
+    explained, image, (heat,) = service.explain(file, file.stat().st_size, "wide.png")
+    for answer in (service.answer(file, file.stat().st_size, "wide.png"), explained):
         (expected,) = animesion_jax.load(padded[2]).predict(file, 2)
         for found, each in zip(answer["predictions"], expected, strict=True):
             assert found == each | {"probability": pytest.approx(each["probability"], rel=1e-5)}
-    figures = re.findall(r"base64,([^\"]+)", card(answer, image, heat, service))
+    figures = re.findall(r"base64,([^\"]+)", render(service, [file]))
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(figures[1]))), int)
     drawn = {fit: overlay(image, heat, fit) for fit in ("pad", "squash")}
     for each in drawn.values():
