@@ -1,7 +1,7 @@
 """Local files behind hf://, https://, http:// and gs:// addresses, downloaded on first use."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 
 from animesion_jax.errors import InputError
 from animesion_jax.hub import downloads, hugging_face
@@ -18,10 +18,13 @@ __all__ = [
     "cache_path",
     "check_scheme",
     "fetch",
+    "fetch_beside",
     "file_name",
     "is_address",
     "is_same_file",
+    "licence",
     "sha256",
+    "usual_file",
     "without_secrets",
 ]
 
@@ -68,3 +71,31 @@ def fetch(address: str, endings: Collection[str] = ()) -> Fetched:
         folder for downloads is unknown.
     """
     return hugging_face.fetch(address, endings) if address.startswith("hf://") else downloads.fetch(address)
+
+
+def usual_file(address: str, usual: Mapping[str, str]) -> str:
+    """Returns the address of a repository's usual file; other addresses unchanged.
+
+    Args:
+      address: of a file or a repository.
+      usual: paths of files by OWNER/REPO.
+
+    Raises:
+      InputError: an hf:// address is malformed.
+    """
+    if not address.startswith("hf://"):
+        return address
+    place = hugging_face.parse(address)
+    file = usual.get(place.repo)
+    return f"{address.rstrip('/')}/{file}" if file and not place.file else address
+
+
+def fetch_beside(fetched: Fetched, names: Iterable[str]) -> None:
+    """Downloads other files of the folder of a file from Hugging Face, if they exist; they appear beside it."""
+    if fetched.origin["address"].startswith("hf://"):
+        hugging_face.fetch_beside(fetched, names)
+
+
+def licence(address: str) -> str:
+    """Returns the licence on the page of a repository of Hugging Face, such as "mit"; "" if it is unknown."""
+    return hugging_face.licence(address) if address.startswith("hf://") else ""

@@ -1,5 +1,6 @@
 """Files behind hf:// addresses, through huggingface_hub and its cache."""
 
+import contextlib
 import logging
 import re
 import urllib.parse
@@ -58,6 +59,33 @@ def fetch(address: str, endings: Collection[str] = ()) -> Fetched:
         raise explain(error, address) from error
     # The cache is laid out as snapshots/COMMIT/FILE.
     return Fetched(path, {"address": address, "file": file, "revision": path.parents[file.count("/")].name})
+
+
+def fetch_beside(fetched: Fetched, names: Iterable[str]) -> None:
+    """Downloads other files of a file's folder and commit, if they exist; they appear beside the file.
+
+    A file that cannot be downloaded is left out: it may be in the cache already.
+    """
+    from huggingface_hub import errors, hf_hub_download
+
+    place = parse(fetched.origin["address"])
+    folder = fetched.origin["file"].rpartition("/")[0]
+    for name in names:
+        file = f"{folder}/{name}" if folder else name
+        with contextlib.suppress(errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError):
+            hf_hub_download(place.repo, file, revision=fetched.origin["revision"], library_name="animesion_jax")
+
+
+def licence(address: str) -> str:
+    """Returns the licence on a repository's page, such as "mit"; "" if it has none or the hub cannot be reached."""
+    from huggingface_hub import HfApi, constants
+
+    place = parse(address)
+    try:
+        info = HfApi().model_info(place.repo, revision=place.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except Exception:  # huggingface_hub and its HTTP client have no exception type in common
+        return ""
+    return str((info.card_data and info.card_data.license) or "")
 
 
 def _from_cache(address: str, place: Place, endings: Collection[str], why: InputError) -> Fetched:

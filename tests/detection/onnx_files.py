@@ -54,22 +54,15 @@ def write_blob_detector(
     """
     names = {0: "head"} if names is None else names
     height, width = size
-    rows, columns = (height - blob) // stride + 1, (width - blob) // stride + 1
-    top, left = (stride * np.indices((rows, columns)).reshape(2, -1)).astype(np.float32)
-    corners = np.stack([left, top, left + blob, top + blob])
-    centres = np.stack([left + blob / 2, top + blob / 2, np.full_like(left, blob), np.full_like(left, blob)])
-    others = np.zeros((len(names) - 1, rows * columns), np.float32)
-    if layout == "rtdetr":
-        centres /= np.array([[width], [height], [width], [height]])
-    boxes, rest = (corners, np.zeros((1, rows * columns))) if layout == "end_to_end" else (centres, others)
+    boxes, rest = _geometry(layout, size, blob, stride, len(names) - 1)
     constants: dict[str, Any] = {
         "red": np.array([1, -1, -1], np.float32).reshape(1, 3, 1, 1),
         "window": np.full((1, 1, blob, blob), 4 / blob**2, np.float32),
         "bias": np.array([-3], np.float32),
         "factor": np.array(score, np.float32),
         "flat": np.array([1, 1, -1], np.int64),
-        "boxes": boxes[None].astype(np.float32),
-        "rest": rest[None].astype(np.float32),
+        "boxes": boxes[None],
+        "rest": rest[None],
     }
     nodes = [
         helper.make_node("Conv", ["images", "red"], ["redness"]),
@@ -86,6 +79,22 @@ def write_blob_detector(
     if metadata is None:
         metadata = {"imgsz": str([height, width]), "names": str(names)}
     return write_model(path, nodes, constants, shape, metadata)
+
+
+def _geometry(
+    layout: str, size: tuple[int, int], blob: int, stride: int, other_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the (4, places) boxes of the grid, and what follows the scores: classes, or the class."""
+    height, width = size
+    rows, columns = (height - blob) // stride + 1, (width - blob) // stride + 1
+    top, left = (stride * np.indices((rows, columns)).reshape(2, -1)).astype(np.float32)
+    if layout == "end_to_end":
+        return np.stack([left, top, left + blob, top + blob]), np.zeros((1, rows * columns), np.float32)
+    sides = np.full_like(left, blob)
+    boxes = np.stack([left + blob / 2, top + blob / 2, sides, sides])
+    if layout == "rtdetr":
+        boxes /= np.array([[width], [height], [width], [height]], np.float32)
+    return boxes, np.zeros((other_classes, rows * columns), np.float32)
 
 
 def write_model(
