@@ -20,6 +20,7 @@ from animesion_jax.export.onnx import write_onnx
 from animesion_jax.inference import heads
 from animesion_jax.inference.enroll import enroll
 from animesion_jax.inference.heads import head_finder
+from animesion_jax.inference.recognizer import Recognizer
 from animesion_jax.main import main
 from tests.detection.onnx_files import draw_blobs, write_blob_detector
 from tests.hostile_seeds import CALIBRATION, CROPS, bundle_tree
@@ -153,7 +154,10 @@ def test_predict_and_find_cut_heads_with_the_files_margin_on_the_command_line(bu
 
 @pytest.mark.parametrize("place", PLACES)
 def test_runtime_gets_batches_without_padding(bundle, place, tmp_path):
-    recognizer = animesion_jax.load(_export(bundle, tmp_path / "model.onnx", place), batch_size=4)
+    # Values differ by channel and between the two, so that no mix-up is hidden.
+    loaded = dataclasses.replace(load_bundle(str(bundle)), mean=(0.6, 0.5, 0.3), std=(0.2, 0.3, 0.25))
+    (model,) = write_onnx(loaded, str(tmp_path / "model.onnx"), normalize_inside=place == "inside")
+    recognizer = animesion_jax.load(model, batch_size=4)
     session, shapes = recognizer._session, []
 
     class Recording:
@@ -163,7 +167,7 @@ def test_runtime_gets_batches_without_padding(bundle, place, tmp_path):
 
     recognizer._session = Recording()
     images = np.random.default_rng(1).integers(0, 256, (10, 32, 32, 3), np.uint8)
-    expected = animesion_jax.load(bundle).probabilities(images)
+    expected = Recognizer(loaded).probabilities(images)
     np.testing.assert_allclose(recognizer.probabilities(images), expected, atol=1e-5)
     assert shapes == [4, 4, 2] and recognizer.probabilities(images[:0]).shape == (0, 21)
     files = [tmp_path / f"{number}.png" for number in range(6)]
