@@ -149,9 +149,9 @@ class Namer(abc.ABC):
         def cut(file: Path) -> Cut:
             try:
                 image = read_image(file)
+                heads = finder.find(image)
             except InputError as error:
                 return Cut([], error)
-            heads = finder.find(image)
             if whole_if_none and not heads:
                 pixels = resize(image, self.bundle.image_size, self.bundle.fit)
                 heads = [Head((0, 0, *image.size), None, pixels)]
