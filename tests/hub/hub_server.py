@@ -72,6 +72,12 @@ class HubServer(http.server.ThreadingHTTPServer):
         return kept | hub | {"HF_HUB_DISABLE_TELEMETRY": "1"} | given | variables
 
 
+def _card(files: dict[str, bytes]) -> dict:
+    """Returns the metadata at the start of README.md."""
+    parts = files.get("README.md", b"").decode().split("---\n")
+    return yaml.safe_load(parts[1]) if len(parts) > 2 else {}
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -145,7 +151,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def info(self, name, revision="main"):
         if (repo := self._repo(name)) and (sha := self._commit(repo, revision)):
             files = [{"rfilename": path} for path in repo.commits[sha]]
-            self._send(value={"id": name, "sha": sha, "private": repo.private, "siblings": files})
+            found = {"id": name, "sha": sha, "private": repo.private, "siblings": files}
+            if card := _card(repo.commits[sha]):
+                found["cardData"] = card
+            self._send(value=found)
 
     def branch(self, name, branch):
         repo = self._repo(name)
