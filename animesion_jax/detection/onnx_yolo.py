@@ -2,7 +2,7 @@
 
 import ast
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class OnnxYolo:
             is_rtdetr = _beside(path, "model_type.json", "model_type", str) == "rtdetr"
             self._decode = choose_layout(self._run(blank).shape, names, is_rtdetr)
             if min_confidence is None:
-                min_confidence = _beside(path, "threshold.json", "threshold", float)
+                min_confidence = _beside(path, "threshold.json", "threshold", _confidence)
         except InputError as error:
             raise InputError(f"{path} is not a detector: {error}") from error
         self._min_confidence = MIN_CONFIDENCE if min_confidence is None else min_confidence
@@ -140,12 +140,20 @@ def _literal(metadata: dict[str, str], key: str) -> Any:
         ) from error
 
 
-def _beside(path: Path, file: str, key: str, kind: type) -> Any:
-    """Returns the value of a key in a JSON file beside the detector; None if there is no such file."""
+def _confidence(value: Any) -> float:
+    if not 0 <= float(value) <= 1:
+        raise ValueError(f"it is {value}; allowed: 0 to 1")
+    return float(value)
+
+
+def _beside(path: Path, file: str, key: str, read: Callable[[Any], Any]) -> Any:
+    """Returns the value of a key in a JSON file beside the detector, as `read`; None if there is no such file."""
     beside = path.with_name(file)
     if not beside.is_file():
         return None
     try:
-        return kind(json.loads(beside.read_text(encoding="utf-8"))[key])
+        return read(json.loads(beside.read_text(encoding="utf-8"))[key])
     except (ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{beside} has no {key} ({first_line(error)}); delete it, or download it again") from error
+        raise InputError(
+            f"{beside} has no {key} ({first_line(error)}); delete it, or download it again"
+        ) from error
