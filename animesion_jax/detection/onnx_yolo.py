@@ -56,8 +56,9 @@ class OnnxYolo:
         # Pillow's default filter, as in imgutils.
         pixels = np.asarray(image.resize(self._size), np.float32) / np.float32(255)
         output = self._run(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]))
-        boxes, scores = self._decode(output[0].astype(np.float32), self._size, self._classes)
-        # Comparisons with NaN are false.
+        # A network may give NaN and infinities. Comparisons with NaN are false.
+        with np.errstate(invalid="ignore", over="ignore"):
+            boxes, scores = self._decode(output[0].astype(np.float32), self._size, self._classes)
         usable = (scores > self._min_confidence) & (scores < np.inf) & np.isfinite(boxes).all(1)
         kept = suppress(boxes[usable], scores[usable], MAX_IOU)
         width, height = image.size
@@ -154,6 +155,4 @@ def _beside(path: Path, file: str, key: str, read: Callable[[Any], Any]) -> Any:
     try:
         return read(json.loads(beside.read_text(encoding="utf-8"))[key])
     except (ValueError, LookupError, TypeError) as error:
-        raise InputError(
-            f"{beside} has no {key} ({first_line(error)}); delete it, or download it again"
-        ) from error
+        raise InputError(f"{beside} has no {key} ({first_line(error)}); delete it, or download it again") from error
