@@ -158,6 +158,9 @@ def test_commands_name_the_extra_that_they_lack(faces, trained):
             ["build", "toyfaces", "--data_dir=new"],
         ],
         "detect": [
+            ["find", "--detector=d.onnx", "--output=new.jsonl", "faces"],
+            ["find", "--detector=d.xml", "--output=new.jsonl", "faces"],
+            ["predict", bundle, "--detector=d.onnx", "faces"],
             ["calibrate", bundle, "--detector=d.xml", "--pictures=faces"],
             ["explain", bundle, "--detector=d.xml", "--output=new", "faces"],
             ["embed", bundle, "--detector=d.onnx", "--output=new.npz", "faces"],
@@ -175,7 +178,7 @@ def test_commands_name_the_extra_that_they_lack(faces, trained):
     results, _ = run([arguments for _, arguments in commands], faces)
     for (extra, arguments), (status, out, err) in zip(commands, results, strict=True):
         assert (status, out) == (2, ""), (arguments, err)
-        line = rf"animesion {arguments[0]}: error: this needs the package \w+; install it: pip install "
+        line = rf"animesion {arguments[0]}: error: (this|\S+) needs the package \w+; install it: pip install "
         assert re.fullmatch(rf"{line}'animesion-jax\[{extra}\]'\n", err), (arguments, err)
     assert sorted(faces.rglob("*")) == before
 
