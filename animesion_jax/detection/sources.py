@@ -34,6 +34,6 @@ def fetch(address: str) -> hub.Fetched:
     file = "" if address.endswith(origin.get("file", "")) else f", file {origin['file']}"
     revision = f", revision {origin['revision'][:8]}" if "revision" in origin else ""
     claim = ULTRALYTICS if address.startswith(f"hf://{OWNER_OF_YOLO}") else ""
-    licence = hub.licence(address) or "not stated"
+    licence = hub.licence(address) or "unknown"
     log.info("detector %s%s%s; licence: %s%s", origin["address"], file, revision, licence, claim)
     return fetched

@@ -1,6 +1,5 @@
 """Files behind hf:// addresses, through huggingface_hub and its cache."""
 
-import contextlib
 import logging
 import re
 import urllib.parse
@@ -64,16 +63,28 @@ def fetch(address: str, endings: Collection[str] = ()) -> Fetched:
 def fetch_beside(fetched: Fetched, names: Iterable[str]) -> None:
     """Downloads other files of a file's folder and commit, if they exist; they appear beside the file.
 
-    A file that cannot be downloaded is left out: it may be in the cache already.
+    A file that may exist but cannot be downloaded is left out, with a warning.
     """
     from huggingface_hub import errors, hf_hub_download
 
-    place = parse(fetched.origin["address"])
+    address, revision = fetched.origin["address"], fetched.origin["revision"]
     folder = fetched.origin["file"].rpartition("/")[0]
     for name in names:
         file = f"{folder}/{name}" if folder else name
-        with contextlib.suppress(errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError):
-            hf_hub_download(place.repo, file, revision=fetched.origin["revision"], library_name="animesion_jax")
+        try:
+            hf_hub_download(parse(address).repo, file, revision=revision, library_name="animesion_jax")
+        except errors.RemoteEntryNotFoundError:
+            continue
+        except Exception as error:  # huggingface_hub and its HTTP client have no exception type in common
+            if not _is_known_to_be_absent(parse(address).repo, file, revision):
+                log.warning("%s; going on without its %s", explain(error, address), file)
+
+
+def _is_known_to_be_absent(repo: str, file: str, revision: str) -> bool:
+    """Returns whether an earlier download found that a commit has no such file."""
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+
+    return try_to_load_from_cache(repo, file, revision=revision) is _CACHED_NO_EXIST
 
 
 def licence(address: str) -> str:

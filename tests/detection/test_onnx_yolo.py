@@ -4,6 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 from PIL import Image
@@ -147,3 +148,32 @@ def test_many_threads_find_what_one_finds(tmp_path):
     pictures = [draw_blobs((96, 64), [(4 * place, 16, 4 * place + BLOB, 16 + BLOB)]) for place in range(20)] * 5
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(detect, pictures)) == [detect(picture) for picture in pictures]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("size", [(333, 517), (1000, 80), (70, 900)])
+def test_boxes_of_pictures_of_any_shape_are_right_to_a_pixel_or_two(tmp_path, layout, size):
+    """The blobs' edges lie between pixels of the network's input."""
+    detect = load_detector(str(write_blob_detector(tmp_path / "d.onnx", layout=layout, size=(64, 96))))
+    scale = size[0] / 96, size[1] / 64
+    boxes = [tuple(round(edge) for edge in box) for box in _scaled(BLOBS, *scale)]
+    found = _boxes(detect(draw_blobs(size, boxes)))
+    assert len(found) == len(boxes)
+    np.testing.assert_allclose(found, boxes, atol=1)
+
+
+def test_many_heads_are_all_found(tmp_path):
+    places = [(20 * column, 20 * row, 20 * column + 16, 20 * row + 16) for row in range(25) for column in range(20)]
+    detect = load_detector(str(write_blob_detector(tmp_path / "d.onnx", size=(500, 400))))
+    assert _boxes(detect(draw_blobs((400, 500), places))) == sorted(places)
+
+
+def test_half_floats_other_outputs_and_batches_of_any_size(tmp_path):
+    model = onnx.load(write_blob_detector(tmp_path / "d.onnx", size=(64, 96)))
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    model.graph.node[-1].output[0] = "floats"
+    model.graph.node.append(helper.make_node("Cast", ["floats"], ["output0"], to=onnx.TensorProto.FLOAT16))
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    model.graph.output.append(helper.make_tensor_value_info("map", onnx.TensorProto.FLOAT, None))
+    onnx.save(model, tmp_path / "d.onnx")
+    assert _boxes(load_detector(str(tmp_path / "d.onnx"))(draw_blobs((96, 64), BLOBS))) == BLOBS

@@ -60,12 +60,12 @@ def test_known_repository_gives_its_usual_file_its_threshold_and_its_licence(ser
     assert not [path for _, path in server.requests if "v2.0_n" in path and "resolve" in path]
     # Without the hub, the cache has all but the licence.
     offline = _load(server, tmp_path, "hf://deepghs/anime_head_detection", HF_HUB_OFFLINE="1")
-    assert offline == [expected[0].replace("licence: mit", "licence: not stated"), expected[1]]
+    assert offline == [expected[0].replace("licence: mit", "licence: unknown"), expected[1]]
 
 
 def test_other_repository_gives_its_only_detector(server, tmp_path):
     commit = server.repos["me/one"].branches["main"]
     logged, loaded, two = _load(server, tmp_path, "hf://me/one", "hf://me/two")
-    assert logged == f"logged detector hf://me/one, file d.onnx, revision {commit[:8]}; licence: not stated"
+    assert logged == f"logged detector hf://me/one, file d.onnx, revision {commit[:8]}; licence: unknown"
     assert loaded == "hf://me/one 1"
     assert two.startswith("hf://me/two has 2 files that end in .onnx or .xml: a.onnx, b.xml; allowed: the address of a")
