@@ -40,7 +40,7 @@ class Content:
     header: Sequence[str] = ()
 
 
-IMAGES = Content("predict", "predictions", {".csv": write_csv_rows, ".jsonl": write_jsonl}, CSV_HEADER)
+IMAGES = Content("predict", "predictions of images", {".csv": write_csv_rows, ".jsonl": write_jsonl}, CSV_HEADER)
 PICTURES = Content(
     "predict", "predictions of whole pictures", {".csv": write_pictures_csv_rows, ".jsonl": write_jsonl},
     PICTURES_CSV_HEADER,
@@ -136,15 +136,20 @@ def _read_jsonl(stream: BinaryIO, content: Content, names: Sequence[str], ranks:
 
 
 def _check_row(row: Row, content: Content, names: Sequence[str], ranks: int) -> None:
-    heads = [row] if content is IMAGES else row["faces"]
-    for head in heads:
-        if content is BOXES:
-            if head.keys() != {"box", "confidence"}:
-                raise ValueError("a head has more than its box and its confidence")
-            continue
+    found = _content_of(row)
+    # A picture without a head is the same in both files of pictures.
+    if found is not content and (row.get("faces") != [] or content is IMAGES):
+        raise InputError(f"{found.kind}, not {content.kind}")
+    for head in row.get("faces", [row]) if content is not BOXES else ():
         _check_number(len(head["predictions"]), ranks)
         for each in head["predictions"]:
             _check_name(each["class"], each["class_id"], names)
+
+
+def _content_of(row: Row) -> Content:
+    if "faces" not in row:
+        return IMAGES
+    return BOXES if all("predictions" not in face for face in row["faces"]) else PICTURES
 
 
 def _read_csv(

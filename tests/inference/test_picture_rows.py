@@ -113,30 +113,32 @@ def test_completed_file_equals_an_uninterrupted_one_after_a_cut_at_any_byte(tmp_
     assert _complete(output, content, rows) == []
 
 
+IMAGE_ROWS = [{"path": "a.png", **_rows()[0]["faces"][0]}]
+
+
 @pytest.mark.parametrize(
-    ("written", "ranks", "read", "words"),
+    ("written", "rows", "ranks", "read", "words"),
     [
-        (PICTURES, 2, IMAGES, "does not hold predictions"),
-        (IMAGES, 2, PICTURES, "does not hold predictions of whole pictures"),
-        (PICTURES, 1, PICTURES, "2 characters per image, and --top_k asks for 1"),
-        (PICTURES, 3, PICTURES, "2 characters per image, and --top_k asks for 3"),
+        (PICTURES, _rows(), 2, IMAGES, "has predictions of whole pictures, not predictions of images; give another"),
+        (PICTURES, _rows(), 0, BOXES, "has predictions of whole pictures, not heads; give another file"),
+        (IMAGES, IMAGE_ROWS, 2, PICTURES, "has predictions of images, not predictions of whole pictures; give another"),
+        (IMAGES, IMAGE_ROWS, 0, BOXES, "has predictions of images, not heads; give another file"),
+        (BOXES, _boxes(_rows()), 2, PICTURES, "has heads, not predictions of whole pictures; give another file"),
+        (BOXES, _boxes(_rows()), 2, IMAGES, "has heads, not predictions of images; give another file"),
+        (BOXES, _boxes(_rows())[-1:], 2, IMAGES, "has heads, not predictions of images; give another file"),
+        (PICTURES, _rows(), 1, PICTURES, "2 characters per image, and --top_k asks for 1"),
+        (PICTURES, _rows(), 3, PICTURES, "2 characters per image, and --top_k asks for 3"),
     ],
 )
-@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_file_of_other_rows_is_refused(tmp_path, written, ranks, read, words, suffix):
-    output = tmp_path / f"a.{suffix}"
-    rows = _rows() if written is PICTURES else [{"path": "a.png", **_rows()[0]["faces"][0]}]
-    _complete(output, written, rows)
-    before = output.read_bytes()
-    with pytest.raises(InputError, match=words):
-        _complete(output, read, [*rows, {"path": "new.png", "faces": []}], ranks)
-    assert output.read_bytes() == before
-
-
-def test_predictions_are_no_boxes(tmp_path):
-    _complete(tmp_path / "a.jsonl", PICTURES, _rows())
-    with pytest.raises(InputError, match=r"does not hold heads .* or a file that find wrote"):
-        _complete(tmp_path / "a.jsonl", BOXES, _boxes(_rows()))
+def test_file_of_other_rows_is_refused(tmp_path, written, rows, ranks, read, words):
+    # Boxes are in JSON lines only.
+    for suffix in ("jsonl",) if BOXES in (written, read) else ("csv", "jsonl"):
+        output = tmp_path / f"a.{suffix}"
+        _complete(output, written, rows)
+        before = output.read_bytes()
+        with pytest.raises(InputError, match=words if suffix == "jsonl" or written is read else "does not hold"):
+            _complete(output, read, [*rows, {"path": "new.png", "faces": []}], ranks)
+        assert output.read_bytes() == before
 
 
 def test_picture_is_copied_to_every_known_character_on_it(tmp_path):
