@@ -68,4 +68,19 @@ def test_other_repository_gives_its_only_detector(server, tmp_path):
     logged, loaded, two = _load(server, tmp_path, "hf://me/one", "hf://me/two")
     assert logged == f"logged detector hf://me/one, file d.onnx, revision {commit[:8]}; licence: unknown"
     assert loaded == "hf://me/one 1"
+    # That it has no threshold.json is known without the hub.
+    assert _load(server, tmp_path, "hf://me/one", HF_HUB_OFFLINE="1") == [logged, loaded]
     assert two.startswith("hf://me/two has 2 files that end in .onnx or .xml: a.onnx, b.xml; allowed: the address of a")
+
+
+def test_threshold_that_cannot_be_downloaded_is_warned_of(server, tmp_path):
+    server.refused.add("head_detect_v2.0_s/threshold.json")
+    warned, _, loaded = _load(server, tmp_path, "hf://deepghs/anime_head_detection")
+    assert warned.startswith("logged hf://deepghs/anime_head_detection/head_detect_v2.0_s/model.onnx: "), warned
+    assert warned.endswith("; going on without its head_detect_v2.0_s/threshold.json"), warned
+    assert loaded.endswith("model.onnx 1")
+    # The next run has it, and then no hub is needed.
+    server.refused.clear()
+    for offline in "01":
+        _, loaded = _load(server, tmp_path, "hf://deepghs/anime_head_detection", HF_HUB_OFFLINE=offline)
+        assert loaded.endswith("model.onnx 0")

@@ -43,6 +43,7 @@ class HubServer(http.server.ThreadingHTTPServer):
     Attributes:
       repos: by OWNER/REPO.
       requests: (method, path) of each request.
+      refused: paths of files that no download gets.
       cut_after: bytes of the next download after which the connection ends, once; None for none.
     """
 
@@ -50,6 +51,7 @@ class HubServer(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repos: dict[str, Repo] = {}
         self.requests: list[tuple[str, str]] = []
+        self.refused: set[str] = set()
         self.cut_after: int | None = None
         self.uploads: dict[str, bytes] = {}
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -204,6 +206,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return None
         if repo.gated:
             return self._send(403 if self.knows else 401, {"X-Error-Code": "GatedRepo"})
+        if file in self.server.refused:
+            return self._send(418)
         content = repo.commits[sha].get(file)
         if content is None:
             return self._send(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": sha})
