@@ -162,9 +162,9 @@ def _cut(bundle: Bundle, detector: Detector, file: Path) -> Cut:
     """
     try:
         image = read_image(file)
+        found = detector(image)
     except InputError as error:
         return Cut([], error)
-    found = detector(image)
     if len(found) != 1:
         return Cut([], SEVERAL_HEADS if found else NO_HEAD)
     places: dict[tuple[Box, str], int] = {}

@@ -62,11 +62,11 @@ def inspect(image: CharacterImage, crops: HeadCrops | None = None) -> Inspection
     """Reads an image; with `crops`, finds the crop around its head."""
     try:
         pixels = read_image(image.path)
+        boxes = crops.boxes(pixels) if crops else []
     except InputError as error:
         return Inspection(fault=str(error).partition("; allowed")[0])
     if crops is None:
         return Inspection(_digest(pixels), is_decoded_alike(image.path, pixels))
-    boxes = crops.boxes(pixels)
     if len(boxes) != 1:
         return Inspection(heads=len(boxes))
     return Inspection(_digest(pixels.crop(boxes[0])), box=boxes[0])
