@@ -1,8 +1,8 @@
 """The bundle: one msgpack file with a model, its preprocessing, its class names and their origin."""
 
 from animesion_jax.bundle.bundle import Bundle, Calibration, Crops, Enrolled, build_bundle
-from animesion_jax.bundle.described import Described, metadata, read_metadata
 from animesion_jax.bundle.files import ENDING, FORMAT, VERSION, extend_bundle, is_onnx, load_bundle, write_bundle
+from animesion_jax.bundle.model_metadata import ModelMetadata, metadata, read_metadata
 from animesion_jax.bundle.updating import updating
 
 __all__ = [
@@ -12,8 +12,8 @@ __all__ = [
     "Bundle",
     "Calibration",
     "Crops",
-    "Described",
     "Enrolled",
+    "ModelMetadata",
     "build_bundle",
     "extend_bundle",
     "is_onnx",

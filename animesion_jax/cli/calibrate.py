@@ -77,7 +77,8 @@ def _calibrate(args: Namespace) -> dict[str, Any]:
 
 def _find_margin(args: Namespace) -> dict[str, Any]:
     from animesion_jax.bundle import extend_bundle, load_bundle
-    from animesion_jax.inference.heads import AUTO, choose_detector
+    from animesion_jax.detection import AUTO
+    from animesion_jax.inference.heads import choose_detector
     from animesion_jax.inference.margin import describe, find_margin
 
     def suggest(folder: str) -> str:

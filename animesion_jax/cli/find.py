@@ -18,8 +18,6 @@ log = logging.getLogger("animesion_jax")
 
 # Kinds of pictures in the summary.
 NO_HEAD, ERROR = "without a head", "with an error"
-# The value of --detector that takes the bundle's detector.
-AUTO = "auto"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -59,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
         done = len(files) - len(left)
         if done:
             log.info("%s already has %d of the %d pictures, which are skipped", args.output, done, len(files))
-        detector, margin = _load(args.detector or AUTO, args.min_confidence, args.bundle)
+        detector, margin = _load(args.detector, args.min_confidence, args.bundle)
         savers = [crop_saver(args.crops, files, args.images, margin)] if args.crops else []
         savers += [overlay_saver(args.overlays, files, args.images)] if args.overlays else []
         # Rows on a terminal show the progress; a bar would be drawn among them.
@@ -82,11 +80,12 @@ def main(argv: Sequence[str]) -> int:
     return 1 if counts[ERROR] else 0
 
 
-def _load(name: str, min_confidence: float | None, bundle: str | None) -> tuple["Detector", "Margin"]:
+def _load(name: str | None, min_confidence: float | None, bundle: str | None) -> tuple["Detector", "Margin"]:
     """Returns the detector, and the bundle's margin for it; without a bundle, the boxes are cut as they are."""
-    from animesion_jax.detection import DEFAULT, load_detector
+    from animesion_jax.detection import AUTO, DEFAULT, load_detector
     from animesion_jax.preprocessing import Margin
 
+    name = name or AUTO
     if not bundle:
         return load_detector(DEFAULT if name == AUTO else name, min_confidence), Margin(1.0, 0.0, "squash")
     from animesion_jax.inference.heads import head_finder

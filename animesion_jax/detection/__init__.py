@@ -16,9 +16,11 @@ from animesion_jax.detection.detector import Detection, Detector
 from animesion_jax.errors import InputError, install
 from animesion_jax.files import expand_home
 
-__all__ = ["DEFAULT", "Detection", "Detector", "load_detector"]
+__all__ = ["AUTO", "DEFAULT", "Detection", "Detector", "load_detector"]
 
 DEFAULT = "hf://deepghs/anime_head_detection"
+# The value of --detector that takes the bundle's detector.
+AUTO = "auto"
 # Modules and classes by the ending of the file. They are imported on first use, since they need the extra [detect].
 KINDS = {".onnx": ("onnx_yolo", "OnnxYolo"), ".xml": ("cascade", "Cascade")}
 PACKAGES = ("cv2", "onnxruntime")

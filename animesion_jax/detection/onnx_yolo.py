@@ -11,7 +11,7 @@ import onnxruntime
 from PIL import Image
 
 from animesion_jax.detection.detector import Detection
-from animesion_jax.detection.outputs import choose_layout, counted_classes
+from animesion_jax.detection.outputs import choose_decoder, counted_classes
 from animesion_jax.detection.suppression import suppress
 from animesion_jax.errors import InputError, first_line
 
@@ -43,10 +43,10 @@ class OnnxYolo:
             self._input, self._size = _check_input(self._session.get_inputs(), metadata)
             self._classes = counted_classes(names)
             blank = np.zeros((1, 3, self._size[1], self._size[0]), np.float32)
-            is_rtdetr = _beside(path, "model_type.json", "model_type", str) == "rtdetr"
-            self._decode = choose_layout(self._run(blank).shape, names, is_rtdetr)
+            is_rtdetr = _read_beside(path, "model_type.json", "model_type", str) == "rtdetr"
+            self._decode = choose_decoder(self._run(blank).shape, names, is_rtdetr)
             if min_confidence is None:
-                min_confidence = _beside(path, "threshold.json", "threshold", _confidence)
+                min_confidence = _read_beside(path, "threshold.json", "threshold", _confidence)
         except InputError as error:
             raise InputError(f"{path} is not a detector: {error}") from error
         self._min_confidence = MIN_CONFIDENCE if min_confidence is None else min_confidence
@@ -147,7 +147,7 @@ def _confidence(value: Any) -> float:
     return float(value)
 
 
-def _beside(path: Path, file: str, key: str, read: Callable[[Any], Any]) -> Any:
+def _read_beside(path: Path, file: str, key: str, read: Callable[[Any], Any]) -> Any:
     """Returns the value of a key in a JSON file beside the detector, as `read`; None if there is no such file."""
     beside = path.with_name(file)
     if not beside.is_file():

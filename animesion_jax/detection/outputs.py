@@ -11,7 +11,7 @@ from animesion_jax.errors import InputError
 HEADS = ("head", "face")
 
 
-class Found(NamedTuple):
+class Candidates(NamedTuple):
     """Boxes of the network's input.
 
     Attributes:
@@ -24,10 +24,10 @@ class Found(NamedTuple):
 
 
 # From the (rows, columns) output of one image, its input's (width, height), and the counted classes (None for all).
-Decode = Callable[[np.ndarray, tuple[int, int], Sequence[int] | None], Found]
+Decode = Callable[[np.ndarray, tuple[int, int], Sequence[int] | None], Candidates]
 
 
-def _centres(rows: np.ndarray, classes: Sequence[int] | None) -> Found:
+def _centres(rows: np.ndarray, classes: Sequence[int] | None) -> Candidates:
     """Decodes rows of centre x, centre y, width, height and a score per class."""
     centres, halves = rows[:, :2], rows[:, 2:4] / 2
     scores = rows[:, 4:]
@@ -35,27 +35,27 @@ def _centres(rows: np.ndarray, classes: Sequence[int] | None) -> Found:
         # A box of another class is not a head, whatever its second likeliest class is.
         counted = np.isin(scores.argmax(1), classes)
         scores = np.where(counted[:, None], scores, 0)
-    return Found(np.concatenate([centres - halves, centres + halves], 1), scores.max(1))
+    return Candidates(np.concatenate([centres - halves, centres + halves], 1), scores.max(1))
 
 
-def decode_yolo(output: np.ndarray, size: tuple[int, int], classes: Sequence[int] | None) -> Found:
+def decode_yolo(output: np.ndarray, size: tuple[int, int], classes: Sequence[int] | None) -> Candidates:
     """YOLOv5u, v8, v9, 11 and later: (4 + classes, N), centres and sides in pixels of the input."""
     found = _centres(output.T, classes)
     return found._replace(boxes=found.boxes / (2 * size))
 
 
-def decode_end_to_end(output: np.ndarray, size: tuple[int, int], classes: Sequence[int] | None) -> Found:
+def decode_end_to_end(output: np.ndarray, size: tuple[int, int], classes: Sequence[int] | None) -> Candidates:
     """YOLOv10 and exports with suppression: (N, 6), corners in pixels of the input, score, class."""
     boxes, scores, labels = output[:, :4] / (2 * size), output[:, 4], output[:, 5]
-    return Found(boxes, scores if classes is None else np.where(np.isin(labels, classes), scores, 0))
+    return Candidates(boxes, scores if classes is None else np.where(np.isin(labels, classes), scores, 0))
 
 
-def decode_rtdetr(output: np.ndarray, size: tuple[int, int], classes: Sequence[int] | None) -> Found:
+def decode_rtdetr(output: np.ndarray, size: tuple[int, int], classes: Sequence[int] | None) -> Candidates:
     """RT-DETR: (N, 4 + classes), centres and sides in shares of the input."""
     return _centres(output, classes)
 
 
-def choose_layout(shape: tuple[int, ...], names: Sequence[str] | None, is_rtdetr: bool) -> Decode:
+def choose_decoder(shape: tuple[int, ...], names: Sequence[str] | None, is_rtdetr: bool) -> Decode:
     """Returns the decoder of an output's shape.
 
     Args:

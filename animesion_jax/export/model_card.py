@@ -9,9 +9,9 @@ import jax
 
 from animesion_jax import hub
 from animesion_jax.bundle import Bundle
+from animesion_jax.detection import AUTO
 from animesion_jax.errors import command
 from animesion_jax.export.card_markdown import code, percent, plain, table
-from animesion_jax.inference.heads import AUTO
 from animesion_jax.preprocessing import FITS, RESIZE
 
 # Most characters that a card lists.

@@ -11,9 +11,8 @@ from PIL import Image
 from animesion_jax.detection import Detection, Detector
 from animesion_jax.detection.drawing import draw_boxes
 from animesion_jax.errors import InputError
-from animesion_jax.files import replacing
 from animesion_jax.images import prefetch, read_image
-from animesion_jax.inference.named_files import Below, check_distinct, writing
+from animesion_jax.inference.named_files import Below, check_distinct, save_png
 from animesion_jax.inference.rows import Row
 from animesion_jax.preprocessing import Margin, canvas, crop
 
@@ -69,7 +68,8 @@ def crop_saver(folder: str, files: Sequence[Path], given: Sequence[str], margin:
 
     def save(file: Path, image: Image.Image, found: Sequence[Detection]) -> None:
         for number, each in enumerate(found, start=1):
-            _save(_on_canvas(crop(image, each.box, margin), margin.fit), f"{below.path(file)}.{number}.png", "crops")
+            cut = _on_canvas(crop(image, each.box, margin), margin.fit)
+            save_png(cut, Path(f"{below.path(file)}.{number}.png"), "--crops=FOLDER")
 
     return save
 
@@ -79,7 +79,8 @@ def overlay_saver(folder: str, files: Sequence[Path], given: Sequence[str]) -> S
     below = _below(folder, files, given, "overlay", "--overlays")
 
     def save(file: Path, image: Image.Image, found: Sequence[Detection]) -> None:
-        _save(draw_boxes(image, [each.box for each in found]), f"{below.path(file)}.png", "overlays")
+        drawn = draw_boxes(image, [each.box for each in found])
+        save_png(drawn, Path(f"{below.path(file)}.png"), "--overlays=FOLDER")
 
     return save
 
@@ -96,11 +97,3 @@ def _on_canvas(image: Image.Image, fit: str) -> Image.Image:
     page = Image.new("RGB", (width, height), "white")
     page.paste(image, (left, top))
     return page
-
-
-def _save(image: Image.Image, target: str, flag: str) -> None:
-    path = Path(target)
-    with writing(path, f"--{flag}=FOLDER"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as fresh:
-            image.save(fresh, format="PNG")

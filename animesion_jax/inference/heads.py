@@ -6,13 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from animesion_jax.bundle import Bundle, Described
-from animesion_jax.detection import DEFAULT, Detector, load_detector
+from animesion_jax.bundle import Bundle, ModelMetadata
+from animesion_jax.detection import AUTO, DEFAULT, Detector, load_detector
 from animesion_jax.errors import InputError, escape
 from animesion_jax.preprocessing import Box, Margin, crop, resize
 
-# The value of --detector that takes the bundle's detector.
-AUTO = "auto"
 # Most heads of a picture: an unsuitable detector or threshold may give thousands, whose crops would take gigabytes.
 MAX_HEADS = 1000
 
@@ -59,7 +57,9 @@ class HeadFinder:
         return resize(self.crop(image, box), self._size, self.margin.fit)
 
 
-def choose_detector(bundle: Bundle | Described, detector: str = AUTO, min_confidence: float | None = None) -> Detector:
+def choose_detector(
+    bundle: Bundle | ModelMetadata, detector: str = AUTO, min_confidence: float | None = None
+) -> Detector:
     """Returns a detector.
 
     Args:
@@ -80,7 +80,9 @@ def choose_detector(bundle: Bundle | Described, detector: str = AUTO, min_confid
     return load_detector(detector, min_confidence)
 
 
-def head_finder(bundle: Bundle | Described, detector: str = AUTO, min_confidence: float | None = None) -> HeadFinder:
+def head_finder(
+    bundle: Bundle | ModelMetadata, detector: str = AUTO, min_confidence: float | None = None
+) -> HeadFinder:
     """Returns the finder for a bundle's model, with the bundle's margin if it has one for this detector.
 
     Arguments and errors are those of `choose_detector`.

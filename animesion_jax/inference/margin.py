@@ -40,7 +40,7 @@ UNREADABLE, NO_HEAD, SEVERAL_HEADS = "unreadable", "no_head", "several_heads"
 log = logging.getLogger("animesion_jax")
 
 
-class Tried(NamedTuple):
+class MarginResult(NamedTuple):
     """The results of a margin.
 
     Attributes:
@@ -72,7 +72,9 @@ class _Results:
         return int(np.lexsort(keys)[0])
 
 
-def find_margin(bundle: Bundle, detector: Detector, images: Sequence[tuple[Path, str]]) -> tuple[Crops, list[Tried]]:
+def find_margin(
+    bundle: Bundle, detector: Detector, images: Sequence[tuple[Path, str]]
+) -> tuple[Crops, list[MarginResult]]:
     """Returns the best of `MARGINS` for a model and a detector, and the results of each.
 
     Uses pictures on which the detector finds exactly one head, and at most `MAX_PICTURES`. Logs a warning about folders
@@ -109,7 +111,7 @@ def find_margin(bundle: Bundle, detector: Detector, images: Sequence[tuple[Path,
         log.warning("the margin is chosen on %d pictures only; give %d or more", used, FEW_PICTURES)
     best, box = results.best(bundle.fit), MARGINS.index(Margin(1.0, 0.0, bundle.fit))
     tried = [
-        Tried(margin, float(accuracy), float(loss))
+        MarginResult(margin, float(accuracy), float(loss))
         for margin, accuracy, loss in zip(MARGINS, results.correct.mean(0), results.losses.mean(0), strict=True)
     ]
     # Neighbours in the list are of the same character mostly, so each half has all of them.
@@ -180,7 +182,7 @@ def _cut(bundle: Bundle, detector: Detector, file: Path) -> Cut:
     return Cut(crops, np.asarray(of_margins))
 
 
-def describe(tried: Sequence[Tried], chosen: Margin) -> str:
+def describe(tried: Sequence[MarginResult], chosen: Margin) -> str:
     """Returns tables of the results of `find_margin`: one for each fit, or one if the fit makes no difference.
 
     Rows are scales, columns are shifts; the chosen margin has a star.

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from animesion_jax.errors import InputError, join_some
-from animesion_jax.files import creating, expand_home, local_path
+from animesion_jax.files import creating, expand_home, local_path, replacing
 
 # The name is too long, or has characters that the file system does not allow.
 REFUSED_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
@@ -85,6 +87,14 @@ def writing(target: Path, flag: str) -> Iterator[None]:
                 f"{target.parent} cannot be written to: {error.strerror}; give another folder: {flag}"
             ) from error
         raise
+
+
+def save_png(image: Image.Image, target: Path, flag: str) -> None:
+    """Writes an image atomically to a PNG file, and creates its folder; arguments and errors as in `writing`."""
+    with writing(target, flag):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as fresh:
+            image.save(fresh, format="PNG")
 
 
 def create_if_absent(target: Path, write: Callable[[Path], object]) -> bool:

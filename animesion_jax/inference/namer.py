@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from animesion_jax.bundle import Bundle, Described
+from animesion_jax.bundle import Bundle, ModelMetadata
 from animesion_jax.errors import InputError
 from animesion_jax.images import Content, is_content, read_image, to_image
 from animesion_jax.inference.batches import Cut, Function, apply_to_crops, apply_to_files
@@ -35,7 +35,7 @@ class Namer(abc.ABC):
 
     pads: bool
 
-    def __init__(self, bundle: Bundle | Described, batch_size: int = 32):
+    def __init__(self, bundle: Bundle | ModelMetadata, batch_size: int = 32):
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; allowed: 1 or more")
         self.bundle = bundle

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from animesion_jax import hub
-from animesion_jax.bundle import Described, read_metadata
+from animesion_jax.bundle import ModelMetadata, read_metadata
 from animesion_jax.errors import InputError, command, first_line, install
 from animesion_jax.files import expand_home
 from animesion_jax.inference.namer import Namer
@@ -79,7 +79,7 @@ def _open(path: str) -> onnxruntime.InferenceSession:
         ) from error
 
 
-def _described(path: str, session: onnxruntime.InferenceSession) -> tuple[Described, bool]:
+def _described(path: str, session: onnxruntime.InferenceSession) -> tuple[ModelMetadata, bool]:
     """Returns the metadata, and whether the graph normalises its input."""
     texts = session.get_modelmeta().custom_metadata_map
     try:

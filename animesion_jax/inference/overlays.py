@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 
 from animesion_jax.errors import InputError
-from animesion_jax.files import local_path, replacing
+from animesion_jax.files import local_path
 from animesion_jax.images import EXPLAINED, read_image
 from animesion_jax.inference.explain import Explainer, overlay
 from animesion_jax.inference.heads import HeadFinder
-from animesion_jax.inference.named_files import RefusedName, writing
+from animesion_jax.inference.named_files import RefusedName, save_png
 from animesion_jax.preprocessing import resize
 
 
@@ -95,17 +95,10 @@ def _explain(
     probabilities, heat = explainer.explain(pixels, class_id)
     named = int(probabilities.argmax()) if class_id is None else class_id
     path = target.with_name(f"{target.name}{EXPLAINED}")
-    _save(overlay(image, heat, fit), path)
+    save_png(overlay(image, heat, fit), path, "--output=FOLDER")
     return {
         "overlay": str(path), "class": explainer.bundle.names[named], "probability": float(probabilities[named])
     }  # fmt: skip
-
-
-def _save(drawn: Image.Image, target: Path) -> None:
-    with writing(target, "--output=FOLDER"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as fresh:
-            drawn.save(fresh, format="PNG")
 
 
 def _class_id(explainer: Explainer, name: str | None) -> int | None:

@@ -52,8 +52,7 @@ def load(path: str | os.PathLike, batch_size: int = 32) -> Namer:
     """Returns the recognizer of a bundle: `load("b16.msgpack").predict(images, top_k=5)`.
 
     Args:
-      path: a file or an address, as in `load_bundle`; or *.onnx, a file or an address that ONNX Runtime names with. It
-        has no embeddings.
+      path: a file or an address, as in `load_bundle`, or one of *.onnx. An `OnnxRecognizer` has no embeddings.
       batch_size: images per forward pass, 1 or more.
 
     Raises:

@@ -25,10 +25,10 @@ from animesion_jax.inference.writers import (
 
 @dataclass(frozen=True)
 class Content:
-    """What a file holds.
+    """A kind of rows.
 
     Attributes:
-      command: that writes it.
+      command: that writes them.
       kind: in words, for messages.
       formats: writers of rows by the ending of the file.
       header: of the CSV.

@@ -1,4 +1,4 @@
-"""Rows: what `predict` and `find` say about a file.
+"""Rows: the results of `predict` and `find` for a file.
 
 A row is {"path", "unknown", "predictions"} for an image, {"path", "faces"} for a whole picture, or {"path", "error"}.
 `find` gives faces without "unknown" and "predictions".

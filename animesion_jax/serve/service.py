@@ -33,7 +33,7 @@ Answer = dict[str, Any]
 
 
 class Explained(NamedTuple):
-    """An answer, and what the page draws of it.
+    """An answer with its image and heat maps, for the page.
 
     Attributes:
       answer: from `Service.answer`.

@@ -9,11 +9,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from animesion_jax.preprocessing import Box
+
 BLOB = 16
 LAYOUTS = ("yolo", "end_to_end", "rtdetr")
 GROUND = (70, 120, 160)
-
-Box = tuple[int, int, int, int]
 
 
 def draw_blobs(size: tuple[int, int], boxes: Sequence[Box]) -> Image.Image:

@@ -16,7 +16,7 @@ from animesion_jax.detection import load_detector
 from animesion_jax.errors import InputError
 from animesion_jax.inference import heads, margin
 from animesion_jax.inference.forward import apply_to_pixels
-from animesion_jax.inference.margin import MARGINS, Tried, describe, find_margin
+from animesion_jax.inference.margin import MARGINS, MarginResult, describe, find_margin
 from animesion_jax.main import main
 from animesion_jax.models import HEAD
 from animesion_jax.preprocessing import Margin, crop, resize
@@ -240,7 +240,7 @@ def test_held_out_accuracy_is_of_margins_that_the_other_half_chose(monkeypatch, 
 
 
 def test_describe_shows_every_result_and_marks_the_chosen_margin():
-    tried = [Tried(each, place / 1000, 1 + place / 100) for place, each in enumerate(MARGINS)]
+    tried = [MarginResult(each, place / 1000, 1 + place / 100) for place, each in enumerate(MARGINS)]
     chosen = Margin(1.8, 0.1, "pad")
     squash, pad = describe(tried, chosen).split("\n\n")
     assert "fit squash:" in squash and "fit pad:" in pad and "*" not in squash

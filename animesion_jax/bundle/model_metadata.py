@@ -13,8 +13,8 @@ from animesion_jax.preprocessing import RESIZE
 
 
 @dataclass(frozen=True)
-class Described:
-    """What the metadata says about a model, with the names of `Bundle`.
+class ModelMetadata:
+    """A model as its metadata describe it, with the names of `Bundle`.
 
     Attributes:
       names: of the outputs, in order.
@@ -64,8 +64,8 @@ def metadata(bundle: Bundle, names: Sequence[str]) -> dict[str, str]:
     return {key: json.dumps(value, ensure_ascii=False, sort_keys=True) for key, value in described.items()}
 
 
-def read_metadata(texts: Mapping[str, str]) -> Described:
-    """Returns what `metadata` wrote.
+def read_metadata(texts: Mapping[str, str]) -> ModelMetadata:
+    """Returns the model that the entries of `metadata` describe.
 
     Raises:
       ValueError, KeyError, TypeError, RecursionError: an entry is missing, or has another type or value.
@@ -81,6 +81,6 @@ def read_metadata(texts: Mapping[str, str]) -> Described:
         raise ValueError(f"the threshold is {reprlib.repr(threshold)}; allowed: a finite number above 0")
     crops = checked_crops(checked_dict(entries, "crops") | {"source": {}}) if "crops" in entries else None
     mean, std = checked_statistics(preprocessing)
-    return Described(
+    return ModelMetadata(
         checked_classes(entries["classes"]), size, mean, std, checked_fit(preprocessing.get("fit")), threshold, crops
     )
