@@ -15,7 +15,8 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, max_iou: float) -> np.ndarra
       max_iou: 0 to 1.
     """
     left, top, right, bottom = boxes.astype(np.float64).T
-    areas = (right - left) * (bottom - top)
+    # A network may exchange left and right: with a negative area, such a box would suppress those that it misses.
+    areas = (right - left).clip(0) * (bottom - top).clip(0)
     waiting, kept = np.argsort(-scores, kind="stable"), []
     while len(waiting):
         first, waiting = waiting[0], waiting[1:]

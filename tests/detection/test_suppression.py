@@ -66,3 +66,10 @@ def test_a_box_is_kept_up_to_the_largest_iou_and_left_out_above_it():
     assert suppress(boxes, scores, 0.5).tolist() == [1, 0]
     assert suppress(boxes, scores, 0.49).tolist() == [1]
     assert suppress(boxes[:0], scores[:0], 0.5).tolist() == []
+
+
+@pytest.mark.parametrize("box", [(300, 0, 100, 100), (0, 300, 100, 100), (300, 300, 100, 100), (50, 50, 50, 90)])
+def test_a_box_without_area_suppresses_nothing(box):
+    """As in torchvision; its left and right, or top and bottom, are exchanged or the same."""
+    boxes, scores = np.array([box, (0, 200, 30, 230)]), np.array([0.9, 0.8])
+    assert suppress(boxes, scores, 0.7).tolist() == [0, 1]
