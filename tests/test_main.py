@@ -114,7 +114,7 @@ def test_log_level_of_tensorflow_is_set_unless_the_user_sets_it(monkeypatch):
         (["evaluate", "--workdir=w", "--output=classes.csv"], ["classes.csv", "--per_class"]),
         (["predict", "--bundle=none.msgpack", "x.png"], ["none.msgpack", "export"]),
         (["predict", "--bundle=none.msgpack", "--format=xml", "x.png"], ["xml", "json"]),
-        (["predict", "--bundle=none.onnx", "x.png"], ["no bundle at none.onnx"]),
+        (["predict", "--bundle=none.onnx", "x.png"], ["no ONNX file at none.onnx"]),
     ],
 )
 def test_bad_input_is_one_line_without_traceback(arguments, words, capsys):
