@@ -54,7 +54,7 @@ GROUPS: dict[str, Callable[["Result"], str | None]] = {
 
 
 class Result(NamedTuple):
-    """What became of a labelled head.
+    """The result for a labelled head.
 
     Attributes:
       label: the head.

@@ -71,11 +71,7 @@ def main(argv: Sequence[str]) -> int:
             use_utf8_output()
             write_jsonl(rows, sys.stdout)
         else:
-            try:
-                result_file.write(rows)
-            except KeyboardInterrupt:
-                log.info("%s has the rows written so far; run the same command again to add the others", args.output)
-                raise
+            result_file.write(rows)
     log.info("%s", _summary(counts) if counts else f"{args.output} already has all pictures")
     return 1 if counts[ERROR] else 0
 

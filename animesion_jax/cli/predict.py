@@ -69,11 +69,7 @@ def main(argv: Sequence[str]) -> int:
         bar = tqdm(rows, initial=done, total=len(files), unit="img", desc="predicting", disable=disable, leave=False)
         rows = _counted(bar, counts)
         if args.output:
-            try:
-                result_file.write(rows)
-            except KeyboardInterrupt:
-                log.info("%s has the rows written so far; run the same command again to add the others", args.output)
-                raise
+            result_file.write(rows)
         elif args.format in writers:
             use_utf8_output()
             writers[args.format](rows, sys.stdout)

@@ -1,4 +1,4 @@
-"""What every detector has in common: a callable from an image to boxes, with a name."""
+"""The interface of detectors: a callable from an image to boxes, with a name."""
 
 from typing import NamedTuple, Protocol
 

@@ -1,4 +1,4 @@
-"""What all recognizers have in common: images in batches, and ranked characters."""
+"""The base class of recognizers: images in batches, and ranked characters."""
 
 import abc
 import os

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from animesion_jax.inference.writers import (
     write_jsonl,
     write_pictures_csv_rows,
 )
+
+log = logging.getLogger("animesion_jax")
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,13 @@ class ResultFile:
         return [file for key, file in by_key.items() if key not in done]
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Appends rows."""
+        """Appends rows; logs after Ctrl+C that the file keeps those written."""
         with self._path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as stream:
-            self._content.formats[self._suffix](rows, stream)
+            try:
+                self._content.formats[self._suffix](rows, stream)
+            except KeyboardInterrupt:
+                log.info("%s has the rows written so far; run the same command again to add the others", self._output)
+                raise
 
 
 def _key(path: str) -> str:
