@@ -46,14 +46,14 @@ class HeadFinder:
     def find(self, image: Image.Image) -> list[Head]:
         """Returns the heads on an RGB image, the most confident first; at most `MAX_HEADS`."""
         found = self.detector(image)[:MAX_HEADS]
-        return [Head(each.box, each.confidence, self.cut(image, each.box)) for each in found]
+        return [Head(each.box, each.confidence, self._pixels(image, each.box)) for each in found]
 
     def crop(self, image: Image.Image, box: Box) -> Image.Image:
         """Returns the part of an image around a detector's box."""
         return crop(image, box, self.margin)
 
-    def cut(self, image: Image.Image, box: Box) -> np.ndarray:
-        """Returns `crop` as (S, S, 3) uint8."""
+    def _pixels(self, image: Image.Image, box: Box) -> np.ndarray:
+        """Returns `crop` as the (S, S, 3) uint8 input of the model."""
         return resize(self.crop(image, box), self._size, self.margin.fit)
 
 
