@@ -175,11 +175,18 @@ def add_detector_flags(parser: Parser) -> None:
     """Adds --detector and --min_confidence, for commands that read whole pictures."""
     parser.add_argument(
         "--detector",
+        type=_not_empty,
         help="finds the heads on whole pictures: a file or an address of *.onnx or *.xml, or auto for the bundle's",
     )
     parser.add_argument(
         "--min_confidence", type=float, help="leave out heads below this, 0 to 1; default: the detector's own threshold"
     )
+
+
+def _not_empty(value: str) -> str:
+    if not value:
+        raise argparse.ArgumentTypeError("it is empty; allowed: a file, an address or auto")
+    return value
 
 
 def check_detector_flags(args: argparse.Namespace) -> None:

@@ -59,7 +59,7 @@ class OnnxYolo:
         # A network may give NaN and infinities. Comparisons with NaN are false.
         with np.errstate(invalid="ignore", over="ignore"):
             boxes, scores = self._decode(output[0].astype(np.float32), self._size, self._classes)
-        usable = (scores > self._min_confidence) & (scores < np.inf) & np.isfinite(boxes).all(1)
+        usable = (scores >= self._min_confidence) & (scores > 0) & (scores < np.inf) & np.isfinite(boxes).all(1)
         kept = suppress(boxes[usable], scores[usable], MAX_IOU)
         width, height = image.size
         corners = (boxes[usable][kept] * [width, height, width, height]).clip(0, [width, height, width, height])

@@ -136,6 +136,8 @@ def test_boxes_are_clipped_rounded_and_suppressed(tmp_path):
     found = detect(Image.new("RGB", (640, 320), GROUND))
     assert [each.box for each in found] == [(10, 5, 90, 45), (0, 40, 320, 320), (400, 50, 500, 100)]
     assert [each.confidence for each in found] == pytest.approx([1, 0.9, 0.7])
+    # A box at the threshold is a head.
+    assert load_detector(str(tmp_path / "d.onnx"), 0.7)(Image.new("RGB", (640, 320), GROUND)) == found
 
 
 @pytest.mark.parametrize("shape", [(1, 0, 6), (1, 5, 0)])
