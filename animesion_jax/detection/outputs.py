@@ -79,7 +79,7 @@ def choose_decoder(shape: tuple[int, ...], names: Sequence[str] | None, is_rtdet
         elif columns == width:
             return decode_rtdetr
     found = " x ".join(map(str, shape)) or "a number"
-    known = f" for its {len(names)} classes" if names else ""
+    known = f" for its {len(names)} classes" if names else ", and its metadata has no names of classes"
     raise InputError(
         f"its output is {found}{known}; allowed: YOLO's 1 x (4 + classes) x N, 1 x N x 6 of exports with suppression, "
         "or RT-DETR's 1 x N x (4 + classes)"

@@ -34,7 +34,13 @@ def _mean(path, shape=(1, 3, 64, 64), dtype=TensorProto.FLOAT, metadata=ONE_CLAS
 
 def test_classifier_of_images_is_no_detector(tmp_path):
     _fail(_mean(tmp_path / "d.onnx"), "d.onnx", "its output is 1 x 3 ", "allowed: YOLO's 1 x (4 + classes) x N")
-    _fail(_mean(tmp_path / "d.onnx", metadata={}), "its output is 1 x 3;")
+    _fail(_mean(tmp_path / "d.onnx", metadata={}), "its output is 1 x 3, and its metadata has no names")
+
+
+def test_several_classes_need_names(tmp_path):
+    """Otherwise every object would be a head, and a classifier's 1 x tokens x features a detector."""
+    path = write_blob_detector(tmp_path / "d.onnx", names={0: "person", 1: "cat", 2: "dog"}, metadata={})
+    _fail(path, "its output is 1 x 7 x 169, and its metadata has no names of classes; allowed")
 
 
 @pytest.mark.parametrize(
