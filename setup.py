@@ -43,12 +43,14 @@ TRAIN = [
     "importlib_resources>=6.5",
     "mlcroissant>=1.1",
 ]
+# Before 1.24, it reads a model's data from outside the folder of the model's file.
+ONNX_RUNTIME = "onnxruntime>=1.24.1"
 EXTRAS = {
-    # OpenCV 5 has no cascades.
-    "detect": ["onnxruntime>=1.23", "opencv-python-headless>=4.10,<5"],
+    # OpenCV 5 has no cascades. The first 4.10 does not run with NumPy 2.
+    "detect": [ONNX_RUNTIME, "opencv-python-headless>=4.11,<5"],
     "gcs": ["gcsfs>=2025.5"],
     "heic": ["pillow-heif>=1.1"],
-    "onnx": ["onnx>=1.19", "onnxruntime>=1.23"],
+    "onnx": ["onnx>=1.19", ONNX_RUNTIME],
     "parquet": ["pyarrow>=22"],
     "serve": ["gradio>=6.31"],
     "train": TRAIN,

@@ -58,7 +58,7 @@ class Cascade:
 def _read(path: Path) -> "cv2.CascadeClassifier":
     if not hasattr(cv2, "CascadeClassifier"):
         raise InputError(
-            f"OpenCV {cv2.__version__} has no cascades; allowed: opencv-python-headless 4.10 up to 5; install it: "
+            f"OpenCV {cv2.__version__} has no cascades; allowed: opencv-python-headless 4.11 up to 5; install it: "
             f"{install('detect')}"
         )
     try:

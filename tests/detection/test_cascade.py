@@ -86,6 +86,6 @@ def test_opencv_5_has_no_cascades(tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, "__version__", "5.0.0")
     (tmp_path / "d.xml").write_text(OTHER)
     with pytest.raises(
-        InputError, match=r"OpenCV 5.0.0 has no cascades; allowed: opencv-python-headless 4.10 .*detect"
+        InputError, match=r"OpenCV 5.0.0 has no cascades; allowed: opencv-python-headless 4.11 .*detect"
     ):
         load_detector(str(tmp_path / "d.xml"))
