@@ -12,7 +12,7 @@ from animesion_jax.errors import InputError
 from animesion_jax.files import local_path
 from animesion_jax.images import EXPLAINED, read_image
 from animesion_jax.inference.explain import Explainer, overlay
-from animesion_jax.inference.heads import HeadFinder
+from animesion_jax.inference.heads import Head, HeadFinder
 from animesion_jax.inference.named_files import RefusedName, save_png
 from animesion_jax.preprocessing import resize
 
@@ -53,12 +53,13 @@ def explain_files(
     for file, target in zip(files, targets, strict=True):
         try:
             image = read_image(file)
+            heads = finder.find(image) if finder else []
         except InputError as error:
             yield {"path": str(file), "error": str(error)}
             continue
         try:
             if finder:
-                described = {"faces": _explain_heads(explainer, image, class_id, target, finder)}
+                described = {"faces": _explain_heads(explainer, image, heads, class_id, target, finder)}
             else:
                 pixels = resize(image, bundle.image_size, bundle.fit)
                 described = _explain(explainer, image, pixels, bundle.fit, class_id, target)
@@ -68,11 +69,16 @@ def explain_files(
 
 
 def _explain_heads(
-    explainer: Explainer, image: Image.Image, class_id: int | None, target: Path, finder: HeadFinder
+    explainer: Explainer,
+    image: Image.Image,
+    heads: Sequence[Head],
+    class_id: int | None,
+    target: Path,
+    finder: HeadFinder,
 ) -> list[dict[str, Any]]:
     """Returns the entries of "faces" of `explain_files`."""
     faces = []
-    for number, head in enumerate(finder.find(image), start=1):
+    for number, head in enumerate(heads, start=1):
         crop, numbered = finder.crop(image, head.box), target.with_name(f"{target.name}.{number}")
         described = _explain(explainer, crop, head.pixels, finder.margin.fit, class_id, numbered)
         faces.append({"box": list(head.box), "confidence": head.confidence, **described})
