@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from animesion_jax.cli.flags import add_detector_flags, add_images, make_parser, use_utf8_output
+from animesion_jax.cli.progress import ERROR, NO_HEAD, show_progress
 
 if TYPE_CHECKING:
     from animesion_jax.detection import Detector
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from animesion_jax.preprocessing import Margin
 
 log = logging.getLogger("animesion_jax")
-
-# Kinds of pictures in the summary.
-NO_HEAD, ERROR = "without a head", "with an error"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -38,8 +36,6 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--crops", metavar="FOLDER", help="also write each head to FOLDER/PICTURE.NUMBER.png")
     parser.add_argument("--overlays", metavar="FOLDER", help="also write FOLDER/PICTURE.png with numbered boxes")
     args = parser.parse_args(argv)
-    from tqdm import tqdm
-
     from animesion_jax.images import find_images
     from animesion_jax.inference.find import crop_saver, find_heads, overlay_saver
     from animesion_jax.inference.named_files import check_outside
@@ -60,13 +56,8 @@ def main(argv: Sequence[str]) -> int:
         detector, margin = _load(args.detector, args.min_confidence, args.bundle)
         savers = [crop_saver(args.crops, files, args.images, margin)] if args.crops else []
         savers += [overlay_saver(args.overlays, files, args.images)] if args.overlays else []
-        # Rows on a terminal show the progress; a bar would be drawn among them.
-        disable = None if args.output or not sys.stdout.isatty() else True
         found = find_heads(left, detector, savers)
-        bar = tqdm(
-            found, initial=done, total=len(files), unit="img", desc="finding heads", disable=disable, leave=False
-        )
-        rows = _counted(bar, counts)
+        rows = _counted(show_progress(found, done, len(files), "finding heads", bool(args.output)), counts)
         if not args.output:
             use_utf8_output()
             write_jsonl(rows, sys.stdout)

@@ -16,6 +16,7 @@ from animesion_jax.cli.flags import (
     make_parser,
     use_utf8_output,
 )
+from animesion_jax.cli.progress import ERROR, NO_HEAD, show_progress
 from animesion_jax.errors import InputError
 from animesion_jax.inference.rows import UNKNOWN, Row, has_heads
 from animesion_jax.inference.sidecars import FORMATS as SIDECARS
@@ -27,15 +28,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("animesion_jax")
 
 # Results of images, in the order of the summary.
-NO_HEAD, ERROR = "without a head", "with an error"
 KINDS = ("named", UNKNOWN, NO_HEAD, ERROR)
 
 
 def main(argv: Sequence[str]) -> int:
     """Names the characters on image files; exit status 1 if an image has an error."""
     args = _parse(argv)
-    from tqdm import tqdm
-
     from animesion_jax.images import find_images
     from animesion_jax.inference.named_files import check_outside
     from animesion_jax.inference.recognizer import load
@@ -64,10 +62,7 @@ def main(argv: Sequence[str]) -> int:
         if args.sidecar:
             rows = sidecars.write(rows)
         counts: Counter[str] = Counter()
-        # Rows on a terminal show the progress; a bar would be drawn among them.
-        disable = None if args.output or not sys.stdout.isatty() else True
-        bar = tqdm(rows, initial=done, total=len(files), unit="img", desc="predicting", disable=disable, leave=False)
-        rows = _counted(bar, counts)
+        rows = _counted(show_progress(rows, done, len(files), "predicting", bool(args.output)), counts)
         if args.output:
             result_file.write(rows)
         elif args.format in writers:
